@@ -1,0 +1,53 @@
+//! A bound on a wait.
+//!
+//! Reading the clock costs as much as mirroring a small store through shared memory, so a deadline given as a
+//! duration starts to run only when a wait finds that it really has to wait.
+
+use std::time::{Duration, Instant};
+
+/// When a wait gives up. Every wait of this library takes one.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    within: Duration,
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    /// The wait ends at `instant`.
+    #[must_use]
+    pub const fn at(instant: Instant) -> Self {
+        Self { within: Duration::ZERO, at: Some(instant) }
+    }
+
+    /// The wait ends `within` after the moment at which it first finds nothing to return.
+    #[must_use]
+    pub const fn within(within: Duration) -> Self {
+        Self { within, at: None }
+    }
+
+    /// The instant at which the wait ends; starts the clock if it does not run yet.
+    pub fn instant(&mut self) -> Instant {
+        let within = self.within;
+        *self.at.get_or_insert_with(|| Instant::now() + within)
+    }
+
+    /// Time left, or `None` when there is none. Starts the clock if it does not run yet.
+    pub fn remaining(&mut self) -> Option<Duration> {
+        let end = self.instant();
+        end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_from_the_first_look() {
+        let mut deadline = Deadline::within(Duration::from_secs(60));
+        let first = deadline.instant();
+        assert_eq!(first, deadline.instant());
+        assert!(deadline.remaining().is_some());
+        assert!(Deadline::at(Instant::now()).remaining().is_none());
+    }
+}

@@ -1,0 +1,16 @@
+//! Ids, levels, addresses, units and checksums: what every room above speaks of. No I/O, no unsafe.
+
+mod checksum;
+mod deadline;
+mod ids;
+mod level;
+pub mod sync;
+mod units;
+mod url;
+
+pub use checksum::{crc32c, crc32c_append};
+pub use deadline::Deadline;
+pub use ids::{Generation, LifeId, RegionId, Sequence, SessionId};
+pub use level::{Level, Unsupported};
+pub use units::{format_bytes, parse_bytes};
+pub use url::{FabricUrl, Medium, UrlError};

@@ -1,0 +1,27 @@
+//! Mirrorbus: an embedded memory-mirroring runtime.
+//!
+//! A program maps a [`Region`] of memory; every store into it through a [`Lane`] is placed in a region that
+//! another process or another host holds before it counts as done. See `docs/semantics.md` for what each
+//! [`Level`] promises on each fabric.
+//!
+//! The rooms, each of which knows only those below it:
+//!
+//! ```text
+//! node      threads, sockets, files: joins what follows
+//! mirror    region, lane, window, ticket        control   the authenticated connection, without I/O
+//! fabric    shm | tcp: one-sided write, read, revoke
+//! memory    mappings, volatile access
+//! base      ids, levels, errors, addresses, checksums
+//! ```
+#![deny(unsafe_code)]
+
+pub mod base;
+pub mod control;
+pub mod fabric;
+#[allow(unsafe_code, reason = "mappings are made of raw memory")]
+pub mod memory;
+pub mod mirror;
+pub mod node;
+
+pub use base::{Deadline, FabricUrl, Generation, Level, RegionId};
+pub use memory::{Mapping, VolatileSlice};

@@ -1,0 +1,2 @@
+//! The `mirrorbus` program.
+fn main() {}
