@@ -25,3 +25,4 @@ pub mod node;
 
 pub use base::{Deadline, FabricUrl, Generation, Level, RegionId};
 pub use memory::{Mapping, VolatileSlice};
+pub use mirror::{Lane, LaneConfig, SharedLane, Ticket};

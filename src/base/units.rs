@@ -13,7 +13,8 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         Some('t' | 'T') => (&trimmed[..trimmed.len() - 1], 40),
         _ => (trimmed, 0),
     };
-    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is no size: write 4096, 64K, 1M or 1G"))?;
+    let number: u64 =
+        digits.parse().map_err(|_| format!("{text:?} is no size: write 4096, 64K, 1M or 1G"))?;
     number.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} does not fit in 64 bits"))
 }
 
@@ -22,7 +23,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
 pub fn format_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let unit = (bytes.max(1).ilog2() / 10).min(4) as usize;
-    if bytes % (1 << (10 * unit)) == 0 {
+    if bytes.is_multiple_of(1 << (10 * unit)) {
         return format!("{} {}", bytes >> (10 * unit), UNITS[unit]);
     }
     #[allow(clippy::cast_precision_loss, reason = "one decimal is printed")]

@@ -46,7 +46,9 @@ pub enum Medium {
 
 /// A text that is no [`FabricUrl`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{url:?} is no fabric address: {why} (tcp://HOST:PORT[?encrypt=1], shm:/PATH.sock, shm://HOST:PORT?device=PATH)")]
+#[error(
+    "{url:?} is no fabric address: {why} (tcp://HOST:PORT[?encrypt=1], shm:/PATH.sock, shm://HOST:PORT?device=PATH)"
+)]
 pub struct UrlError {
     url: String,
     why: String,
@@ -129,7 +131,12 @@ mod tests {
 
     #[test]
     fn each_form_survives_text() {
-        for url in ["tcp://h:1", "tcp://[::1]:7070?encrypt=1", "shm:/run/a.sock", "shm://[fe80::1]:9?device=/dev/dax0.0"] {
+        for url in [
+            "tcp://h:1",
+            "tcp://[::1]:7070?encrypt=1",
+            "shm:/run/a.sock",
+            "shm://[fe80::1]:9?device=/dev/dax0.0",
+        ] {
             assert_eq!(url.parse::<FabricUrl>().unwrap().to_string(), url);
         }
     }

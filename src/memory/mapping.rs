@@ -51,7 +51,12 @@ impl Mapping {
     pub fn anonymous(len: usize, _options: MapOptions) -> Result<Self, MapError> {
         // SAFETY: a new mapping at an address of the kernel's choice.
         let start = unsafe {
-            rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+            rustix::mm::mmap_anonymous(
+                std::ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
         };
         Self::finish(start, len, None)
     }
@@ -61,7 +66,8 @@ impl Mapping {
         let fail = |call| move |error: rustix::io::Errno| MapError::System { call, len, error: error.into() };
         let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
             .map_err(fail("memfd_create"))?;
-        rustix::fs::fallocate(&fd, rustix::fs::FallocateFlags::empty(), 0, len as u64).map_err(fail("fallocate"))?;
+        rustix::fs::fallocate(&fd, rustix::fs::FallocateFlags::empty(), 0, len as u64)
+            .map_err(fail("fallocate"))?;
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW).map_err(fail("seal"))?;
         Self::from_fd(fd, len, options)
     }
@@ -70,9 +76,11 @@ impl Mapping {
     pub fn file(path: &Path, len: usize, options: MapOptions) -> Result<Self, MapError> {
         let fail = |call| move |error: rustix::io::Errno| MapError::System { call, len, error: error.into() };
         use rustix::fs::{Mode, OFlags};
-        let fd = rustix::fs::open(path, OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
-            .map_err(fail("open"))?;
-        rustix::fs::fallocate(&fd, rustix::fs::FallocateFlags::empty(), 0, len as u64).map_err(fail("fallocate"))?;
+        let fd =
+            rustix::fs::open(path, OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
+                .map_err(fail("open"))?;
+        rustix::fs::fallocate(&fd, rustix::fs::FallocateFlags::empty(), 0, len as u64)
+            .map_err(fail("fallocate"))?;
         Self::from_fd(fd, len, options)
     }
 
@@ -89,6 +97,14 @@ impl Mapping {
                 0,
             )
         };
+        Self::finish(start, len, Some(fd))
+    }
+
+    /// [`from_fd`](Self::from_fd), to read only: a write through it is a defect and ends the process.
+    pub fn from_fd_read_only(fd: OwnedFd, len: usize) -> Result<Self, MapError> {
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let start =
+            unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, &fd, 0) };
         Self::finish(start, len, Some(fd))
     }
 

@@ -63,7 +63,12 @@ impl<'a> VolatileSlice<'a> {
     /// When they do not lie within.
     #[inline]
     pub fn read(&self, offset: usize, target: &mut [u8]) {
-        assert!(self.contains(offset, target.len()), "read of {} bytes at {offset} of {}", target.len(), self.len);
+        assert!(
+            self.contains(offset, target.len()),
+            "read of {} bytes at {offset} of {}",
+            target.len(),
+            self.len
+        );
         // SAFETY: offset is within.
         let source = unsafe { self.start.add(offset) };
         // SAFETY: the range was checked; `target` is ours alone and cannot overlap a mapping.
@@ -76,7 +81,12 @@ impl<'a> VolatileSlice<'a> {
     /// When they do not lie within.
     #[inline]
     pub fn write(&self, offset: usize, source: &[u8]) {
-        assert!(self.contains(offset, source.len()), "write of {} bytes at {offset} of {}", source.len(), self.len);
+        assert!(
+            self.contains(offset, source.len()),
+            "write of {} bytes at {offset} of {}",
+            source.len(),
+            self.len
+        );
         // SAFETY: offset is within.
         let target = unsafe { self.start.add(offset) };
         // SAFETY: the range was checked.
@@ -89,7 +99,12 @@ impl<'a> VolatileSlice<'a> {
     /// When they do not lie within.
     #[inline]
     pub fn copy_from(&self, offset: usize, source: VolatileSlice<'_>) {
-        assert!(self.contains(offset, source.len), "copy of {} bytes to {offset} of {}", source.len, self.len);
+        assert!(
+            self.contains(offset, source.len),
+            "copy of {} bytes to {offset} of {}",
+            source.len,
+            self.len
+        );
         // SAFETY: offset is within.
         let target = unsafe { self.start.add(offset) };
         // SAFETY: both ranges were checked.

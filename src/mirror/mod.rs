@@ -1,1 +1,40 @@
-//! (being written)
+//! The mirrored write path: a local memory, lanes that store into it, and what each store is known to have reached.
+//!
+//! ```text
+//! store ─▶ local memory ─▶ open run ─▶ work request ─▶ queue (fabric) ─▶ peer's memory
+//!            (copied)      (coalesced)   (posted)                          │
+//! wait  ◀───────────────── watermarks ◀──────── completion ◀───────────────┘
+//! ```
+//!
+//! **The prefix rule.** At every moment, and after any crash, the peer's copy of what a lane wrote is the result of a
+//! prefix of that lane's stores, in their order; of the first store beyond that prefix, which was never
+//! acknowledged, any part may be there too. Three things keep it:
+//!
+//! * requests take effect in post order (fabric contract), and a lane posts in store order;
+//! * a run of contiguous stores travels as one request, but a run that has not been handed over completely is
+//!   never overwritten: a store that does not simply continue it closes it first;
+//! * where the medium reads the source until completion, a store that overlaps one in flight waits for it.
+//!
+//! Lanes are independent: nothing is ordered between two of them, and two that write the same bytes at the same
+//! time leave either's.
+
+mod combine;
+mod core;
+mod error;
+mod hole;
+mod lane;
+mod lane_wait;
+mod shared_lane;
+mod stats;
+mod ticket;
+mod unknown;
+mod window;
+
+pub use self::core::{LostReason, PeerSync, RegionCore};
+pub use error::{StoreError, WaitError};
+pub use hole::Hole;
+pub use lane::{Lane, LaneConfig, Polling};
+pub use shared_lane::SharedLane;
+pub use stats::LaneStats;
+pub use ticket::{Ticket, Watermarks};
+pub use unknown::{ByteRange, Unknown, merge_ranges};

@@ -1,0 +1,159 @@
+//! What the lanes of one region share: the local memory, the state of the link, the way to ask for a sync.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{ByteRange, merge_ranges};
+use crate::base::Deadline;
+use crate::fabric::QueueError;
+use crate::memory::Mapping;
+
+/// Why the link to the peer is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LostReason {
+    /// A queue failed.
+    Queue(QueueError),
+    /// The control connection ended, or the peer was silent for too long.
+    Control(String),
+    /// The peer revoked this owner's access.
+    Revoked(String),
+    /// This side closed the region.
+    Closed,
+}
+
+impl fmt::Display for LostReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queue(error) => error.fmt(f),
+            Self::Control(why) | Self::Revoked(why) => f.write_str(why),
+            Self::Closed => f.write_str("closed by this side"),
+        }
+    }
+}
+
+/// Asks the peer to bring its copy to stable storage.
+pub trait PeerSync: Send + Sync {
+    /// Returns once everything that was visible to the peer when this was called is on its stable storage.
+    ///
+    /// # Errors
+    /// `Ok(false)` when the deadline passed first; text when the peer's sync failed or the link is lost.
+    fn sync(&self, deadline: &mut Deadline) -> Result<bool, String>;
+}
+
+/// State shared by the lanes of a region. Lanes read the `lost` flag on each operation; it is set once per link and
+/// cleared only by a reconnection, which holds every lane exclusively.
+pub struct RegionCore {
+    memory: Arc<Mapping>,
+    lost: AtomicBool,
+    reason: Mutex<Option<LostReason>>,
+    /// Readable from the moment the link is lost, so that sleeping waiters see it. Replaced at a reconnection.
+    wake: OwnedFd,
+    sync: Mutex<Option<Arc<dyn PeerSync>>>,
+    next_lane: AtomicU32,
+    /// Unknown ranges of lanes that ended before their stores were acknowledged.
+    orphans: Mutex<Vec<ByteRange>>,
+}
+
+impl fmt::Debug for RegionCore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegionCore").field("size", &self.memory.len()).field("lost", &self.lost()).finish()
+    }
+}
+
+impl RegionCore {
+    /// The shared state of a region over `memory`.
+    ///
+    /// # Errors
+    /// The process has no file descriptor left.
+    pub fn new(memory: Arc<Mapping>) -> std::io::Result<Arc<Self>> {
+        let wake = rustix::event::eventfd(
+            0,
+            rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
+        )?;
+        Ok(Arc::new(Self {
+            memory,
+            lost: AtomicBool::new(false),
+            reason: Mutex::new(None),
+            wake,
+            sync: Mutex::new(None),
+            next_lane: AtomicU32::new(1),
+            orphans: Mutex::new(Vec::new()),
+        }))
+    }
+
+    /// The local memory.
+    #[inline]
+    #[must_use]
+    pub fn memory(&self) -> &Arc<Mapping> {
+        &self.memory
+    }
+
+    /// Whether the link is lost.
+    #[inline]
+    #[must_use]
+    pub fn lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Why the link is lost, if it is.
+    #[must_use]
+    pub fn lost_reason(&self) -> Option<LostReason> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Marks the link as lost and wakes all waiters. The first reason stays.
+    pub fn lose(&self, reason: LostReason) {
+        let mut slot = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_none() {
+            log::info!("link lost: {reason}");
+            *slot = Some(reason);
+        }
+        self.lost.store(true, Ordering::Release);
+        // The counter cannot overflow: it is written once per loss.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    /// The link is up again, with this way to sync. Called while no lane is in use.
+    pub fn restore(&self, sync: Arc<dyn PeerSync>) {
+        let mut counter = [0; 8];
+        let _ = rustix::io::read(&self.wake, &mut counter);
+        *self.sync.lock().unwrap_or_else(PoisonError::into_inner) = Some(sync);
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.lost.store(false, Ordering::Release);
+    }
+
+    /// What becomes readable when the link is lost.
+    #[must_use]
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    pub(super) fn peer_sync(&self) -> Option<Arc<dyn PeerSync>> {
+        self.sync.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A number that no other lane of this region has.
+    pub(super) fn new_lane_id(&self) -> u32 {
+        self.next_lane.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn leave_orphans(&self, ranges: Vec<ByteRange>) {
+        let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        orphans.extend(ranges);
+        merge_ranges(&mut orphans);
+    }
+
+    /// Takes the unknown ranges of lanes that ended.
+    #[must_use]
+    pub fn take_orphans(&self) -> Vec<ByteRange> {
+        std::mem::take(&mut self.orphans.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts back what a reconnection that failed had taken.
+    pub fn return_orphans(&self, ranges: Vec<ByteRange>) {
+        self.leave_orphans(ranges);
+    }
+}

@@ -1,0 +1,288 @@
+//! The waiting half of a lane: posting what is open, reaping completions, sleeping.
+
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use super::{Lane, LostReason, Polling, SharedLane, StoreError, Ticket, WaitError, Watermarks};
+use crate::base::{Deadline, Level, Sequence};
+use crate::fabric::{Armed, Operation, QueueError};
+
+/// Marks the completion of a flush request among the ids of stores.
+const FLUSH: u64 = 1 << 63;
+/// Polls between two looks at the clock while spinning.
+const SPINS_PER_CLOCK: u32 = 64;
+
+/// Where a waiter stands between two polls.
+#[derive(Debug, Default)]
+pub(super) struct Pause {
+    spins: u32,
+    sleep_from: Option<Instant>,
+}
+
+impl Lane {
+    /// Posts what is open, reaps what completed, and returns how far the stores have come. Never waits.
+    ///
+    /// # Errors
+    /// [`WaitError::LinkLost`].
+    pub fn poll(&mut self) -> Result<Watermarks, WaitError> {
+        if self.core.lost() {
+            return Err(self.wait_lost());
+        }
+        self.push_out();
+        self.reap().map_err(|error| self.wait_failed(error))?;
+        Ok(self.marks)
+    }
+
+    /// Brings every store taken so far to `level`; returns the last of them.
+    ///
+    /// # Errors
+    /// See [`wait`](Self::wait).
+    pub fn flush(&mut self, level: Level, mut deadline: Deadline) -> Result<Sequence, WaitError> {
+        let last = self.marks.last;
+        self.reach(last, level, &mut deadline)?;
+        Ok(last)
+    }
+
+    /// Waits until the store of `ticket`, and with it every earlier store of this lane, reached `level`.
+    ///
+    /// # Errors
+    /// [`WaitError::Deadline`], [`WaitError::LinkLost`], [`WaitError::StaleTicket`] and, for `Durable`,
+    /// [`WaitError::Unsupported`] or [`WaitError::SyncFailed`].
+    #[inline]
+    pub fn wait(&mut self, ticket: Ticket, level: Level, mut deadline: Deadline) -> Result<(), WaitError> {
+        if ticket.lane != self.id || ticket.session != self.session {
+            return Err(self.stale(ticket));
+        }
+        self.reach(ticket.sequence, level, &mut deadline)
+    }
+
+    /// Shares the lane among threads: see [`SharedLane`].
+    ///
+    /// # Errors
+    /// The process has no file descriptor left.
+    pub fn into_shared(self) -> std::io::Result<SharedLane> {
+        SharedLane::new(self)
+    }
+
+    #[cold]
+    pub(super) fn stale(&self, ticket: Ticket) -> WaitError {
+        WaitError::StaleTicket {
+            sequence: ticket.sequence,
+            lane: ticket.lane,
+            session: ticket.session,
+            this_lane: self.id,
+            this_session: self.session,
+        }
+    }
+
+    #[inline]
+    fn reach(&mut self, target: Sequence, level: Level, deadline: &mut Deadline) -> Result<(), WaitError> {
+        if self.marks.at(level) >= target {
+            return Ok(());
+        }
+        if level == Level::Durable {
+            return self.reach_durable(target, deadline);
+        }
+        let mut pause = Pause::default();
+        loop {
+            self.advance(level)?;
+            if self.marks.at(level) >= target {
+                return Ok(());
+            }
+            if !self.pause(&mut pause, deadline) {
+                return Err(WaitError::Deadline { level, wanted: target, reached: self.marks.at(level) });
+            }
+        }
+    }
+
+    /// One step towards `level` for everything taken so far.
+    #[inline]
+    pub(super) fn advance(&mut self, level: Level) -> Result<(), WaitError> {
+        if self.core.lost() {
+            return Err(self.wait_lost());
+        }
+        self.push_out();
+        if level >= Level::Visible && !self.capabilities().visible_on_completion {
+            self.push_flush();
+        }
+        self.reap().map_err(|error| self.wait_failed(error))
+    }
+
+    fn reach_durable(&mut self, target: Sequence, deadline: &mut Deadline) -> Result<(), WaitError> {
+        self.capabilities().check(Level::Durable)?;
+        self.reach(target, Level::Visible, deadline)?;
+        let visible = self.marks.visible;
+        let sync = self.core.peer_sync().ok_or_else(|| self.wait_lost())?;
+        match sync.sync(deadline) {
+            Ok(true) => {
+                self.marks.durable = self.marks.durable.max(visible);
+                Ok(())
+            }
+            Ok(false) => Err(WaitError::Deadline {
+                level: Level::Durable,
+                wanted: target,
+                reached: self.marks.durable,
+            }),
+            Err(_) if self.core.lost() => Err(self.wait_lost()),
+            Err(why) => Err(WaitError::SyncFailed(why)),
+        }
+    }
+
+    /// Posts what is open and makes everything posted go, with a completion to come for it.
+    #[inline]
+    pub(super) fn push_out(&mut self) {
+        if self.has_open() && !self.close(true) {
+            // No room: what was taken must go for room to come.
+            self.ring();
+            return;
+        }
+        if self.signaled < self.marks.posted {
+            let posted = self.marks.posted;
+            if self.post(Operation::Write, posted.0, 0, 0, true) {
+                self.signaled = posted;
+                self.rung = Sequence(0);
+            }
+        }
+        if self.rung < self.marks.posted {
+            self.ring();
+        }
+    }
+
+    fn push_flush(&mut self) {
+        if self.flush_posted < self.marks.posted {
+            let posted = self.marks.posted;
+            if self.post(Operation::Flush, FLUSH | posted.0, 0, 0, true) {
+                self.flush_posted = posted;
+                self.ring();
+            }
+        }
+    }
+
+    /// Takes all completions there are.
+    #[inline]
+    pub(super) fn reap(&mut self) -> Result<(), QueueError> {
+        while let Some(completion) = self.queue.poll()? {
+            self.stats.completions += 1;
+            let done = Sequence(completion.wr_id & !FLUSH);
+            assert!(done <= self.marks.posted, "completion of store {done}, {} posted", self.marks.posted);
+            if completion.wr_id & FLUSH != 0 {
+                self.marks.visible = self.marks.visible.max(done);
+            }
+            if done > self.marks.acked {
+                self.marks.acked = done;
+                self.in_flight.retire(done);
+                if self.capabilities().visible_on_completion {
+                    self.marks.visible = done;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// [`reap`](Self::reap) after [`push_out`](Self::push_out).
+    pub(super) fn push_out_and_reap(&mut self) -> Result<(), QueueError> {
+        self.push_out();
+        self.reap()
+    }
+
+    /// The window is full: looks once whether it still is.
+    pub(super) fn make_room(&mut self) -> Result<(), StoreError> {
+        self.push_out_and_reap().map_err(|error| self.store_failed(error))?;
+        if self.marks.in_flight() >= self.config.depth { Err(self.would_block()) } else { Ok(()) }
+    }
+
+    /// Waits until something completed, so that an admission is worth another try.
+    pub(super) fn wait_for_room(&mut self, deadline: &mut Deadline) -> Result<(), StoreError> {
+        let acked = self.marks.acked;
+        let mut pause = Pause::default();
+        loop {
+            if self.core.lost() {
+                return Err(self.store_lost());
+            }
+            self.push_out_and_reap().map_err(|error| self.store_failed(error))?;
+            if self.marks.acked > acked || (!self.has_open() && self.marks.in_flight() < self.config.depth) {
+                return Ok(());
+            }
+            if !self.pause(&mut pause, deadline) {
+                let in_flight = self.marks.in_flight();
+                return Err(StoreError::Timeout { waited: self.config.store_timeout, in_flight });
+            }
+        }
+    }
+
+    /// Passes the time until the next poll; `false` when the deadline has passed.
+    pub(super) fn pause(&mut self, pause: &mut Pause, deadline: &mut Deadline) -> bool {
+        pause.spins = pause.spins.wrapping_add(1);
+        let sleeps = match self.config.polling {
+            Polling::Spin => false,
+            Polling::Block => true,
+            Polling::Adaptive(spin) => {
+                pause.spins.is_multiple_of(SPINS_PER_CLOCK)
+                    && Instant::now() >= *pause.sleep_from.get_or_insert_with(|| Instant::now() + spin)
+            }
+        };
+        if !sleeps {
+            std::hint::spin_loop();
+            return !pause.spins.is_multiple_of(SPINS_PER_CLOCK) || deadline.remaining().is_some();
+        }
+        let Some(left) = deadline.remaining() else { return false };
+        match self.queue.arm() {
+            Ok(Armed::PollAgain) => true,
+            Ok(Armed::Sleep) => {
+                self.stats.sleeps += 1;
+                self.sleep(left);
+                true
+            }
+            Err(error) => {
+                self.fail(error);
+                true
+            }
+        }
+    }
+
+    fn sleep(&self, most: Duration) {
+        let wake = self.core.wake_fd();
+        let Some(event) = self.queue.event_fd() else {
+            // Media without an event complete while they are polled.
+            std::thread::yield_now();
+            return;
+        };
+        sleep_on(event, self.queue.wants_write(), wake, most);
+    }
+
+    #[cold]
+    pub(super) fn wait_lost(&self) -> WaitError {
+        let reason = self.core.lost_reason().unwrap_or(LostReason::Closed);
+        WaitError::LinkLost { reason, acked: self.marks.acked, last: self.marks.last }
+    }
+
+    #[cold]
+    fn wait_failed(&mut self, error: QueueError) -> WaitError {
+        self.fail(error);
+        self.wait_lost()
+    }
+
+    #[cold]
+    pub(super) fn store_failed(&mut self, error: QueueError) -> StoreError {
+        self.fail(error);
+        self.store_lost()
+    }
+}
+
+/// Sleeps until `event` or `wake` is ready, for `most` at most.
+pub(super) fn sleep_on(
+    event: std::os::fd::BorrowedFd<'_>,
+    wants_write: bool,
+    wake: std::os::fd::BorrowedFd<'_>,
+    most: Duration,
+) {
+    let flags = if wants_write { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+    let mut fds = [PollFd::from_borrowed_fd(event, flags), PollFd::from_borrowed_fd(wake, PollFlags::IN)];
+    let timeout = Timespec {
+        tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(most.subsec_nanos()),
+    };
+    // An interrupted or failed sleep is a short one: the caller polls again and looks at its deadline.
+    let _ = rustix::event::poll(&mut fds, Some(&timeout));
+}

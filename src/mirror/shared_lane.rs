@@ -1,0 +1,270 @@
+//! A lane for many threads.
+//!
+//! Stores take the lane's lock for as long as the copy and the bookkeeping last; the doorbell, the fence and the
+//! reaping, which cost more, are combined: one waiter does them for all (see `combine`). Whoever waits holds the
+//! lock only while it advances the lane, never while it sleeps.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+
+use super::combine::{Combiner, Role};
+use super::lane_wait::sleep_on;
+use super::{Lane, LaneConfig, LaneStats, Polling, RegionCore, StoreError, Ticket, WaitError, Watermarks};
+use crate::base::sync::{AtomicU64, Ordering};
+use crate::base::{Deadline, Level, Sequence};
+use crate::fabric::Armed;
+
+/// Followers look for themselves this often, whatever the leader does.
+const FOLLOW_MAX: Duration = Duration::from_millis(50);
+/// Steps of a leader between two looks at the clock.
+const STEPS_PER_CLOCK: u32 = 64;
+
+/// A [`Lane`] shared by threads; clones are handles to the same lane. Stores of all threads have one order, the one
+/// in which they took the lock.
+#[derive(Debug, Clone)]
+pub struct SharedLane {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    core: Arc<RegionCore>,
+    config: LaneConfig,
+    id: u32,
+    session: AtomicU64,
+    lane: CachePadded<Mutex<Lane>>,
+    acked: CachePadded<AtomicU64>,
+    visible: AtomicU64,
+    combiner: Combiner,
+    /// The queue's event, to sleep on without the lock. Replaced when the lane reconnects.
+    event: Mutex<Option<Arc<OwnedFd>>>,
+}
+
+impl SharedLane {
+    pub(super) fn new(lane: Lane) -> std::io::Result<Self> {
+        let event = event_of(&lane)?;
+        let marks = lane.watermarks();
+        Ok(Self {
+            shared: Arc::new(Shared {
+                core: lane.core.clone(),
+                config: lane.config,
+                id: lane.id,
+                session: AtomicU64::new(u64::from(lane.session)),
+                acked: CachePadded::new(AtomicU64::new(marks.acked.0)),
+                visible: AtomicU64::new(marks.visible.0),
+                lane: CachePadded::new(Mutex::new(lane)),
+                combiner: Combiner::default(),
+                event: Mutex::new(event),
+            }),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lane> {
+        self.shared.lane.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`Lane::store`].
+    ///
+    /// # Errors
+    /// Nothing was stored, on neither side.
+    pub fn store(&self, offset: usize, data: &[u8]) -> Result<Ticket, StoreError> {
+        self.waiting_for_room(|lane| lane.try_store(offset, data))
+    }
+
+    /// See [`Lane::try_store`].
+    ///
+    /// # Errors
+    /// Nothing was stored, on neither side.
+    pub fn try_store(&self, offset: usize, data: &[u8]) -> Result<Ticket, StoreError> {
+        self.lock().try_store(offset, data)
+    }
+
+    fn waiting_for_room(
+        &self,
+        mut attempt: impl FnMut(&mut Lane) -> Result<Ticket, StoreError>,
+    ) -> Result<Ticket, StoreError> {
+        let mut deadline = Deadline::within(self.shared.config.store_timeout);
+        loop {
+            let (error, oldest) = {
+                let mut lane = self.lock();
+                match attempt(&mut lane) {
+                    Err(error @ StoreError::WouldBlock { .. }) => {
+                        (error, Sequence(lane.watermarks().acked.0 + 1))
+                    }
+                    other => return other,
+                }
+            };
+            match self.reach(oldest, Level::Acked, &mut deadline) {
+                Ok(()) => {}
+                Err(WaitError::Deadline { .. }) => {
+                    let in_flight = self.lock().watermarks().in_flight();
+                    return Err(StoreError::Timeout { waited: self.shared.config.store_timeout, in_flight });
+                }
+                Err(WaitError::LinkLost { .. }) => return Err(self.lock().store_lost()),
+                Err(_) => return Err(error),
+            }
+        }
+    }
+
+    /// See [`Lane::wait`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait(&self, ticket: Ticket, level: Level, mut deadline: Deadline) -> Result<(), WaitError> {
+        if level >= Level::Durable {
+            // A sync is a round trip to the peer's disk: the lock is held across it, and stores queue behind.
+            return self.lock().wait(ticket, level, deadline);
+        }
+        self.check(ticket)?;
+        self.reach(ticket.sequence, level, &mut deadline)
+    }
+
+    fn check(&self, ticket: Ticket) -> Result<(), WaitError> {
+        let session = self.shared.session.load(Ordering::Acquire);
+        let current = ticket.lane == self.shared.id && u64::from(ticket.session) == session;
+        if current { Ok(()) } else { Err(self.lock().stale(ticket)) }
+    }
+
+    /// See [`Lane::flush`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn flush(&self, level: Level, mut deadline: Deadline) -> Result<Sequence, WaitError> {
+        if level >= Level::Durable {
+            return self.lock().flush(level, deadline);
+        }
+        let last = self.watermarks().last;
+        self.reach(last, level, &mut deadline)?;
+        Ok(last)
+    }
+
+    /// See [`Lane::watermarks`].
+    #[must_use]
+    pub fn watermarks(&self) -> Watermarks {
+        self.lock().watermarks()
+    }
+
+    /// See [`Lane::stats`].
+    #[must_use]
+    pub fn stats(&self) -> LaneStats {
+        self.lock().stats()
+    }
+
+    /// Runs `action` on the lane alone, for what the shared handle does not offer (reconnecting, holes).
+    ///
+    /// # Errors
+    /// The process has no file descriptor left.
+    pub fn exclusively<T>(&self, action: impl FnOnce(&mut Lane) -> T) -> std::io::Result<T> {
+        let mut lane = self.lock();
+        let result = action(&mut lane);
+        let event = event_of(&lane)?;
+        *self.shared.event.lock().unwrap_or_else(PoisonError::into_inner) = event;
+        self.shared.session.store(u64::from(lane.session), Ordering::Release);
+        self.publish(&lane);
+        Ok(result)
+    }
+
+    #[inline]
+    fn mark(&self, level: Level) -> u64 {
+        match level {
+            Level::Posted | Level::Acked => self.shared.acked.load(Ordering::Acquire),
+            Level::Visible => self.shared.visible.load(Ordering::Acquire),
+            Level::Durable => 0,
+        }
+    }
+
+    fn publish(&self, lane: &Lane) {
+        let marks = lane.watermarks();
+        self.shared.visible.store(marks.visible.0, Ordering::Release);
+        self.shared.acked.store(marks.acked.0, Ordering::Release);
+    }
+
+    /// One step for all: posts what is open, reaps, publishes.
+    fn advance(&self, lane: &mut Lane, level: Level) -> Result<(), WaitError> {
+        let result = lane.advance(level);
+        self.publish(lane);
+        result
+    }
+
+    fn reach(&self, target: Sequence, level: Level, deadline: &mut Deadline) -> Result<(), WaitError> {
+        loop {
+            if self.mark(level) >= target.0 {
+                return Ok(());
+            }
+            // Mostly one step is enough, and nobody else is at it: no election then.
+            if let Ok(mut lane) = self.shared.lane.try_lock() {
+                self.advance(&mut lane, level)?;
+                if self.mark(level) >= target.0 {
+                    return Ok(());
+                }
+            }
+            let Some(left) = deadline.remaining() else {
+                return Err(WaitError::Deadline {
+                    level,
+                    wanted: target,
+                    reached: Sequence(self.mark(level)),
+                });
+            };
+            if let Role::Lead(_leadership) = self.shared.combiner.join(left.min(FOLLOW_MAX)) {
+                self.lead(target, level, deadline)?;
+            }
+        }
+    }
+
+    /// Advances the lane until `target` is reached or the deadline passed.
+    fn lead(&self, target: Sequence, level: Level, deadline: &mut Deadline) -> Result<(), WaitError> {
+        let started = std::time::Instant::now();
+        for step in 1u32.. {
+            let armed = {
+                let mut lane = self.lock();
+                self.advance(&mut lane, level)?;
+                if self.mark(level) >= target.0 {
+                    return Ok(());
+                }
+                if self.sleeps_now(step, started) {
+                    Some((lane.queue.arm(), lane.queue.wants_write()))
+                } else {
+                    None
+                }
+            };
+            match armed {
+                None if step.is_multiple_of(STEPS_PER_CLOCK) => std::thread::yield_now(),
+                None => std::hint::spin_loop(),
+                Some((Ok(Armed::PollAgain), _)) => {}
+                Some((Ok(Armed::Sleep), wants_write)) => self.sleep(wants_write, deadline),
+                Some((Err(error), _)) => self.lock().fail(error),
+            }
+            if step.is_multiple_of(STEPS_PER_CLOCK) && deadline.remaining().is_none() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn sleeps_now(&self, step: u32, started: std::time::Instant) -> bool {
+        match self.shared.config.polling {
+            Polling::Spin => false,
+            Polling::Block => true,
+            Polling::Adaptive(spin) => step.is_multiple_of(STEPS_PER_CLOCK) && started.elapsed() >= spin,
+        }
+    }
+
+    fn sleep(&self, wants_write: bool, deadline: &mut Deadline) {
+        let event = self.shared.event.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let left = deadline.remaining().unwrap_or_default().min(FOLLOW_MAX);
+        match event {
+            Some(event) => {
+                use std::os::fd::AsFd;
+                sleep_on(event.as_fd(), wants_write, self.shared.core.wake_fd(), left);
+            }
+            None => std::thread::yield_now(),
+        }
+    }
+}
+
+fn event_of(lane: &Lane) -> std::io::Result<Option<Arc<OwnedFd>>> {
+    lane.queue.event_fd().map(|fd| fd.try_clone_to_owned().map(Arc::new)).transpose()
+}
