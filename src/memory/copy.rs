@@ -1,29 +1,139 @@
 //! The copy that every store pays twice.
 //!
-//! # Safety
-//! Source and destination may be written by others during the copy: no Rust reference to them exists, the bytes are
-//! moved by volatile accesses or by code the compiler cannot see through, so a race gives some mix of old and new
-//! bytes and nothing worse.
+//! Others may write source or destination during the copy, so no Rust reference to those bytes may exist and the
+//! compiler must not be told of the accesses: on x86-64 they are inline assembly, elsewhere volatile, under Miri
+//! relaxed atomics (Miri reports a race on anything less). A race then gives some mix of old and new bytes, torn
+//! anywhere, and nothing worse.
+//!
+//! No non-temporal stores: what is stored is read soon, and ordinary stores keep the order that the fabrics rely on
+//! (all bytes of a copy are visible before any later store; among themselves they have no order).
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub(super) use super::copy_x86_64::copy_racy;
 
 /// Copies `len` bytes; the ranges must not overlap.
 ///
 /// # Safety
 /// `source` is readable and `destination` writable for `len` bytes.
+#[cfg(not(any(target_arch = "x86_64", miri)))]
 #[inline]
 pub(super) unsafe fn copy_racy(source: *const u8, destination: *mut u8, len: usize) {
+    /// Two registers' worth, which the compiler moves with one load and one store where it can.
+    type Pair = [u64; 2];
+    const PAIR: usize = size_of::<Pair>();
+    let aligned = source.addr() % align_of::<Pair>() == 0 && destination.addr() % align_of::<Pair>() == 0;
     let mut done = 0;
-    while done + 8 <= len {
-        // SAFETY: done + 8 <= len, so the eight bytes lie within what the caller vouches for.
-        let word = unsafe { source.add(done).cast::<[u8; 8]>().read_volatile() };
+    while aligned && len - done >= PAIR {
+        // SAFETY: PAIR bytes at `done` lie within what the caller vouches for.
+        let from = unsafe { source.add(done) }.cast::<Pair>();
         // SAFETY: as above, for the destination.
-        unsafe { destination.add(done).cast::<[u8; 8]>().write_volatile(word) };
+        let to = unsafe { destination.add(done) }.cast::<Pair>();
+        // SAFETY: readable and, as checked, aligned.
+        let pair = unsafe { from.read_volatile() };
+        // SAFETY: writable and, as checked, aligned.
+        unsafe { to.write_volatile(pair) };
+        done += PAIR;
+    }
+    while len - done >= 8 {
+        // SAFETY: eight bytes at `done` lie within what the caller vouches for.
+        let from = unsafe { source.add(done) }.cast::<Unaligned>();
+        // SAFETY: as above, for the destination.
+        let to = unsafe { destination.add(done) }.cast::<Unaligned>();
+        // SAFETY: readable; the type has no alignment.
+        let word = unsafe { from.read_volatile() };
+        // SAFETY: writable; the type has no alignment.
+        unsafe { to.write_volatile(word) };
         done += 8;
     }
     while done < len {
         // SAFETY: done < len.
-        let byte = unsafe { source.add(done).read_volatile() };
+        let from = unsafe { source.add(done) };
         // SAFETY: done < len.
-        unsafe { destination.add(done).write_volatile(byte) };
+        let to = unsafe { destination.add(done) };
+        // SAFETY: readable.
+        let byte = unsafe { from.read_volatile() };
+        // SAFETY: writable.
+        unsafe { to.write_volatile(byte) };
         done += 1;
+    }
+}
+
+/// Eight bytes at any address: one load or store on processors that allow it, which these all do.
+#[cfg(not(any(target_arch = "x86_64", miri)))]
+#[derive(Clone, Copy)]
+#[repr(C, packed)]
+struct Unaligned(u64);
+
+/// As above, byte by byte with relaxed atomics, so that Miri accepts what races by design.
+///
+/// # Safety
+/// `source` is readable and `destination` writable for `len` bytes.
+#[cfg(miri)]
+pub(super) unsafe fn copy_racy(source: *const u8, destination: *mut u8, len: usize) {
+    use std::sync::atomic::{AtomicU8, Ordering};
+    for at in 0..len {
+        // SAFETY: at < len.
+        let from = unsafe { source.add(at) };
+        // SAFETY: at < len.
+        let to = unsafe { destination.add(at) };
+        // SAFETY: readable for the time of the call, and only loaded from.
+        let byte = unsafe { AtomicU8::from_ptr(from.cast_mut()) }.load(Ordering::Relaxed);
+        // SAFETY: writable for the time of the call.
+        unsafe { AtomicU8::from_ptr(to) }.store(byte, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::copy_racy;
+
+    /// Copies `len` bytes between the given misalignments and checks them and a margin on both sides.
+    fn check(source_at: usize, destination_at: usize, len: usize) {
+        const MARGIN: usize = 64;
+        let byte = |at: usize| u8::try_from(at * 7 % 251).expect("below 251");
+        let source: Vec<u8> = (0..MARGIN + source_at + len + MARGIN).map(byte).collect();
+        let mut destination = vec![0xEE; MARGIN + destination_at + len + MARGIN];
+        let mut model = destination.clone();
+        let (from, to) = (MARGIN + source_at, MARGIN + destination_at);
+        model[to..to + len].copy_from_slice(&source[from..from + len]);
+        let into = destination[to..].as_mut_ptr();
+        // SAFETY: both vectors hold `len` bytes at these places.
+        unsafe { copy_racy(source[from..].as_ptr(), into, len) };
+        assert!(destination == model, "{len} bytes from {source_at} to {destination_at}");
+    }
+
+    #[test]
+    fn every_small_size_at_every_alignment() {
+        let (sizes, step) = if cfg!(miri) { (0..70, 5) } else { (0..300, 1) };
+        for len in sizes {
+            for source_at in (0..16).step_by(step) {
+                for destination_at in (0..16).step_by(step) {
+                    check(source_at, destination_at, len);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_around_each_change_of_method() {
+        for edge in [512, 1024, 2048, 4096, 8192, 16384, 65536, 1 << 20] {
+            for len in [edge - 65, edge - 1, edge, edge + 1, edge + 33, edge + 255] {
+                if !cfg!(miri) || len < 600 {
+                    check(len % 61, len % 17, len);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None,
+            cases: if cfg!(miri) { 4 } else { 256 }, ..ProptestConfig::default() })]
+        #[test]
+        fn any_size_at_any_alignment(source_at in 0_usize..64, destination_at in 0_usize..64,
+                                     len in 0_usize..if cfg!(miri) { 200 } else { 40_000 }) {
+            check(source_at, destination_at, len);
+        }
     }
 }

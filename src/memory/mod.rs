@@ -4,6 +4,8 @@
 //! a [`VolatileSlice`] copies in and out, and nothing else.
 
 mod copy;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod copy_x86_64;
 mod mapping;
 mod volatile;
 
