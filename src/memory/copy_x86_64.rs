@@ -13,27 +13,22 @@
 //! between two and four registers without a branch: they overlap.
 
 use std::arch::asm;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// Not found out yet.
-const UNKNOWN: u8 = 0;
-/// 16-byte registers; no fast `rep movsb`.
-const SSE: u8 = 1;
-/// 16-byte registers and ERMS.
-const SSE_ERMS: u8 = 2;
-/// 32-byte registers; no fast `rep movsb`.
-const AVX: u8 = 3;
-/// 32-byte registers and ERMS.
-const AVX_ERMS: u8 = 4;
-/// 64-byte registers, ERMS and FSRM.
-const AVX512: u8 = 5;
+/// From here on `rep movsb` beats each width of register: it does not read what it overwrites, so it wins in memory that
+/// is in no cache before it wins in memory that is (measured on Zen 5).
+const REP_FROM_XMM: usize = 2048;
+const REP_FROM_YMM: usize = 4096;
+const REP_FROM_ZMM: usize = 4096;
+/// For processors where `rep movsb` is not known to be fast.
+const REP_NEVER: usize = usize::MAX;
 
-/// From here on `rep movsb` beats each width of register (measured on Zen 5; the wider, the later).
-const REP_FROM_SSE: usize = 2048;
-const REP_FROM_AVX: usize = 4096;
-const REP_FROM_AVX512: usize = 16384;
+/// A copy as [`copy_racy`], of more than 64 bytes.
+type CopyLarge = unsafe fn(*const u8, *mut u8, usize);
 
-static METHOD: AtomicU8 = AtomicU8::new(UNKNOWN);
+/// The one for this processor; at first, one that finds it out. A pointer, as a dynamic linker would place it, costs one
+/// predicted call where a choice would cost several branches.
+static COPY_LARGE: AtomicPtr<()> = AtomicPtr::new(copy_first as *mut ());
 
 /// Copies `len` bytes; the ranges must not overlap.
 ///
@@ -64,8 +59,11 @@ pub(super) unsafe fn copy_racy(source: *const u8, destination: *mut u8, len: usi
             );
         }
     } else if len > 64 {
-        // SAFETY: as the caller vouches.
-        unsafe { copy_large(source, destination, len) };
+        let copy = COPY_LARGE.load(Ordering::Relaxed);
+        // SAFETY: what is stored there is always such a function.
+        let copy = unsafe { std::mem::transmute::<*mut (), CopyLarge>(copy) };
+        // SAFETY: as the caller vouches; the processor has what the chosen one needs.
+        unsafe { copy(source, destination, len) };
     } else {
         // SAFETY: as the caller vouches; len < 32.
         unsafe { copy_small(source, destination, len) };
@@ -114,39 +112,16 @@ unsafe fn copy_small(source: *const u8, destination: *mut u8, len: usize) {
 
 /// # Safety
 /// As [`copy_racy`], with `len` above 64.
-#[inline(never)]
-unsafe fn copy_large(source: *const u8, destination: *mut u8, len: usize) {
-    let mut method = METHOD.load(Ordering::Relaxed);
-    if method == UNKNOWN {
-        method = find_method();
-        METHOD.store(method, Ordering::Relaxed);
-    }
-    // SAFETY: for every arm: as the caller vouches, and the processor has what `find_method` found.
-    unsafe { copy_large_by(method, source, destination, len) };
-}
-
-/// # Safety
-/// As [`copy_large`], and the processor has what `method` names.
-#[inline(always)]
-unsafe fn copy_large_by(method: u8, source: *const u8, destination: *mut u8, len: usize) {
-    match method {
-        // SAFETY: as the caller vouches.
-        AVX512 if len < REP_FROM_AVX512 => unsafe { copy_zmm(source, destination, len) },
-        // SAFETY: as the caller vouches.
-        AVX_ERMS if len < REP_FROM_AVX => unsafe { copy_ymm(source, destination, len) },
-        // SAFETY: as the caller vouches.
-        SSE_ERMS if len < REP_FROM_SSE => unsafe { copy_xmm(source, destination, len) },
-        // SAFETY: as the caller vouches.
-        AVX => unsafe { copy_ymm(source, destination, len) },
-        // SAFETY: as the caller vouches.
-        SSE => unsafe { copy_xmm(source, destination, len) },
-        // SAFETY: as the caller vouches.
-        _ => unsafe { copy_rep(source, destination, len) },
-    }
-}
-
 #[cold]
-fn find_method() -> u8 {
+unsafe fn copy_first(source: *const u8, destination: *mut u8, len: usize) {
+    let copy = *methods().last().expect("SSE is always there");
+    COPY_LARGE.store(copy as *mut (), Ordering::Relaxed);
+    // SAFETY: as the caller vouches; the processor has what is in the list.
+    unsafe { copy(source, destination, len) };
+}
+
+/// What this processor has, best last.
+fn methods() -> Vec<CopyLarge> {
     /// Fast short `rep movsb`: CPUID leaf 7, EDX bit 4.
     const FSRM: u32 = 1 << 4;
     let erms = is_x86_feature_detected!("ermsb");
@@ -156,15 +131,15 @@ fn find_method() -> u8 {
         let leaf = unsafe { std::arch::x86_64::__cpuid_count(7, 0) };
         leaf.edx & FSRM != 0
     };
-    if fsrm && is_x86_feature_detected!("avx512f") {
-        return AVX512;
-    }
-    match (is_x86_feature_detected!("avx"), erms) {
-        (true, true) => AVX_ERMS,
-        (true, false) => AVX,
-        (false, true) => SSE_ERMS,
-        (false, false) => SSE,
-    }
+    let avx = is_x86_feature_detected!("avx");
+    let choices: [(bool, CopyLarge); 5] = [
+        (true, copy_xmm::<REP_NEVER>),
+        (erms, copy_xmm::<REP_FROM_XMM>),
+        (avx, copy_ymm::<REP_NEVER>),
+        (avx && erms, copy_ymm::<REP_FROM_YMM>),
+        (fsrm && is_x86_feature_detected!("avx512f"), copy_zmm::<REP_FROM_ZMM>),
+    ];
+    choices.into_iter().filter(|&(there, _)| there).map(|(_, copy)| copy).collect()
 }
 
 /// # Safety
@@ -192,8 +167,12 @@ macro_rules! copy_by {
      end $end:literal, clobbers $($clobber:tt)*) => {
         /// # Safety
         /// As [`copy_racy`], with `len` above two registers, on a processor that has these registers.
-        #[inline(always)]
-        unsafe fn $name(source: *const u8, destination: *mut u8, len: usize) {
+        unsafe fn $name<const REP_FROM: usize>(source: *const u8, destination: *mut u8, len: usize) {
+            if len >= REP_FROM {
+                // SAFETY: as the caller vouches.
+                unsafe { copy_rep(source, destination, len) };
+                return;
+            }
             // SAFETY: each move lies within `len` bytes of its start: the ends overlap where `len` is no multiple,
             // and the loop stops four registers short of the end. `{n}` becomes the place where it stops.
             unsafe {
@@ -281,11 +260,10 @@ copy_by!(copy_zmm_many, "vmovdqu64", 64, "zmm16" "zmm17" "zmm18" "zmm19" "zmm20"
 
 /// # Safety
 /// As [`copy_racy`], with `len` of at least 64, on a processor with AVX-512F.
-#[inline(always)]
-unsafe fn copy_zmm(source: *const u8, destination: *mut u8, len: usize) {
+unsafe fn copy_zmm<const REP_FROM: usize>(source: *const u8, destination: *mut u8, len: usize) {
     if len > 128 {
         // SAFETY: above two registers.
-        unsafe { copy_zmm_many(source, destination, len) };
+        unsafe { copy_zmm_many::<REP_FROM>(source, destination, len) };
         return;
     }
     // SAFETY: 64 <= len <= 128, so 64 bytes from each end lie within and cover all.
@@ -312,23 +290,15 @@ mod tests {
     /// The widths below the best one are not reached through `copy_racy` on this processor: each is tried here.
     #[test]
     fn every_method_that_this_processor_has_copies() {
-        let best = find_method();
-        let methods: &[u8] = match best {
-            AVX512 => &[SSE, SSE_ERMS, AVX, AVX_ERMS, AVX512],
-            AVX_ERMS => &[SSE, SSE_ERMS, AVX, AVX_ERMS],
-            AVX => &[SSE, AVX],
-            SSE_ERMS => &[SSE, SSE_ERMS],
-            _ => &[SSE],
-        };
         let source: Vec<u8> =
             (0..20_000_usize).map(|at| u8::try_from(at * 7 % 251).expect("below")).collect();
-        for &method in methods {
+        for (method, copy) in methods().into_iter().enumerate() {
             for len in (65..1200).chain([2047, 2048, 2049, 4095, 4097, 16_383, 16_385]) {
                 for at in [0, 1, 31, 63] {
                     let mut destination = vec![0xEE_u8; len + 200];
                     let into = destination[64 + at..].as_mut_ptr();
                     // SAFETY: both hold the bytes, and the processor has the method.
-                    unsafe { copy_large_by(method, source[at / 2..].as_ptr(), into, len) };
+                    unsafe { copy(source[at / 2..].as_ptr(), into, len) };
                     let copied = &destination[64 + at..64 + at + len];
                     assert!(copied == &source[at / 2..at / 2 + len], "method {method}, {len} bytes at {at}");
                     let margin = destination[..64 + at].iter().chain(&destination[64 + at + len..]);

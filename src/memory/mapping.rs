@@ -1,126 +1,151 @@
-//! Mappings.
+//! A mapping: memory of this process, with what is known of it.
+//!
+//! Invariants:
+//! - `mapped` bytes at `start` stay mapped, readable and writable, from construction to drop. A truncation of the file
+//!   behind them changes their content, not this (see `sigbus`).
+//! - No reference to the bytes is made; all access goes through [`VolatileSlice`].
+//! - The pages are not copied to a forked child (`MADV_DONTFORK`): it has no business writing to a peer's memory, and a
+//!   page that a NIC writes must not be moved by copy-on-write. They stay out of core dumps too.
 
+use std::fmt;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MsyncFlags};
 
-use super::VolatileSlice;
+use super::pages::Pages;
+use super::sigbus::{NEVER_LOST, Watch};
+use super::{MapError, VolatileSlice};
 
 /// How a mapping is made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MapOptions {
-    /// Ask for huge pages.
+    /// Ask for huge pages. What was got is logged, and told by [`Mapping::pages`].
     pub huge_pages: bool,
 }
 
-/// Why a mapping cannot be had.
-#[derive(Debug, thiserror::Error)]
+/// What is mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum MapError {
-    /// A call failed.
-    #[error("{call} of {len} bytes failed: {error}")]
-    System {
-        /// The call.
-        call: &'static str,
-        /// Bytes.
-        len: usize,
-        /// What it said.
-        error: std::io::Error,
-    },
+pub enum MappingKind {
+    /// Private memory.
+    Anonymous,
+    /// Memory with a descriptor, sealed against resizing.
+    Memfd,
+    /// A named shared memory object.
+    Shm,
+    /// A file of ours.
+    File,
+    /// A device or file that was there before and is never resized.
+    Device,
+    /// Whatever the descriptor refers to that was handed to us.
+    Descriptor,
+}
+
+impl fmt::Display for MappingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Anonymous => "anonymous",
+            Self::Memfd => "memfd",
+            Self::Shm => "shared memory",
+            Self::File => "file",
+            Self::Device => "device",
+            Self::Descriptor => "descriptor",
+        })
+    }
 }
 
 /// Memory of this process, mapped once; unmapped on drop.
-#[derive(Debug)]
 pub struct Mapping {
     start: *mut u8,
     len: usize,
+    /// Bytes really mapped: `len` up to a whole page.
+    mapped: usize,
+    /// The flag of `watch`, or one that is never raised.
+    lost: &'static AtomicBool,
+    watch: Option<Watch>,
+    kind: MappingKind,
+    pages: Pages,
+    /// Why [`Mapping::sync`] cannot be had, if it cannot.
+    volatile: Option<&'static str>,
     fd: Option<OwnedFd>,
-    lost: AtomicBool,
+    /// What the first failed sync said. The kernel tells of lost writes once only, so no later sync may succeed.
+    sync_failed: Mutex<Option<String>>,
 }
 
-// SAFETY: the mapping is reached through VolatileSlice only.
+// SAFETY: memory is mapped for the process, not for a thread; the bytes are reached through VolatileSlice only.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
+/// What a constructor has put together.
+pub(super) struct Parts {
+    pub(super) start: *mut u8,
+    pub(super) len: usize,
+    pub(super) mapped: usize,
+    pub(super) kind: MappingKind,
+    pub(super) pages: Pages,
+    pub(super) fd: Option<OwnedFd>,
+    pub(super) volatile: Option<&'static str>,
+}
+
 impl Mapping {
-    /// Private memory of this process.
-    pub fn anonymous(len: usize, _options: MapOptions) -> Result<Self, MapError> {
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let start = unsafe {
-            rustix::mm::mmap_anonymous(
-                std::ptr::null_mut(),
-                len,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE,
-            )
-        };
-        Self::finish(start, len, None)
+    /// Takes over `mapped` bytes at `start`, which nobody else unmaps.
+    pub(super) fn assemble(parts: Parts) -> Self {
+        let Parts { start, len, mapped, kind, pages, fd, volatile } = parts;
+        assert!(!start.is_null() && 0 < len && len <= mapped, "{len} of {mapped} bytes mapped at {start:?}");
+        let sync_failed = Mutex::new(None);
+        Self { start, len, mapped, lost: &NEVER_LOST, watch: None, kind, pages, volatile, fd, sync_failed }
     }
 
-    /// Memory that can be handed to another process as a descriptor: preallocated, and sealed against resizing.
-    pub fn memfd(name: &str, len: usize, options: MapOptions) -> Result<Self, MapError> {
-        let fail = |call| move |error: rustix::io::Errno| MapError::System { call, len, error: error.into() };
-        let fd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-            .map_err(fail("memfd_create"))?;
-        rustix::fs::fallocate(&fd, rustix::fs::FallocateFlags::empty(), 0, len as u64)
-            .map_err(fail("fallocate"))?;
-        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW).map_err(fail("seal"))?;
-        Self::from_fd(fd, len, options)
+    /// Guards it against truncation of what is behind it.
+    pub(super) fn guard(&mut self) -> Result<(), MapError> {
+        let watch = super::sigbus::watch(self.start.addr(), self.mapped, self.pages.size_bytes())?;
+        self.lost = watch.lost();
+        self.watch = Some(watch);
+        Ok(())
     }
 
-    /// The file at `path`, made if missing and set to `len` bytes.
-    pub fn file(path: &Path, len: usize, options: MapOptions) -> Result<Self, MapError> {
-        let fail = |call| move |error: rustix::io::Errno| MapError::System { call, len, error: error.into() };
-        use rustix::fs::{Mode, OFlags};
-        let fd =
-            rustix::fs::open(path, OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
-                .map_err(fail("open"))?;
-        rustix::fs::fallocate(&fd, rustix::fs::FallocateFlags::empty(), 0, len as u64)
-            .map_err(fail("fallocate"))?;
-        Self::from_fd(fd, len, options)
+    /// Advises the kernel about all of it.
+    pub(super) fn advise(&self, advice: Advice) -> rustix::io::Result<()> {
+        // SAFETY: mapped; the advices used here change no byte.
+        unsafe { rustix::mm::madvise(self.start.cast(), self.mapped, advice) }
     }
 
-    /// `len` bytes of what `fd` refers to, shared with all who map it.
-    pub fn from_fd(fd: OwnedFd, len: usize, _options: MapOptions) -> Result<Self, MapError> {
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let start = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                len,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-                &fd,
-                0,
-            )
-        };
-        Self::finish(start, len, Some(fd))
-    }
-
-    /// [`from_fd`](Self::from_fd), to read only: a write through it is a defect and ends the process.
-    pub fn from_fd_read_only(fd: OwnedFd, len: usize) -> Result<Self, MapError> {
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let start =
-            unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, ProtFlags::READ, MapFlags::SHARED, &fd, 0) };
-        Self::finish(start, len, Some(fd))
-    }
-
-    fn finish(
-        start: Result<*mut std::ffi::c_void, rustix::io::Errno>,
-        len: usize,
-        fd: Option<OwnedFd>,
-    ) -> Result<Self, MapError> {
-        let start = start.map_err(|error| MapError::System { call: "mmap", len, error: error.into() })?;
-        Ok(Self { start: start.cast(), len, fd, lost: AtomicBool::new(false) })
+    pub(super) const fn set_pages(&mut self, pages: Pages) {
+        self.pages = pages;
     }
 
     /// Bytes.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether it has no bytes: never, for such a mapping is refused.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What is mapped.
+    #[must_use]
+    pub const fn kind(&self) -> MappingKind {
+        self.kind
+    }
+
+    /// The pages that were got, which is not always what was asked for.
+    #[must_use]
+    pub const fn pages(&self) -> Pages {
+        self.pages
+    }
+
+    /// Bytes in a page that is certain; transparent huge pages are not.
+    #[must_use]
+    pub const fn page_size_used(&self) -> usize {
+        self.pages.size_bytes()
     }
 
     /// All of it.
@@ -137,17 +162,106 @@ impl Mapping {
         self.fd.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether pages were lost because the file behind them was truncated.
+    /// Whether pages were lost because the file behind them was truncated: what is read from then on means nothing, and
+    /// what is written goes nowhere. Stays raised.
+    ///
+    /// Raised by an access beyond the file's end, so look after the access, not before. A cut within the last page that
+    /// is left raises nothing; [`Mapping::sync`] finds it.
     #[inline]
     #[must_use]
     pub fn lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
+
+    /// Whether what backs it outlives the power, so that [`Mapping::sync`] can be had.
+    #[must_use]
+    pub const fn is_durable_backing(&self) -> bool {
+        self.volatile.is_none()
+    }
+
+    /// Returns when all that was written is on stable storage.
+    ///
+    /// # Errors
+    /// `Unsupported`, with why, where nothing durable is behind it. After any other failure the content on storage is
+    /// unknown, and each later call fails too.
+    pub fn sync(&self) -> io::Result<()> {
+        if let Some(why) = self.volatile {
+            let text = format!("a {} mapping cannot be made durable: {why}", self.kind);
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        let mut failed = self.sync_failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(first) = &*failed {
+            return Err(io::Error::other(format!(
+                "an earlier sync of this mapping failed, and is not retried: {first}"
+            )));
+        }
+        self.sync_once().inspect_err(|error| *failed = Some(error.to_string()))
+    }
+
+    fn sync_once(&self) -> io::Result<()> {
+        let fd = self.fd.as_ref().expect("what is durable has a descriptor");
+        // SAFETY: mapped; changes no byte of memory.
+        unsafe { rustix::mm::msync(self.start.cast(), self.mapped, MsyncFlags::SYNC) }?;
+        rustix::fs::fdatasync(fd)?;
+        let status = rustix::fs::fstat(fd)?;
+        let is_file = rustix::fs::FileType::from_raw_mode(status.st_mode).is_file();
+        let found = u64::try_from(status.st_size).unwrap_or(0);
+        if self.lost() || (is_file && found < self.len as u64) {
+            let text = format!("the file behind the mapping of {} bytes was truncated to {found}", self.len);
+            return Err(io::Error::other(text));
+        }
+        Ok(())
+    }
+
+    /// Locks all of it into memory.
+    pub(super) fn lock_pages(&self) -> rustix::io::Result<()> {
+        if cfg!(miri) {
+            return Ok(());
+        }
+        // SAFETY: mapped; changes no byte.
+        unsafe { rustix::mm::mlock(self.start.cast(), self.mapped) }
+    }
+
+    /// Bytes that have a page of memory now.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        const CHUNK_PAGES: usize = 16 << 10;
+        let page = super::pages::base_bytes();
+        let mut resident = vec![0_u8; CHUNK_PAGES];
+        let mut count = 0;
+        let mut done = 0;
+        while done < self.mapped {
+            let len = (self.mapped - done).min(CHUNK_PAGES * page);
+            // SAFETY: done < mapped.
+            let at = unsafe { self.start.add(done) };
+            // SAFETY: mapped, and the vector has a byte for each page.
+            if unsafe { libc::mincore(at.cast(), len, resident.as_mut_ptr()) } != 0 {
+                return 0;
+            }
+            count += resident[..len.div_ceil(page)].iter().filter(|&&state| state & 1 == 1).count();
+            done += len;
+        }
+        (count * page) as u64
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lost = if self.lost() { ", lost" } else { "" };
+        write!(f, "Mapping({}, {} bytes at {:?}, {}{lost})", self.kind, self.len, self.start, self.pages)
+    }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped by us, and every slice of it is gone.
-        let _ = unsafe { rustix::mm::munmap(self.start.cast(), self.len) };
+        // Before the addresses can be those of another mapping.
+        drop(self.watch.take());
+        #[cfg(miri)]
+        super::make::release(self.start, self.mapped);
+        #[cfg(not(miri))]
+        {
+            // SAFETY: mapped by us, and every slice of it is gone.
+            let unmapped = unsafe { rustix::mm::munmap(self.start.cast(), self.mapped) };
+            assert!(unmapped.is_ok(), "munmap of {} bytes at {:?}: {unmapped:?}", self.mapped, self.start);
+        }
     }
 }

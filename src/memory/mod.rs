@@ -2,12 +2,30 @@
 //!
 //! A peer, another process or a NIC may change a mapping at any moment, so no reference to its bytes is ever made:
 //! a [`VolatileSlice`] copies in and out, and nothing else.
+//!
+//! A [`Mapping`] is anonymous, a memfd, a shared memory object, a file, a device or a received descriptor. Truncating what is
+//! behind it does not kill the process: [`Mapping::lost`] tells.
 
+mod available;
+mod compare;
 mod copy;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod copy_x86_64;
+mod error;
+mod lock;
+mod make;
 mod mapping;
+mod named;
+mod pages;
+mod sigbus;
+#[cfg(all(test, not(miri)))]
+mod testing;
+#[cfg(all(test, not(miri)))]
+mod tests;
 mod volatile;
 
-pub use mapping::{MapError, MapOptions, Mapping};
+pub use error::MapError;
+pub use lock::{LockError, LockPolicy};
+pub use mapping::{MapOptions, Mapping, MappingKind};
+pub use pages::Pages;
 pub use volatile::VolatileSlice;

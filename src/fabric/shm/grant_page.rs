@@ -12,7 +12,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use rustix::fs::SealFlags;
+use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::fencing;
 use crate::base::Generation;
@@ -40,16 +40,15 @@ impl GrantPage {
     /// # Errors
     /// No memory or descriptor.
     pub fn new(generation: Generation) -> Result<Self, MapError> {
-        let mapping = Mapping::memfd("mirrorbus-grant", PAGE_BYTES, MapOptions::default())?;
-        let page = Self { mapping };
+        let failed = |call| move |error: rustix::io::Errno| MapError::System { call, len: PAGE_BYTES, error: error.into() };
+        let fd = rustix::fs::memfd_create("mirrorbus-grant", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+            .map_err(failed("memfd_create"))?;
+        rustix::fs::ftruncate(&fd, PAGE_BYTES as u64).map_err(failed("ftruncate"))?;
+        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW).map_err(failed("sealing"))?;
+        let page = Self { mapping: Mapping::from_fd(fd, PAGE_BYTES, MapOptions::default())? };
         page.word().store(compose(generation.0, 0), Ordering::SeqCst);
-        let fd = page.fd();
-        let seals = SealFlags::FUTURE_WRITE | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(fd, seals).map_err(|error| MapError::System {
-            call: "seal the grant page",
-            len: PAGE_BYTES,
-            error: error.into(),
-        })?;
+        // From here on no new mapping can write: this process has the only one that can.
+        rustix::fs::fcntl_add_seals(page.fd(), SealFlags::FUTURE_WRITE | SealFlags::SEAL).map_err(failed("sealing"))?;
         Ok(page)
     }
 
