@@ -1,1 +1,6 @@
+//! The two sides against each other, over socket pairs and over loopback TCP.
 
+mod contract;
+mod faults;
+mod rig;
+mod sealed;
