@@ -26,3 +26,4 @@ pub mod node;
 pub use base::{Deadline, FabricUrl, Generation, Level, RegionId};
 pub use memory::{Mapping, VolatileSlice};
 pub use mirror::{Lane, LaneConfig, SharedLane, Ticket};
+pub use node::{Attach, Holder, HolderConfig, KeySet, Region, RegionConfig};

@@ -144,7 +144,14 @@ impl Mapping {
         check_len(len)?;
         super::named::check_extent(&fd, "the descriptor", len)?;
         let volatile = super::named::why_volatile(&fd);
-        Self::map_protected(fd, len, MappingKind::Descriptor, volatile, MapOptions::default(), ProtFlags::READ)
+        Self::map_protected(
+            fd,
+            len,
+            MappingKind::Descriptor,
+            volatile,
+            MapOptions::default(),
+            ProtFlags::READ,
+        )
     }
 
     /// Maps `len` bytes of `fd` and guards them where they can be taken away.
@@ -169,8 +176,9 @@ impl Mapping {
         let pages = super::named::pages_of(&fd);
         let mapped = len.next_multiple_of(pages.size_bytes());
         // SAFETY: a new mapping at an address of the kernel's choice.
-        let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), mapped, protection, MapFlags::SHARED, &fd, 0) }
-            .map_err(failed("mmap", len))?;
+        let start =
+            unsafe { rustix::mm::mmap(std::ptr::null_mut(), mapped, protection, MapFlags::SHARED, &fd, 0) }
+                .map_err(failed("mmap", len))?;
         let sealed = rustix::fs::fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
         // Sealed pages of the reserved pool can be punched out, and the pool be empty when they are wanted again.
         let certain = sealed && matches!(pages, Pages::Base { .. });

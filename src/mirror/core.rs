@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{ByteRange, merge_ranges};
@@ -53,6 +53,7 @@ pub struct RegionCore {
     wake: OwnedFd,
     sync: Mutex<Option<Arc<dyn PeerSync>>>,
     next_lane: AtomicU32,
+    lanes: AtomicUsize,
     /// Unknown ranges of lanes that ended before their stores were acknowledged.
     orphans: Mutex<Vec<ByteRange>>,
 }
@@ -80,6 +81,7 @@ impl RegionCore {
             wake,
             sync: Mutex::new(None),
             next_lane: AtomicU32::new(1),
+            lanes: AtomicUsize::new(0),
             orphans: Mutex::new(Vec::new()),
         }))
     }
@@ -136,8 +138,24 @@ impl RegionCore {
     }
 
     /// A number that no other lane of this region has.
-    pub(super) fn new_lane_id(&self) -> u32 {
+    pub(super) fn enter_lane(&self) -> u32 {
+        self.lanes.fetch_add(1, Ordering::Relaxed);
         self.next_lane.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn leave_lane(&self) {
+        self.lanes.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Lanes that exist.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.lanes.load(Ordering::Relaxed)
+    }
+
+    /// Drops the way to sync, at the end of the region.
+    pub fn forget_sync(&self) {
+        *self.sync.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(super) fn leave_orphans(&self, ranges: Vec<ByteRange>) {

@@ -112,7 +112,7 @@ impl Lane {
         );
         let capabilities = queue.capabilities().clone();
         Self {
-            id: core.new_lane_id(),
+            id: core.enter_lane(),
             core,
             config,
             session: 1,
@@ -139,6 +139,12 @@ impl Lane {
     #[must_use]
     pub const fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    /// How it was made.
+    #[must_use]
+    pub const fn config(&self) -> LaneConfig {
+        self.config
     }
 
     /// How far the stores have come, as of the last call that looked.
@@ -471,5 +477,6 @@ impl Drop for Lane {
         if !ranges.is_empty() {
             self.core.leave_orphans(ranges);
         }
+        self.core.leave_lane();
     }
 }

@@ -14,7 +14,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::control::{KeySet, KeyTextError};
 
 /// Bytes of a key file: two keys and plenty of comment.
-pub const KEY_FILE_BYTES_MAX: usize = 4096;
+pub(super) const KEY_FILE_BYTES_MAX: usize = 4096;
 
 const MODE_MAX: u32 = 0o600;
 

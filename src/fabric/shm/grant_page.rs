@@ -40,7 +40,9 @@ impl GrantPage {
     /// # Errors
     /// No memory or descriptor.
     pub fn new(generation: Generation) -> Result<Self, MapError> {
-        let failed = |call| move |error: rustix::io::Errno| MapError::System { call, len: PAGE_BYTES, error: error.into() };
+        let failed = |call| {
+            move |error: rustix::io::Errno| MapError::System { call, len: PAGE_BYTES, error: error.into() }
+        };
         let fd = rustix::fs::memfd_create("mirrorbus-grant", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
             .map_err(failed("memfd_create"))?;
         rustix::fs::ftruncate(&fd, PAGE_BYTES as u64).map_err(failed("ftruncate"))?;
@@ -48,7 +50,8 @@ impl GrantPage {
         let page = Self { mapping: Mapping::from_fd(fd, PAGE_BYTES, MapOptions::default())? };
         page.word().store(compose(generation.0, 0), Ordering::SeqCst);
         // From here on no new mapping can write: this process has the only one that can.
-        rustix::fs::fcntl_add_seals(page.fd(), SealFlags::FUTURE_WRITE | SealFlags::SEAL).map_err(failed("sealing"))?;
+        rustix::fs::fcntl_add_seals(page.fd(), SealFlags::FUTURE_WRITE | SealFlags::SEAL)
+            .map_err(failed("sealing"))?;
         Ok(page)
     }
 

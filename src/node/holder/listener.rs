@@ -1,0 +1,269 @@
+//! Accepts streams and drives their handshakes, all on one thread.
+//!
+//! A stranger costs one descriptor and about a kilobyte, for five seconds at most; when as many handshakes are under way
+//! as are allowed, the oldest makes room. So a crowd that connects and says nothing keeps nobody out: a peer with a
+//! key needs a few milliseconds.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::state::Shared;
+use super::streams::ProvenStream;
+use super::{HolderConfig, HolderError, service};
+use crate::base::{FabricUrl, SessionId};
+use crate::control::{
+    Connection, ConnectionConfig, DataHandshake, Event, Hello, PREFACE_LEN, Preface, PrefaceKind, Token,
+};
+use crate::node::stream::{Listener, timespec};
+
+/// Handshakes under way.
+const HANDSHAKES_MAX: usize = 256;
+/// Streams accepted between two rounds of handshakes.
+const ACCEPTS_MAX: usize = 64;
+/// Bytes read from one stream in a round; more than a handshake has.
+const READ_BYTES: usize = 2048;
+
+/// A stream on its way to be trusted.
+#[derive(Debug)]
+struct Arrival {
+    socket: OwnedFd,
+    since: Instant,
+    stage: Stage,
+    output: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Collecting the preface, which says what the stream is to be.
+    Preface(Vec<u8>),
+    Control(Box<Connection>),
+    Data(Box<DataHandshake>, Option<Claim>),
+}
+
+/// The session that a data stream names, and the tokens of it that were tried.
+#[derive(Debug)]
+struct Claim {
+    session: SessionId,
+    tokens: Vec<Token>,
+}
+
+/// What one round made of an arrival.
+enum Step {
+    Wait(Arrival),
+    Done,
+}
+
+/// Listens where `config` says.
+///
+/// # Errors
+/// With the address.
+pub(super) fn bind(config: &HolderConfig) -> Result<(Listener, FabricUrl), HolderError> {
+    Listener::bind(&config.url).map_err(|error| HolderError::Listen { url: config.url.clone(), error })
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// No thread left.
+pub(super) fn start(listener: Listener, shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("mirrorbus-accept".into()).spawn(move || run(&listener, &shared))
+}
+
+fn run(listener: &Listener, shared: &Arc<Shared>) {
+    let mut arrivals: Vec<Arrival> = Vec::new();
+    while !shared.stopping.load(Ordering::SeqCst) {
+        wait(listener, shared, &arrivals);
+        accept(listener, &mut arrivals);
+        let now = Instant::now();
+        arrivals = arrivals
+            .into_iter()
+            .filter_map(|arrival| match arrival.step(shared, now) {
+                Step::Wait(arrival) => Some(arrival),
+                Step::Done => None,
+            })
+            .collect();
+    }
+}
+
+fn wait(listener: &Listener, shared: &Shared, arrivals: &[Arrival]) {
+    let mut fds = vec![PollFd::new(listener, PollFlags::IN), PollFd::new(&shared.wake, PollFlags::IN)];
+    fds.extend(arrivals.iter().map(|arrival| {
+        let flags = if arrival.output.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+        PollFd::new(&arrival.socket, flags)
+    }));
+    let oldest = arrivals.iter().map(|arrival| arrival.since).min();
+    let timeout = oldest
+        .map(|since| (since + crate::control::HANDSHAKE_TIME_MAX).saturating_duration_since(Instant::now()))
+        .map(timespec);
+    let _ = rustix::event::poll(&mut fds, timeout.as_ref());
+    let mut counter = [0; 8];
+    let _ = rustix::io::read(&shared.wake, &mut counter);
+}
+
+fn accept(listener: &Listener, arrivals: &mut Vec<Arrival>) {
+    for _ in 0..ACCEPTS_MAX {
+        match listener.accept() {
+            Ok(Some(socket)) => {
+                if arrivals.len() >= HANDSHAKES_MAX {
+                    arrivals.remove(0);
+                }
+                let stage = Stage::Preface(Vec::with_capacity(PREFACE_LEN));
+                arrivals.push(Arrival { socket, since: Instant::now(), stage, output: Vec::new() });
+            }
+            Ok(None) => return,
+            Err(error) => {
+                // Out of descriptors, most likely: the oldest handshake makes room for the next attempt.
+                log::warn!("cannot accept: {error}");
+                if !arrivals.is_empty() {
+                    arrivals.remove(0);
+                }
+                std::thread::yield_now();
+                return;
+            }
+        }
+    }
+}
+
+impl Arrival {
+    fn step(mut self, shared: &Arc<Shared>, now: Instant) -> Step {
+        match self.advance(shared, now) {
+            Ok(()) => {}
+            Err(why) => {
+                log::info!("a stream was turned away: {why}");
+                // A refusal in words may be under way.
+                let _ = self.flush();
+                return Step::Done;
+            }
+        }
+        match &mut self.stage {
+            Stage::Control(connection) => match connection.poll_event() {
+                Some(Event::Established { session, .. }) => self.serve(shared, session),
+                Some(Event::Closed { reason }) => {
+                    log::info!("a stream was turned away: {reason}");
+                    Step::Done
+                }
+                Some(_) | None => Step::Wait(self),
+            },
+            Stage::Data(handshake, _) if handshake.is_done() => self.hand_over(shared),
+            Stage::Preface(_) | Stage::Data(..) => Step::Wait(self),
+        }
+    }
+
+    /// Reads, advances the handshake, writes.
+    fn advance(&mut self, shared: &Arc<Shared>, now: Instant) -> Result<(), String> {
+        let mut buffer = [0; READ_BYTES];
+        match &mut self.stage {
+            Stage::Preface(_) if now >= self.since + crate::control::HANDSHAKE_TIME_MAX => {
+                return Err("it did not say what it is in time".into());
+            }
+            Stage::Preface(_) => {}
+            Stage::Control(connection) => {
+                connection.handle_timeout(now).map_err(|error| error.to_string())?
+            }
+            Stage::Data(handshake, _) => handshake.handle_timeout(now).map_err(|error| error.to_string())?,
+        }
+        // The preface alone is read first: what follows it belongs to the stage that it names.
+        let most = match &self.stage {
+            Stage::Preface(bytes) => PREFACE_LEN - bytes.len(),
+            Stage::Control(_) | Stage::Data(..) => READ_BYTES,
+        };
+        let result = match rustix::net::recv(&self.socket, &mut buffer[..most], RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => Err("it hung up".into()),
+            Ok((_, count)) => self.take(&buffer[..count], shared, now),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        match &mut self.stage {
+            Stage::Preface(_) => {}
+            Stage::Control(connection) => drop(connection.poll_transmit(&mut self.output)),
+            Stage::Data(handshake, _) => drop(handshake.poll_transmit(&mut self.output)),
+        }
+        result?;
+        self.flush()
+    }
+
+    fn take(&mut self, bytes: &[u8], shared: &Arc<Shared>, now: Instant) -> Result<(), String> {
+        match &mut self.stage {
+            Stage::Preface(collected) => {
+                collected.extend_from_slice(bytes);
+                let Ok(preface) = <&[u8; PREFACE_LEN]>::try_from(collected.as_slice()) else { return Ok(()) };
+                let preface = *preface;
+                let kind = Preface::parse(&preface).map_err(|error| error.to_string())?.kind();
+                self.stage = match kind {
+                    PrefaceKind::Control => {
+                        let hello = Hello::new(0, shared.config.heartbeat, shared.config.silence, Vec::new())
+                            .map_err(|error| error.to_string())?;
+                        Stage::Control(Box::new(Connection::accept(
+                            ConnectionConfig::new(hello),
+                            &shared.keys,
+                            now,
+                        )))
+                    }
+                    PrefaceKind::Data => Stage::Data(Box::new(DataHandshake::accept(now)), None),
+                };
+                self.take(&preface, shared, now)
+            }
+            Stage::Control(connection) => {
+                connection.handle_bytes(bytes, now).map_err(|error| error.to_string())
+            }
+            Stage::Data(handshake, claim) => {
+                handshake.handle_bytes(bytes, now).map_err(|error| error.to_string())?;
+                if let Some(session) = handshake.needs_token() {
+                    let tokens: Vec<Token> =
+                        shared.lock().owner_of(session).map(|owner| owner.tokens.clone()).unwrap_or_default();
+                    let provided = handshake.provide_tokens(&tokens);
+                    *claim = Some(Claim { session, tokens });
+                    provided.map_err(|error| error.to_string())?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), String> {
+        while !self.output.is_empty() {
+            match rustix::net::send(&self.socket, &self.output, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(count) => drop(self.output.drain(..count)),
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    fn serve(self, shared: &Arc<Shared>, session: SessionId) -> Step {
+        if let Stage::Control(connection) = self.stage
+            && let Err(error) = service::start(shared, *connection, self.socket, session)
+        {
+            log::warn!("an owner cannot be served: {error}");
+        }
+        Step::Done
+    }
+
+    fn hand_over(self, shared: &Arc<Shared>) -> Step {
+        if !self.output.is_empty() {
+            return Step::Wait(self);
+        }
+        let Stage::Data(handshake, Some(Claim { session, mut tokens })) = self.stage else {
+            return Step::Done;
+        };
+        let (Some(purpose), Some(matched)) = (handshake.purpose().map(<[u8]>::to_vec), handshake.matched())
+        else {
+            return Step::Done;
+        };
+        let (cipher, leftover) = handshake.finish();
+        let token = tokens.swap_remove(matched);
+        let stream = ProvenStream { session, token, purpose, socket: self.socket, cipher, leftover };
+        if let Err(why) = shared.take_stream(stream) {
+            log::warn!("a data stream was dropped: {why}");
+        }
+        Step::Done
+    }
+}

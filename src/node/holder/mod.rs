@@ -1,0 +1,124 @@
+//! The holder's side: a copy of one region, kept for one owner at a time.
+//!
+//! ```text
+//! listener thread   accepts, drives handshakes, hands finished streams on      (bounded: strangers cost little)
+//! link thread       one per control connection: heartbeats, messages in and out
+//! service thread    one per control connection: carries out what the messages ask
+//! receiver threads  one per tcp queue: the only ones that write into the copy; none for shared memory
+//! ```
+//!
+//! Invariant: at most one session has windows, and the copy's memory is swapped, or handed to the application as
+//! stable, only after every window was revoked and found quiesced.
+
+mod config;
+mod file_record;
+mod listener;
+mod service;
+mod state;
+mod streams;
+
+pub use config::{FenceError, HolderConfig, HolderError};
+pub use state::{Content, HolderStatus};
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::base::{Deadline, FabricUrl, Generation};
+use crate::control::KeySet;
+use crate::memory::Mapping;
+use state::Shared;
+
+/// What is left when the owner's access was revoked.
+#[derive(Debug, Clone)]
+pub struct Fenced {
+    /// The copy: no byte of it changes any more unless this process changes it.
+    pub memory: Arc<Mapping>,
+    /// The generation from now on.
+    pub generation: Generation,
+    /// Whether the copy is exactly a prefix of each lane's stores. `false` only when an owner went on storing through
+    /// shared memory although its grant was void; every acknowledged store is in the copy all the same.
+    pub exact: bool,
+}
+
+/// Keeps a copy of a region for an owner. Ends when dropped.
+#[derive(Debug)]
+pub struct Holder {
+    shared: Arc<Shared>,
+    url: FabricUrl,
+    listener: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Holder {
+    /// Maps the memory, locks it and starts to listen.
+    ///
+    /// # Errors
+    /// Nothing is left behind.
+    pub fn start(config: HolderConfig, keys: KeySet) -> Result<Self, HolderError> {
+        let (listener, url) = listener::bind(&config)?;
+        let shared = Shared::new(config, url.clone(), keys)?;
+        let thread = listener::start(listener, shared.clone())?;
+        Ok(Self { shared, url, listener: Mutex::new(Some(thread)) })
+    }
+
+    /// Where it listens, with the real port.
+    #[must_use]
+    pub const fn url(&self) -> &FabricUrl {
+        &self.url
+    }
+
+    /// What it holds and for whom.
+    #[must_use]
+    pub fn status(&self) -> HolderStatus {
+        self.shared.lock().status()
+    }
+
+    /// The copy as it is now; an owner may be writing it. After [`fence`](Self::fence) it is stable.
+    #[must_use]
+    pub fn memory(&self) -> Arc<Mapping> {
+        self.shared.lock().memory.clone()
+    }
+
+    /// Takes the owner's access away: on return no byte of the copy changes any more by anybody else's doing, and every
+    /// store that was acknowledged, at any time, is in it. The owner is told. It cannot resume; a new attachment by
+    /// `Pull` is possible.
+    ///
+    /// # Errors
+    /// [`FenceError::Unsupported`] where nothing can take access away (a device window);
+    /// [`FenceError::Deadline`] when a request that was being carried out did not end in time: nothing more is let in,
+    /// try again.
+    pub fn fence(&self, mut deadline: Deadline) -> Result<Fenced, FenceError> {
+        let mut state = self.shared.lock();
+        let exact = self.shared.revoke(&mut state, "the holder was fenced", &mut deadline)?;
+        state.resumable = None;
+        state.raise();
+        Ok(Fenced { memory: state.memory.clone(), generation: state.generation, exact })
+    }
+
+    /// Waits until something changed since `seen`, a count that [`HolderStatus::changes`] gives, or the deadline passed.
+    #[must_use]
+    pub fn wait_change(&self, seen: u64, mut deadline: Deadline) -> HolderStatus {
+        let mut state = self.shared.lock();
+        while state.changes == seen {
+            let Some(left) = deadline.remaining() else { break };
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.status()
+    }
+
+    /// Ends it: the owner is told, threads are joined, memory that is no file is gone with the last reference to it.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.wake_listener();
+        if let Some(thread) = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = thread.join();
+        }
+        self.shared.end_sessions();
+    }
+}

@@ -1,0 +1,365 @@
+//! Carries out what an owner asks over its control connection.
+//!
+//! One thread per connection, so that a slow request (a sync, the digest of a large copy) holds up neither the
+//! heartbeats nor another owner's refusal. Requests of one owner are carried out in order.
+
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::state::{Content, Owner, Shared, State};
+use crate::base::{Deadline, FabricUrl, RegionId, SessionId};
+use crate::control::{CloseReason, Connection, Event, Token};
+use crate::fabric::shm::{GrantPage, LifeWord};
+use crate::fabric::{Access, ExportedWindow};
+use crate::mirror::ByteRange;
+use crate::node::driver::Driver;
+use crate::node::message::{AttachMode, AttachRequest, DIGESTS_MAX, Granted, Message, RefusalCode};
+use crate::node::{REGION_WINDOW, STAGING_WINDOW};
+
+/// Requests of one owner that wait.
+const REQUESTS_MAX: usize = 256;
+/// Tokens handed out and not used.
+const TOKENS_MAX: usize = 64;
+/// How long an attachment waits for the one before it to be revoked.
+const REVOKE_TIME: Duration = Duration::from_secs(5);
+
+/// A control connection and the thread that serves it.
+#[derive(Debug)]
+pub(super) struct Link {
+    driver: Arc<Driver>,
+    service: JoinHandle<()>,
+}
+
+impl Link {
+    /// Ends both.
+    pub(super) fn end(self, reason: CloseReason, deadline: &mut Deadline) {
+        self.driver.close(reason);
+        while !self.service.is_finished()
+            && deadline.remaining().is_some_and(|left| left > Duration::from_secs(4))
+        {
+            std::thread::yield_now();
+        }
+        self.driver.abort();
+        let _ = self.service.join();
+    }
+
+    /// Whether it has ended.
+    fn ended(&self) -> bool {
+        self.service.is_finished()
+    }
+}
+
+type Refusal = (RefusalCode, String);
+
+/// Serves an authenticated connection.
+///
+/// # Errors
+/// No thread or descriptor left.
+pub(super) fn start(
+    shared: &Arc<Shared>,
+    connection: Connection,
+    socket: OwnedFd,
+    session: SessionId,
+) -> std::io::Result<()> {
+    let (requests, inbox) = sync_channel(REQUESTS_MAX);
+    let events = shared.clone();
+    let driver = Driver::start("mirrorbus-link", connection, socket, move |event| {
+        on_event(&events, session, event, &requests);
+    })?;
+    let driver = Arc::new(driver);
+    let service = {
+        let (shared, driver) = (shared.clone(), driver.clone());
+        std::thread::Builder::new()
+            .name("mirrorbus-serve".into())
+            .spawn(move || Service { shared, driver, session }.run(&inbox))?
+    };
+    let mut links = shared.links.lock().unwrap_or_else(PoisonError::into_inner);
+    let (ended, live): (Vec<_>, Vec<_>) = links.drain(..).partition(Link::ended);
+    *links = live;
+    links.push(Link { driver, service });
+    drop(links);
+    ended.into_iter().for_each(|link| link.end(CloseReason::Finished, &mut Deadline::within(Duration::ZERO)));
+    Ok(())
+}
+
+fn on_event(shared: &Shared, session: SessionId, event: Event, requests: &SyncSender<Option<Vec<u8>>>) {
+    let note = |action: &dyn Fn(&mut Owner)| {
+        let mut state = shared.lock();
+        if let Some(owner) = state.owner_of(session) {
+            action(owner);
+            shared.note_change(&mut state);
+        }
+    };
+    match event {
+        Event::Message { body, .. } => {
+            if let Err(TrySendError::Full(_)) = requests.try_send(Some(body)) {
+                // An owner waits for each answer; one that does not is of another make.
+                log::warn!("more than {REQUESTS_MAX} requests of one owner wait: the newest is dropped");
+            }
+        }
+        Event::PeerSilent => note(&|owner| owner.silent = true),
+        Event::PeerHeard => note(&|owner| owner.silent = false),
+        Event::Closed { reason } => {
+            log::info!("session {session}: {reason}");
+            note(&|owner| owner.connected = false);
+            // The service ends behind what was asked before; when its queue is full it ends with its sender.
+            let _ = requests.try_send(None);
+        }
+        Event::Established { .. } => {}
+    }
+}
+
+struct Service {
+    shared: Arc<Shared>,
+    driver: Arc<Driver>,
+    session: SessionId,
+}
+
+impl Service {
+    fn run(&self, inbox: &Receiver<Option<Vec<u8>>>) {
+        while let Ok(Some(body)) = inbox.recv() {
+            let answer = match Message::decode(&body) {
+                Ok(message) => self.carry_out(message),
+                Err(error) => {
+                    log::warn!("session {}: {error}", self.session);
+                    continue;
+                }
+            };
+            if let Some(answer) = answer
+                && let Err(error) = self.driver.send(&answer.encode())
+            {
+                log::warn!("session {}: {error}", self.session);
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&self, message: Message) -> Option<Message> {
+        let (request, result) = match message {
+            Message::Attach { request, attach } => {
+                (request, self.attach(&attach).map(|granted| Message::Granted { request, granted }))
+            }
+            Message::OpenQueue { request } => {
+                (request, self.token().map(|token| Message::Token { request, token }))
+            }
+            Message::Digest { request, first, count } => {
+                (request, self.digests(first, count).map(|digests| Message::Digests { request, digests }))
+            }
+            Message::Complete { request } => (request, self.complete().map(|()| Message::Done { request })),
+            Message::Sync { request } => (request, self.sync().map(|()| Message::Done { request })),
+            Message::Apply { request, last, ranges } => {
+                (request, self.apply(last, ranges).map(|()| Message::Done { request }))
+            }
+            other => {
+                log::warn!("session {}: {other:?} is not for a holder", self.session);
+                return None;
+            }
+        };
+        Some(result.unwrap_or_else(|(code, why)| Message::Refused { request, code, why }))
+    }
+
+    fn attach(&self, attach: &AttachRequest) -> Result<Granted, Refusal> {
+        let shared = &self.shared;
+        let mut state = shared.lock();
+        let size = shared.config.size as u64;
+        if attach.size != size {
+            let why = format!("this holder keeps {size} bytes, the region has {}", attach.size);
+            return Err((RefusalCode::Size, why));
+        }
+        check_mode(&state, attach)?;
+        let supersedes = attach.mode == AttachMode::Resume;
+        if let Some(owner) = &state.owner
+            && owner.connected
+            && !owner.silent
+            && !supersedes
+        {
+            return Err((RefusalCode::Busy, format!("owner {} is connected", owner.session)));
+        }
+        let mut deadline = Deadline::within(REVOKE_TIME);
+        match shared.revoke(&mut state, "another session attached", &mut deadline) {
+            // A device cannot be closed; its former owner is disconnected, and the operator vouches for the rest.
+            Ok(_) | Err(super::FenceError::Unsupported(_)) => {}
+            Err(error) => return Err((RefusalCode::Resources, error.to_string())),
+        }
+        self.grant(&mut state, attach)
+    }
+
+    /// Makes this session the owner.
+    fn grant(&self, state: &mut State, attach: &AttachRequest) -> Result<Granted, Refusal> {
+        let shared = &self.shared;
+        let resources = |error: &dyn std::fmt::Display| (RefusalCode::Resources, error.to_string());
+        let generation = state.raise();
+        let window = |id, memory| ExportedWindow::new(id, generation, Access::ReadWrite, memory);
+        let mut windows = vec![window(REGION_WINDOW, state.memory.clone())];
+        if attach.mode == AttachMode::Resume && attach.staging > 0 {
+            let len = usize::try_from(attach.staging.min(attach.size)).map_err(|error| resources(&error))?;
+            let staging = shared.memory_of(len).map_err(|error| resources(&error))?;
+            windows.push(window(STAGING_WINDOW, Arc::new(staging)));
+        }
+        let page = match &shared.url {
+            FabricUrl::Shm { .. } => {
+                let page = Arc::new(GrantPage::new(generation).map_err(|error| resources(&error))?);
+                let life = LifeWord::arm(page.clone()).map_err(|error| resources(&error))?;
+                Some((page, life))
+            }
+            FabricUrl::ShmDevice { .. } | FabricUrl::Tcp { .. } => None,
+        };
+        let pushing = matches!(attach.mode, AttachMode::Push | AttachMode::PushReplace);
+        if pushing {
+            state.content = Content::Partial;
+            state.region = Some(RegionId::from_bytes(attach.region));
+            shared.remember(state).map_err(|error| resources(&error))?;
+        }
+        if attach.mode != AttachMode::Resume {
+            state.resumable = None;
+        }
+        state.owner = Some(Owner {
+            session: self.session,
+            driver: self.driver.clone(),
+            page,
+            processes: Vec::new(),
+            tokens: Vec::new(),
+            receivers: Vec::new(),
+            connected: true,
+            silent: false,
+            apply: Vec::new(),
+            pushing,
+            windows,
+        });
+        shared.note_change(state);
+        let not_durable = (!state.memory.is_durable_backing())
+            .then(|| "the holder keeps its copy in memory: start it with a file".to_owned());
+        Ok(Granted {
+            generation: generation.0,
+            region: state.region.map_or([0; 16], RegionId::to_bytes),
+            life: state.life.to_bytes(),
+            size: attach.size,
+            staging: if attach.mode == AttachMode::Resume { attach.staging.min(attach.size) } else { 0 },
+            not_durable,
+        })
+    }
+
+    /// The state, as long as this session is the owner.
+    fn with_owner<T>(&self, action: impl FnOnce(&mut State) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        let mut state = self.shared.lock();
+        if state.owner_of(self.session).is_none() {
+            return Err((RefusalCode::OutOfOrder, "this session is not attached".into()));
+        }
+        action(&mut state)
+    }
+
+    fn token(&self) -> Result<[u8; 32], Refusal> {
+        self.with_owner(|state| {
+            let bytes =
+                crate::node::random_bytes().map_err(|error| (RefusalCode::Resources, error.to_string()))?;
+            let Some(owner) = state.owner_of(self.session) else { unreachable!("checked by with_owner") };
+            if owner.tokens.len() >= TOKENS_MAX {
+                owner.tokens.remove(0);
+            }
+            owner.tokens.push(Token::from_bytes(&bytes));
+            Ok(bytes)
+        })
+    }
+
+    fn digests(&self, first: u32, count: u32) -> Result<Vec<[u8; 32]>, Refusal> {
+        let memory = self.with_owner(|state| Ok(state.memory.clone()))?;
+        let chunk = crate::node::message::DIGEST_CHUNK_BYTES;
+        let chunks = memory.len().div_ceil(chunk);
+        let (first, count) = (first as usize, count as usize);
+        if count > DIGESTS_MAX || first > chunks || count > chunks - first {
+            let why = format!("chunks {first} to {} of {chunks} were asked for", first + count);
+            return Err((RefusalCode::OutOfOrder, why));
+        }
+        Ok((first..first + count).map(|index| crate::node::chunk_digest(&memory, index * chunk)).collect())
+    }
+
+    fn complete(&self) -> Result<(), Refusal> {
+        self.with_owner(|state| {
+            let session = self.session;
+            let Some(owner) = state.owner_of(session) else { unreachable!("checked by with_owner") };
+            if std::mem::take(&mut owner.pushing) {
+                state.content = Content::Complete;
+                self.shared.remember(state).map_err(|error| (RefusalCode::Resources, error.to_string()))?;
+            }
+            state.resumable = Some(session);
+            self.shared.note_change(state);
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> Result<(), Refusal> {
+        let memory = self.with_owner(|state| match &state.sync_failed {
+            Some(why) => {
+                Err((RefusalCode::SyncFailed, format!("an earlier sync failed ({why}); it is not retried")))
+            }
+            None => Ok(state.memory.clone()),
+        })?;
+        memory.sync().map_err(|error| {
+            if error.kind() == std::io::ErrorKind::Unsupported {
+                return (RefusalCode::Unsupported, error.to_string());
+            }
+            self.shared.lock().sync_failed = Some(error.to_string());
+            (RefusalCode::SyncFailed, error.to_string())
+        })
+    }
+
+    fn apply(&self, last: bool, ranges: Vec<ByteRange>) -> Result<(), Refusal> {
+        self.with_owner(|state| {
+            let memory = state.memory.clone();
+            let Some(owner) = state.owner_of(self.session) else { unreachable!("checked by with_owner") };
+            owner.apply.extend(ranges);
+            let staging = owner.windows.iter().find(|window| window.grant().window == STAGING_WINDOW);
+            let staging =
+                staging.ok_or_else(|| (RefusalCode::OutOfOrder, "there is no staging memory".to_owned()))?;
+            let staging = staging.mapping().clone();
+            let sum = owner.apply.iter().try_fold(0usize, |sum, range| sum.checked_add(range.len));
+            let within = owner.apply.iter().all(|range| memory.slice().contains(range.offset, range.len));
+            if !within || sum.is_none_or(|sum| sum > staging.len()) {
+                let why =
+                    format!("{sum:?} bytes were staged in {}, or lie outside the region", staging.len());
+                owner.apply.clear();
+                return Err((RefusalCode::OutOfOrder, why));
+            }
+            if last {
+                let mut at = 0;
+                for range in std::mem::take(&mut owner.apply) {
+                    if let Some(source) = staging.slice().subslice(at, range.len) {
+                        memory.slice().copy_from(range.offset, source);
+                    }
+                    at += range.len;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+fn check_mode(state: &State, attach: &AttachRequest) -> Result<(), Refusal> {
+    let whole = state.content == Content::Complete;
+    match attach.mode {
+        AttachMode::Push if whole => {
+            let region = state.region.map(|region| region.to_string()).unwrap_or_default();
+            let why = format!("it has a whole copy of region {region}: pull it, or push with replace");
+            Err((RefusalCode::Occupied, why))
+        }
+        AttachMode::Push | AttachMode::PushReplace => Ok(()),
+        AttachMode::Pull | AttachMode::Equal if !whole => {
+            let why = format!("its copy is {:?}: there is nothing to pull or compare; push", state.content);
+            Err((RefusalCode::Nothing, why))
+        }
+        AttachMode::Pull | AttachMode::Equal => Ok(()),
+        AttachMode::Resume => {
+            let same = state.life.to_bytes() == attach.life
+                && state.resumable.is_some_and(|session| session.to_bytes() == attach.prior_session);
+            if same && whole {
+                return Ok(());
+            }
+            let why =
+                "the holder restarted, was fenced, or another owner attached since: open the region anew";
+            Err((RefusalCode::NotResumable, why.into()))
+        }
+    }
+}

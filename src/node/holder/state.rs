@@ -1,0 +1,368 @@
+//! What a holder knows: its copy, and the one session that may write it.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::EventfdFlags;
+
+use super::streams::ReceiverThread;
+use super::{FenceError, HolderConfig, HolderError, file_record};
+use crate::base::{Deadline, FabricUrl, Generation, LifeId, Medium, RegionId, SessionId, Unsupported};
+use crate::control::{CloseReason, KeySet, Token};
+use crate::fabric::ExportedWindow;
+use crate::fabric::shm::{GrantPage, LifeWord, OwnerProcess, take_snapshot};
+use crate::memory::{MapError, MapOptions, Mapping};
+use crate::mirror::ByteRange;
+use crate::node::driver::Driver;
+use crate::node::message::Message;
+
+/// How long an owner whose connection broke off is given to be dead, which spares moving the copy.
+const DYING_TIME: Duration = Duration::from_millis(200);
+
+/// What the copy is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// No owner ever pushed.
+    Empty,
+    /// A push began and did not complete: worth nothing.
+    Partial,
+    /// A copy of the region: a prefix of each lane's stores.
+    Complete,
+}
+
+impl Content {
+    pub(super) const fn code(self) -> u32 {
+        match self {
+            Self::Empty => 0,
+            Self::Partial => 1,
+            Self::Complete => 2,
+        }
+    }
+
+    pub(super) const fn from_code(code: u32) -> Option<Self> {
+        match code {
+            0 => Some(Self::Empty),
+            1 => Some(Self::Partial),
+            2 => Some(Self::Complete),
+            _ => None,
+        }
+    }
+}
+
+/// What a holder holds and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HolderStatus {
+    /// The region, once an owner attached.
+    pub region: Option<RegionId>,
+    /// This life of the copy.
+    pub life: LifeId,
+    /// Number of the grant in force, or of the last.
+    pub generation: Generation,
+    /// What the copy is worth.
+    pub content: Content,
+    /// Whether an owner is connected.
+    pub connected: bool,
+    /// Whether the connected owner is silent.
+    pub silent: bool,
+    /// Receiver threads of data streams.
+    pub streams: usize,
+    /// Counts every change; see [`Holder::wait_change`](super::Holder::wait_change).
+    pub changes: u64,
+}
+
+/// The session that has windows.
+#[derive(Debug)]
+pub(super) struct Owner {
+    pub(super) session: SessionId,
+    pub(super) driver: Arc<Driver>,
+    pub(super) windows: Vec<Arc<ExportedWindow>>,
+    /// Shared memory only: the grant, and the mark of this process's life in it.
+    pub(super) page: Option<(Arc<GrantPage>, LifeWord)>,
+    /// Every process that the memory was offered to.
+    pub(super) processes: Vec<OwnerProcess>,
+    /// Handed out and not used yet.
+    pub(super) tokens: Vec<Token>,
+    pub(super) receivers: Vec<ReceiverThread>,
+    pub(super) connected: bool,
+    pub(super) silent: bool,
+    /// Of an `Apply` that comes in parts.
+    pub(super) apply: Vec<ByteRange>,
+    /// A push: the copy becomes whole at `Complete`.
+    pub(super) pushing: bool,
+}
+
+/// Everything that changes, under one lock.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) memory: Arc<Mapping>,
+    pub(super) life: LifeId,
+    pub(super) generation: Generation,
+    pub(super) content: Content,
+    pub(super) region: Option<RegionId>,
+    /// The session that may be resumed.
+    pub(super) resumable: Option<SessionId>,
+    pub(super) owner: Option<Owner>,
+    /// A sync failed: what is on stable storage is unknown from then on, and no sync succeeds any more.
+    pub(super) sync_failed: Option<String>,
+    pub(super) changes: u64,
+}
+
+impl State {
+    pub(super) fn status(&self) -> HolderStatus {
+        let owner = self.owner.as_ref();
+        HolderStatus {
+            region: self.region,
+            life: self.life,
+            generation: self.generation,
+            content: self.content,
+            connected: owner.is_some_and(|owner| owner.connected),
+            silent: owner.is_some_and(|owner| owner.connected && owner.silent),
+            streams: owner
+                .map_or(0, |owner| owner.receivers.iter().filter(|receiver| receiver.runs()).count()),
+            changes: self.changes,
+        }
+    }
+
+    /// The next generation.
+    pub(super) fn raise(&mut self) -> Generation {
+        self.generation = self.generation.next();
+        self.generation
+    }
+
+    /// The owner, if it is of this session.
+    pub(super) fn owner_of(&mut self, session: SessionId) -> Option<&mut Owner> {
+        self.owner.as_mut().filter(|owner| owner.session == session)
+    }
+}
+
+/// Shared by the holder's threads.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: HolderConfig,
+    pub(super) url: FabricUrl,
+    pub(super) keys: KeySet,
+    pub(super) state: Mutex<State>,
+    pub(super) changed: Condvar,
+    pub(super) stopping: AtomicBool,
+    pub(super) wake: OwnedFd,
+    /// Every control connection, attached or not, to be ended with the holder.
+    pub(super) links: Mutex<Vec<super::service::Link>>,
+}
+
+impl Shared {
+    pub(super) fn new(config: HolderConfig, url: FabricUrl, keys: KeySet) -> Result<Arc<Self>, HolderError> {
+        let (memory, content, region) = open_memory(&config)?;
+        memory.lock(config.lock)?;
+        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(std::io::Error::from)?;
+        let state = State {
+            memory: Arc::new(memory),
+            life: LifeId::from_bytes(crate::node::random_bytes()?),
+            generation: Generation(0),
+            content,
+            region,
+            resumable: None,
+            owner: None,
+            sync_failed: None,
+            changes: 0,
+        };
+        Ok(Arc::new(Self {
+            config,
+            url,
+            keys,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            wake,
+            links: Mutex::new(Vec::new()),
+        }))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells whoever waits that something changed.
+    pub(super) fn note_change(&self, state: &mut State) {
+        state.changes += 1;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn wake_listener(&self) {
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    /// Puts what the copy is worth on stable storage, where it is a file.
+    pub(super) fn remember(&self, state: &State) -> std::io::Result<()> {
+        let Some(file) = &self.config.file else { return Ok(()) };
+        file_record::write(file, state.content, state.region, self.config.size as u64)
+    }
+
+    /// Takes the windows of the present owner away and proves that nothing writes the copy any more. Returns whether
+    /// the copy is exactly a prefix (see [`Fenced::exact`](super::Fenced)).
+    pub(super) fn revoke(
+        &self,
+        state: &mut State,
+        why: &str,
+        deadline: &mut Deadline,
+    ) -> Result<bool, FenceError> {
+        if state.owner.is_none() {
+            return Ok(true);
+        }
+        let raised = state.raise();
+        let Some(owner) = state.owner.as_mut() else { return Ok(true) };
+        owner.windows.iter().for_each(|window| window.revoke());
+        if let Some((page, _)) = &owner.page {
+            page.revoke(raised);
+        }
+        let _ = owner.driver.send(&Message::Revoked { why: why.into() }.encode());
+        owner.driver.close(CloseReason::Revoked);
+        owner.receivers.iter().for_each(ReceiverThread::stop);
+        if matches!(self.url, FabricUrl::ShmDevice { .. }) {
+            return Err(Unsupported {
+                what: "revocation".into(),
+                why: "the owner reaches this memory through a device window, which nothing here can close: power the \
+                      other side off, or detach the device"
+                    .into(),
+            }
+            .into());
+        }
+        while !owner.windows.iter().all(|window| window.quiesced()) {
+            deadline.remaining().ok_or(FenceError::Deadline)?;
+            std::thread::yield_now();
+        }
+        owner.receivers.drain(..).for_each(ReceiverThread::join);
+        let mut exact = true;
+        if owner.page.is_some() && !owner_is_dead(owner) {
+            let fresh = self.fresh_memory().map_err(FenceError::Map)?;
+            if let Err(error) = take_snapshot(state.memory.slice(), fresh.slice(), || false) {
+                log::error!("{error}");
+                exact = false;
+            }
+            self.settle(&fresh)?;
+            state.memory = Arc::new(fresh);
+        }
+        state.owner = None;
+        self.note_change(state);
+        Ok(exact)
+    }
+
+    /// New memory of the kind that this holder uses.
+    fn fresh_memory(&self) -> Result<Mapping, MapError> {
+        match &self.config.file {
+            Some(path) => Mapping::file(&next_of(path), self.config.size, self.options()),
+            None => self.memory_of(self.config.size),
+        }
+    }
+
+    /// Memory that is no file: private for tcp, shareable for shared memory.
+    pub(super) fn memory_of(&self, len: usize) -> Result<Mapping, MapError> {
+        match self.url.medium() {
+            Medium::Shm => Mapping::memfd("mirrorbus-copy", len, self.options()),
+            Medium::Tcp => Mapping::anonymous(len, self.options()),
+        }
+    }
+
+    fn options(&self) -> MapOptions {
+        MapOptions { huge_pages: self.config.huge_pages, ..MapOptions::default() }
+    }
+
+    /// A file takes the name of the one that it replaces once its bytes are on stable storage.
+    fn settle(&self, fresh: &Mapping) -> Result<(), FenceError> {
+        let failed = |error: std::io::Error| {
+            FenceError::Map(MapError::System {
+                call: "replace the copy's file",
+                len: self.config.size,
+                error,
+            })
+        };
+        if let Some(path) = &self.config.file {
+            fresh.sync().map_err(failed)?;
+            std::fs::rename(next_of(path), path).map_err(failed)?;
+            file_record::sync_directory(path).map_err(failed)?;
+        }
+        let _ =
+            fresh.lock(self.config.lock).map_err(|error| log::warn!("the moved copy is not locked: {error}"));
+        Ok(())
+    }
+
+    /// Ends every control connection and every thread that serves one.
+    pub(super) fn end_sessions(&self) {
+        let mut deadline = Deadline::within(Duration::from_secs(5));
+        {
+            let mut state = self.lock();
+            if let Some(owner) = &state.owner {
+                owner.windows.iter().for_each(|window| window.revoke());
+                if let Some((page, _)) = &owner.page {
+                    page.revoke(state.generation.next());
+                }
+            }
+            if let Some(mut owner) = state.owner.take() {
+                owner.driver.close(CloseReason::Stopping);
+                owner.receivers.iter().for_each(ReceiverThread::stop);
+                owner.receivers.drain(..).for_each(ReceiverThread::join);
+            }
+        }
+        let links = std::mem::take(&mut *self.links.lock().unwrap_or_else(PoisonError::into_inner));
+        links.into_iter().for_each(|link| link.end(CloseReason::Stopping, &mut deadline));
+    }
+}
+
+fn next_of(path: &Path) -> std::path::PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".next");
+    name.into()
+}
+
+/// Whether the owner's process is dead for certain; one whose connection broke off is given a moment to die.
+fn owner_is_dead(owner: &Owner) -> bool {
+    let until = Instant::now() + if owner.connected { Duration::ZERO } else { DYING_TIME };
+    while !owner.processes.iter().all(OwnerProcess::is_dead) {
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
+/// The copy as it was left, or a new one.
+fn open_memory(config: &HolderConfig) -> Result<(Mapping, Content, Option<RegionId>), HolderError> {
+    let options = MapOptions { huge_pages: config.huge_pages, ..MapOptions::default() };
+    if let FabricUrl::ShmDevice { device, .. } = &config.url {
+        return Ok((Mapping::device(device, config.size, options)?, Content::Empty, None));
+    }
+    let Some(path) = &config.file else {
+        let memory = match config.url.medium() {
+            Medium::Shm => Mapping::memfd("mirrorbus-copy", config.size, options)?,
+            Medium::Tcp => Mapping::anonymous(config.size, options)?,
+        };
+        return Ok((memory, Content::Empty, None));
+    };
+    let refuse = |why: String| HolderError::File { path: path.clone(), why };
+    let existing = std::fs::metadata(path).map(|meta| meta.len()).unwrap_or(0);
+    let size = config.size as u64;
+    let remembered = file_record::read(path).map_err(refuse)?;
+    let (content, region) = match remembered {
+        None if existing == 0 => (Content::Empty, None),
+        None => return Err(refuse(format!("has {existing} bytes and no record of a holder: move it away"))),
+        Some(known) if known.bytes != size || existing != size => {
+            let why = format!("holds a copy of {} bytes in {existing}, {size} were asked for", known.bytes);
+            return Err(refuse(why));
+        }
+        Some(known) if known.content == Content::Complete && !known.same_boot && !config.accept_uncertain => {
+            return Err(refuse(
+                "the host has rebooted since: what was synced is in the file, of the stores after the last sync any \
+                 part may be missing; to use it all the same, accept uncertain content"
+                    .into(),
+            ));
+        }
+        Some(known) => (known.content, (known.content != Content::Empty).then_some(known.region)),
+    };
+    let memory = Mapping::file(path, config.size, options)?;
+    file_record::write(path, content, region, size)?;
+    Ok((memory, content, region))
+}

@@ -1,0 +1,442 @@
+//! What owner and holder say to each other about a mirror, over the mirror channel of the control connection.
+//!
+//! Every message is one byte of kind and a little-endian body of fixed size; three are followed by a list or text
+//! that fills the rest. docs/protocol.md draws them. Decoding is pure and never panics: a peer is authenticated by
+//! then, but may be of another make.
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::mirror::ByteRange;
+
+/// Ranges in one `Apply`: the rest follows in others, so that each fits in a control message.
+pub(crate) const APPLY_RANGES_MAX: usize = 3000;
+/// Digests in one `Digests`.
+pub(crate) const DIGESTS_MAX: usize = 1024;
+/// Bytes that one digest covers.
+pub(crate) const DIGEST_CHUNK_BYTES: usize = 1 << 20;
+
+/// How the two sides come to hold the same bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttachMode {
+    /// The owner's bytes go to the holder.
+    Push,
+    /// As `Push`, also where the holder has a whole copy already, which is lost.
+    PushReplace,
+    /// The holder's bytes go to the owner.
+    Pull,
+    /// Both have the same: digests prove it.
+    Equal,
+    /// The same owner goes on after its link was lost.
+    Resume,
+}
+
+impl AttachMode {
+    const ALL: [Self; 5] = [Self::Push, Self::PushReplace, Self::Pull, Self::Equal, Self::Resume];
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Push => 1,
+            Self::PushReplace => 2,
+            Self::Pull => 3,
+            Self::Equal => 4,
+            Self::Resume => 5,
+        }
+    }
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusalCode {
+    /// The sizes differ.
+    Size,
+    /// Another owner is connected.
+    Busy,
+    /// The holder has a whole copy that a push would destroy.
+    Occupied,
+    /// The holder has no whole copy to pull or compare.
+    Nothing,
+    /// The holder's life, or the grant that was resumed, is over.
+    NotResumable,
+    /// The holder has no memory, disk or thread left.
+    Resources,
+    /// The request makes no sense in this state.
+    OutOfOrder,
+    /// A sync failed.
+    SyncFailed,
+    /// The medium does not allow it.
+    Unsupported,
+    /// A code that this version does not know.
+    Other(u16),
+}
+
+impl RefusalCode {
+    const KNOWN: [(Self, u16); 9] = [
+        (Self::Size, 1),
+        (Self::Busy, 2),
+        (Self::Occupied, 3),
+        (Self::Nothing, 4),
+        (Self::NotResumable, 5),
+        (Self::Resources, 6),
+        (Self::OutOfOrder, 7),
+        (Self::SyncFailed, 8),
+        (Self::Unsupported, 9),
+    ];
+
+    fn code(self) -> u16 {
+        match self {
+            Self::Other(code) => code,
+            known => Self::KNOWN.iter().find(|(name, _)| *name == known).map_or(0, |(_, code)| *code),
+        }
+    }
+
+    fn from_code(code: u16) -> Self {
+        Self::KNOWN.iter().find(|(_, known)| *known == code).map_or(Self::Other(code), |(name, _)| *name)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct AttachBody {
+    request: U32,
+    generation: U32,
+    region: [u8; 16],
+    prior_session: [u8; 16],
+    life: [u8; 16],
+    size: U64,
+    staging: U64,
+    mode: u8,
+    reserved: [u8; 7],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct GrantedBody {
+    request: U32,
+    generation: U32,
+    region: [u8; 16],
+    life: [u8; 16],
+    size: U64,
+    staging: U64,
+    durable: u8,
+    reserved: [u8; 7],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RangeBody {
+    offset: U64,
+    len: U64,
+}
+
+const _: () =
+    assert!(size_of::<AttachBody>() == 80 && size_of::<GrantedBody>() == 64 && size_of::<RangeBody>() == 16);
+
+/// Asks to attach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AttachRequest {
+    pub(crate) mode: AttachMode,
+    pub(crate) region: [u8; 16],
+    pub(crate) size: u64,
+    /// For `Resume`: what is resumed, and the bytes of staging memory that it needs.
+    pub(crate) prior_session: [u8; 16],
+    pub(crate) life: [u8; 16],
+    pub(crate) generation: u32,
+    pub(crate) staging: u64,
+}
+
+/// What is granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Granted {
+    pub(crate) generation: u32,
+    pub(crate) region: [u8; 16],
+    pub(crate) life: [u8; 16],
+    pub(crate) size: u64,
+    pub(crate) staging: u64,
+    /// `None` when the holder can sync; else why not.
+    pub(crate) not_durable: Option<String>,
+}
+
+/// A message. `request` pairs a reply with what it answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// Owner: attach.
+    Attach { request: u32, attach: AttachRequest },
+    /// Owner: a token for one more data stream.
+    OpenQueue { request: u32 },
+    /// Owner: digests of the chunks from `first`, `count` of them.
+    Digest { request: u32, first: u32, count: u32 },
+    /// Owner: what was to be moved has been moved: the copy is whole.
+    Complete { request: u32 },
+    /// Owner: bring everything visible to stable storage.
+    Sync { request: u32 },
+    /// Owner: put what stands in staging, one behind the other, into these ranges; `last` makes it happen.
+    Apply { request: u32, last: bool, ranges: Vec<ByteRange> },
+    /// Holder: the answer to `Attach`.
+    Granted { request: u32, granted: Granted },
+    /// Holder: the answer to `OpenQueue`.
+    Token { request: u32, token: [u8; 32] },
+    /// Holder: the answer to `Digest`.
+    Digests { request: u32, digests: Vec<[u8; 32]> },
+    /// Holder: done.
+    Done { request: u32 },
+    /// Holder: not done.
+    Refused { request: u32, code: RefusalCode, why: String },
+    /// Holder, unasked: what was granted is void.
+    Revoked { why: String },
+}
+
+/// A message that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a mirror message of kind {kind} and {len} bytes cannot be read: {why}")]
+pub(crate) struct MessageError {
+    kind: u8,
+    len: usize,
+    why: &'static str,
+}
+
+impl Message {
+    /// The request that this answers, for answers.
+    pub(crate) fn answers(&self) -> Option<u32> {
+        match self {
+            Self::Granted { request, .. }
+            | Self::Token { request, .. }
+            | Self::Digests { request, .. }
+            | Self::Done { request }
+            | Self::Refused { request, .. } => Some(*request),
+            Self::Attach { .. }
+            | Self::OpenQueue { .. }
+            | Self::Digest { .. }
+            | Self::Complete { .. }
+            | Self::Sync { .. }
+            | Self::Apply { .. }
+            | Self::Revoked { .. } => None,
+        }
+    }
+
+    /// Its bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        let mut put = |kind: u8, parts: &[&[u8]]| {
+            out.push(kind);
+            parts.iter().for_each(|part| out.extend_from_slice(part));
+        };
+        match self {
+            Self::Attach { request, attach } => put(1, &[attach_body(*request, attach).as_bytes()]),
+            Self::OpenQueue { request } => put(2, &[&request.to_le_bytes()]),
+            Self::Digest { request, first, count } => {
+                put(3, &[&request.to_le_bytes(), &first.to_le_bytes(), &count.to_le_bytes()]);
+            }
+            Self::Complete { request } => put(4, &[&request.to_le_bytes()]),
+            Self::Sync { request } => put(5, &[&request.to_le_bytes()]),
+            Self::Apply { request, last, ranges } => {
+                let body = |range: &ByteRange| RangeBody {
+                    offset: (range.offset as u64).into(),
+                    len: (range.len as u64).into(),
+                };
+                let list: Vec<RangeBody> = ranges.iter().map(body).collect();
+                put(6, &[&request.to_le_bytes(), &[u8::from(*last)], list.as_bytes()]);
+            }
+            Self::Granted { request, granted } => {
+                let why = granted.not_durable.as_deref().unwrap_or_default();
+                put(129, &[granted_body(*request, granted).as_bytes(), why.as_bytes()]);
+            }
+            Self::Token { request, token } => put(130, &[&request.to_le_bytes(), token]),
+            Self::Digests { request, digests } => put(131, &[&request.to_le_bytes(), digests.as_flattened()]),
+            Self::Done { request } => put(132, &[&request.to_le_bytes()]),
+            Self::Refused { request, code, why } => {
+                put(133, &[&request.to_le_bytes(), &code.code().to_le_bytes(), why.as_bytes()]);
+            }
+            Self::Revoked { why } => put(134, &[why.as_bytes()]),
+        }
+        out
+    }
+
+    /// Reads one.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let (&kind, body) =
+            bytes.split_first().ok_or(MessageError { kind: 0, len: 0, why: "it is empty" })?;
+        let bad = |why| MessageError { kind, len: bytes.len(), why };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if kind == 134 {
+            return Ok(Self::Revoked { why: text(body) });
+        }
+        if kind == 1 {
+            return decode_attach(body).ok_or(bad("no attach body"));
+        }
+        if kind == 129 {
+            return decode_granted(body).ok_or(bad("no grant body"));
+        }
+        let (request, rest) = U32::read_from_prefix(body).map_err(|_| bad("it has no request number"))?;
+        let request = request.get();
+        let exact =
+            |message: Self| if rest.is_empty() { Ok(message) } else { Err(bad("bytes follow its end")) };
+        match kind {
+            2 => exact(Self::OpenQueue { request }),
+            3 => {
+                let [first, count] =
+                    <[U32; 2]>::read_from_bytes(rest).map_err(|_| bad("no range of chunks"))?;
+                Ok(Self::Digest { request, first: first.get(), count: count.get() })
+            }
+            4 => exact(Self::Complete { request }),
+            5 => exact(Self::Sync { request }),
+            6 => {
+                let (&last, list) = rest.split_first().ok_or(bad("no last flag"))?;
+                decode_ranges(list)
+                    .map(|ranges| Self::Apply { request, last: last != 0, ranges })
+                    .ok_or(bad("no list of ranges"))
+            }
+            130 => rest.try_into().map(|token| Self::Token { request, token }).map_err(|_| bad("no token")),
+            131 => {
+                let (digests, tail) = rest.as_chunks::<32>();
+                if tail.is_empty() {
+                    Ok(Self::Digests { request, digests: digests.to_vec() })
+                } else {
+                    Err(bad("half a digest"))
+                }
+            }
+            132 => exact(Self::Done { request }),
+            133 => {
+                let (code, why) = U16::read_from_prefix(rest).map_err(|_| bad("no code"))?;
+                Ok(Self::Refused { request, code: RefusalCode::from_code(code.get()), why: text(why) })
+            }
+            _ => Err(bad("the kind is unknown")),
+        }
+    }
+}
+
+fn attach_body(request: u32, attach: &AttachRequest) -> AttachBody {
+    AttachBody {
+        request: request.into(),
+        generation: attach.generation.into(),
+        region: attach.region,
+        prior_session: attach.prior_session,
+        life: attach.life,
+        size: attach.size.into(),
+        staging: attach.staging.into(),
+        mode: attach.mode.code(),
+        reserved: [0; 7],
+    }
+}
+
+fn decode_attach(body: &[u8]) -> Option<Message> {
+    let body = AttachBody::read_from_bytes(body).ok()?;
+    let mode = AttachMode::ALL.into_iter().find(|mode| mode.code() == body.mode)?;
+    let attach = AttachRequest {
+        mode,
+        region: body.region,
+        size: body.size.get(),
+        prior_session: body.prior_session,
+        life: body.life,
+        generation: body.generation.get(),
+        staging: body.staging.get(),
+    };
+    Some(Message::Attach { request: body.request.get(), attach })
+}
+
+fn granted_body(request: u32, granted: &Granted) -> GrantedBody {
+    GrantedBody {
+        request: request.into(),
+        generation: granted.generation.into(),
+        region: granted.region,
+        life: granted.life,
+        size: granted.size.into(),
+        staging: granted.staging.into(),
+        durable: u8::from(granted.not_durable.is_none()),
+        reserved: [0; 7],
+    }
+}
+
+fn decode_granted(body: &[u8]) -> Option<Message> {
+    let (body, why) = GrantedBody::read_from_prefix(body).ok()?;
+    let granted = Granted {
+        generation: body.generation.get(),
+        region: body.region,
+        life: body.life,
+        size: body.size.get(),
+        staging: body.staging.get(),
+        not_durable: (body.durable == 0).then(|| String::from_utf8_lossy(why).into_owned()),
+    };
+    Some(Message::Granted { request: body.request.get(), granted })
+}
+
+fn decode_ranges(list: &[u8]) -> Option<Vec<ByteRange>> {
+    let list = <[RangeBody]>::ref_from_bytes(list).ok()?;
+    list.iter()
+        .map(|body| {
+            let (offset, len) =
+                (usize::try_from(body.offset.get()).ok()?, usize::try_from(body.len.get()).ok()?);
+            offset.checked_add(len).map(|_| ByteRange { offset, len })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn examples() -> Vec<Message> {
+        let attach = AttachRequest {
+            mode: AttachMode::Resume,
+            region: [1; 16],
+            size: 1 << 30,
+            prior_session: [2; 16],
+            life: [3; 16],
+            generation: 4,
+            staging: 5,
+        };
+        let granted =
+            Granted { generation: 9, region: [1; 16], life: [3; 16], size: 7, staging: 0, not_durable: None };
+        vec![
+            Message::Attach { request: 1, attach },
+            Message::OpenQueue { request: 2 },
+            Message::Digest { request: 3, first: 4, count: 5 },
+            Message::Complete { request: 4 },
+            Message::Sync { request: 5 },
+            Message::Apply { request: 6, last: true, ranges: vec![ByteRange { offset: 1, len: 2 }] },
+            Message::Granted { request: 7, granted: granted.clone() },
+            Message::Granted {
+                request: 7,
+                granted: Granted { not_durable: Some("memory".into()), ..granted },
+            },
+            Message::Token { request: 8, token: [7; 32] },
+            Message::Digests { request: 9, digests: vec![[1; 32], [2; 32]] },
+            Message::Done { request: 10 },
+            Message::Refused { request: 11, code: RefusalCode::Busy, why: "busy".into() },
+            Message::Revoked { why: "fenced".into() },
+        ]
+    }
+
+    #[test]
+    fn each_message_survives_its_bytes_and_no_truncation_does_harm() {
+        for message in examples() {
+            let bytes = message.encode();
+            assert_eq!(Message::decode(&bytes).as_ref(), Ok(&message));
+            for end in 0..bytes.len() {
+                if let Ok(shorter) = Message::decode(&bytes[..end]) {
+                    assert_ne!(shorter, message);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_list_fits_in_a_control_message() {
+        let ranges = vec![ByteRange { offset: 0, len: 0 }; APPLY_RANGES_MAX];
+        assert!(Message::Apply { request: 0, last: false, ranges }.encode().len() < 60 * 1024);
+        assert!(
+            Message::Digests { request: 0, digests: vec![[0; 32]; DIGESTS_MAX] }.encode().len() < 60 * 1024
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(message) = Message::decode(&bytes) {
+                prop_assert_eq!(Message::decode(&message.encode()), Ok(message));
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Opening a data stream: dial, prove the session's token, and make a queue of it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::session::{CallError, Session};
+use crate::base::{Deadline, FabricUrl, SessionId, Unsupported};
+use crate::control::{DataCipher, DataHandshake, Token};
+use crate::fabric::shm::{ShmPeer, ShmQueue};
+use crate::fabric::tcp::TcpQueue;
+use crate::fabric::{Grant, Queue};
+use crate::memory::{MapOptions, Mapping};
+use crate::node::cipher::StreamCipher;
+use crate::node::message::Message;
+use crate::node::stream::{dial, wait_ready};
+
+/// First byte of a data stream's purpose: plain frames.
+pub(crate) const PURPOSE_PLAIN: u8 = 1;
+/// First byte of a data stream's purpose: sealed frames.
+pub(crate) const PURPOSE_SEALED: u8 = 2;
+
+/// Makes the queues of one session.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    pub(super) url: FabricUrl,
+    pub(super) local: Arc<Mapping>,
+    pub(super) grants: Vec<Grant>,
+    pub(super) durable: Result<(), Unsupported>,
+    /// The peer's memory, mapped once per session (shm).
+    pub(super) peers: std::sync::OnceLock<Vec<Arc<ShmPeer>>>,
+}
+
+impl Dialer {
+    /// One more queue.
+    pub(super) fn queue(
+        &self,
+        session: &Session,
+        depth: usize,
+        deadline: &mut Deadline,
+    ) -> Result<Box<dyn Queue>, CallError> {
+        match &self.url {
+            FabricUrl::Tcp { encrypt, .. } => {
+                let purpose = if *encrypt { PURPOSE_SEALED } else { PURPOSE_PLAIN };
+                let (stream, cipher, leftover) = self.stream(session, purpose, deadline)?;
+                let cipher = encrypt.then(|| Box::new(StreamCipher(cipher)) as _);
+                let queue = TcpQueue::new(
+                    stream,
+                    self.local.clone(),
+                    self.grants.clone(),
+                    depth,
+                    self.durable.clone(),
+                    cipher,
+                    leftover,
+                );
+                Ok(Box::new(queue))
+            }
+            FabricUrl::Shm { .. } | FabricUrl::ShmDevice { .. } => {
+                let peers = match self.peers.get() {
+                    Some(peers) => peers,
+                    None => {
+                        let peers = self.map_peers(session, deadline)?;
+                        self.peers.get_or_init(|| peers)
+                    }
+                };
+                Ok(Box::new(ShmQueue::new(self.local.clone(), peers.clone(), self.durable.clone())))
+            }
+        }
+    }
+
+    fn map_peers(&self, session: &Session, deadline: &mut Deadline) -> Result<Vec<Arc<ShmPeer>>, CallError> {
+        if let FabricUrl::ShmDevice { device, .. } = &self.url {
+            let grant = self.grants[0];
+            let memory = Mapping::device(device, grant.len, MapOptions::default())
+                .map_err(|error| CallError::Ended(error.to_string()))?;
+            return Ok(vec![ShmPeer::device(Arc::new(memory), grant)]);
+        }
+        let (stream, _cipher, leftover) = self.stream(session, PURPOSE_PLAIN, deadline)?;
+        if !leftover.is_empty() {
+            return Err(CallError::Confused(format!(
+                "{} bytes came before the offer of memory",
+                leftover.len()
+            )));
+        }
+        let mut peers = Vec::with_capacity(self.grants.len());
+        for grant in &self.grants {
+            wait_readable(&stream, deadline)?;
+            let peer =
+                ShmPeer::receive(stream.as_fd()).map_err(|error| CallError::Ended(error.to_string()))?;
+            if peer.grant() != *grant {
+                return Err(CallError::Confused(format!(
+                    "{:?} was offered, {grant:?} granted",
+                    peer.grant()
+                )));
+            }
+            peers.push(peer);
+        }
+        Ok(peers)
+    }
+
+    fn stream(
+        &self,
+        session: &Session,
+        purpose: u8,
+        deadline: &mut Deadline,
+    ) -> Result<(OwnedFd, DataCipher, Vec<u8>), CallError> {
+        let token = match session.call(deadline, |request| Message::OpenQueue { request })? {
+            Message::Token { token, .. } => Token::from_bytes(&token),
+            other => return Err(CallError::Confused(format!("{other:?}"))),
+        };
+        let stream =
+            dial(&self.url, deadline).map_err(|error| CallError::Ended(format!("data stream: {error}")))?;
+        rustix::io::ioctl_fionbio(&stream, true).map_err(|error| CallError::Ended(error.to_string()))?;
+        let (cipher, leftover) = shake_hands(&stream, session.id(), &token, purpose, deadline)?;
+        Ok((stream, cipher, leftover))
+    }
+}
+
+fn wait_readable(stream: &OwnedFd, deadline: &mut Deadline) -> Result<(), CallError> {
+    let until = deadline.instant();
+    while !wait_ready(stream.as_fd(), false, stream.as_fd(), Some(until)) {
+        deadline.remaining().ok_or(CallError::Timeout)?;
+    }
+    Ok(())
+}
+
+fn shake_hands(
+    stream: &OwnedFd,
+    session: SessionId,
+    token: &Token,
+    purpose: u8,
+    deadline: &mut Deadline,
+) -> Result<(DataCipher, Vec<u8>), CallError> {
+    let ended = |why: String| CallError::Ended(format!("data stream: {why}"));
+    let mut handshake = DataHandshake::initiate(session, token, &[purpose], Instant::now())
+        .map_err(|error| ended(error.to_string()))?;
+    let mut output = Vec::new();
+    let mut input = [0; 1024];
+    loop {
+        handshake.poll_transmit(&mut output);
+        while !output.is_empty() {
+            match rustix::net::send(stream, &output, SendFlags::NOSIGNAL) {
+                Ok(count) => drop(output.drain(..count)),
+                // A handshake is smaller than any socket's buffer: this is a peer that takes nothing at all.
+                Err(Errno::AGAIN) => drop(deadline.remaining().ok_or(CallError::Timeout)?),
+                Err(error) => return Err(ended(error.to_string())),
+            }
+        }
+        if handshake.is_done() {
+            return Ok(handshake.finish());
+        }
+        wait_readable(stream, deadline)?;
+        let result = match rustix::net::recv(stream, &mut input, RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => handshake.handle_eof(),
+            Ok((_, count)) => handshake.handle_bytes(&input[..count], Instant::now()),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(error) => return Err(ended(error.to_string())),
+        };
+        result.map_err(|error| ended(error.to_string()))?;
+    }
+}

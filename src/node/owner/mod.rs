@@ -1,0 +1,21 @@
+//! The owner's side: a region, attached to its holder.
+//!
+//! ```text
+//! open ─▶ control connection ─▶ attach ─▶ bulk (push, pull, compare) ─▶ complete ─▶ lanes
+//!                                                                                    │ link lost
+//!        lanes go on ◀─ apply ◀─ unknown ranges into staging ◀─ resume ◀─ reconnect ◀┘
+//! ```
+
+mod attach;
+mod config;
+mod data_stream;
+mod reconnect;
+mod region;
+mod session;
+mod transfer;
+
+pub use config::{Attach, OpenError, RegionConfig};
+pub(super) use data_stream::{PURPOSE_PLAIN, PURPOSE_SEALED};
+pub use reconnect::{ReconnectError, Reconnected};
+pub use region::{LinkStatus, Region};
+pub use session::CallError;

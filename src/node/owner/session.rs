@@ -1,0 +1,238 @@
+//! The owner's end of a control connection: requests with deadlines, and what the holder says unasked.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::base::{Deadline, FabricUrl, Medium, SessionId};
+use crate::control::{CloseReason, Connection, ConnectionConfig, Event, Hello, KeySet};
+use crate::mirror::{LostReason, PeerSync, RegionCore};
+use crate::node::driver::Driver;
+use crate::node::message::{Message, RefusalCode};
+use crate::node::stream::dial;
+
+/// A request that did not get what it asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// No answer in time.
+    #[error("the holder did not answer within the deadline")]
+    Timeout,
+    /// The control connection ended.
+    #[error("the control connection ended: {0}")]
+    Ended(String),
+    /// The holder said no.
+    #[error("the holder refused: {why}")]
+    Refused {
+        /// Why, as a code.
+        code: RefusalCode,
+        /// Why, in words, with numbers.
+        why: String,
+    },
+    /// The holder's answer makes no sense.
+    #[error("the holder answered out of turn: {0}")]
+    Confused(String),
+}
+
+/// One control connection of an owner.
+#[derive(Debug)]
+pub(super) struct Session {
+    driver: Driver,
+    calls: Arc<Calls>,
+    id: SessionId,
+}
+
+#[derive(Debug, Default)]
+struct Calls {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u32,
+    /// `None` until the answer came.
+    waiting: HashMap<u32, Option<Message>>,
+    established: Option<SessionId>,
+    ended: Option<String>,
+    silent_since: Option<Instant>,
+}
+
+impl Calls {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `look` finds something in the state.
+    fn wait<T>(
+        &self,
+        deadline: &mut Deadline,
+        mut look: impl FnMut(&mut State) -> Option<T>,
+    ) -> Result<T, CallError> {
+        let mut state = self.lock();
+        loop {
+            if let Some(found) = look(&mut state) {
+                return Ok(found);
+            }
+            if let Some(why) = &state.ended {
+                return Err(CallError::Ended(why.clone()));
+            }
+            let left = deadline.remaining().ok_or(CallError::Timeout)?;
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn handle(&self, event: Event, core: &Weak<RegionCore>, medium: Medium) {
+        let lose = |reason| {
+            if let Some(core) = core.upgrade() {
+                core.lose(reason);
+            }
+        };
+        let mut state = self.lock();
+        match event {
+            Event::Established { session, .. } => state.established = Some(session),
+            Event::Message { body, .. } => match Message::decode(&body) {
+                Ok(Message::Revoked { why }) => {
+                    drop(state);
+                    return lose(LostReason::Revoked(why));
+                }
+                Ok(message) => {
+                    if let Some(slot) = message.answers().and_then(|request| state.waiting.get_mut(&request))
+                    {
+                        *slot = Some(message);
+                    }
+                }
+                Err(error) => log::warn!("{error}"),
+            },
+            Event::PeerSilent => {
+                state.silent_since = Some(Instant::now());
+                // Where stores need the peer's processor, silence is loss. Memory takes stores all the same.
+                if medium == Medium::Tcp {
+                    lose(LostReason::Control("nothing was heard of the holder for the silence time".into()));
+                }
+            }
+            Event::PeerHeard => state.silent_since = None,
+            Event::Closed { reason } => {
+                state.ended = Some(reason.to_string());
+                lose(LostReason::Control(format!("the control connection: {reason}")));
+            }
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+impl Session {
+    /// Connects and authenticates.
+    pub(super) fn connect(
+        url: &FabricUrl,
+        keys: &KeySet,
+        heartbeat: Duration,
+        silence: Duration,
+        core: &Arc<RegionCore>,
+        deadline: &mut Deadline,
+    ) -> Result<Self, CallError> {
+        let ended = |why: String| CallError::Ended(why);
+        let socket: OwnedFd =
+            dial(url, deadline).map_err(|error| ended(format!("cannot reach {url}: {error}")))?;
+        let hello =
+            Hello::new(0, heartbeat, silence, Vec::new()).map_err(|error| ended(error.to_string()))?;
+        let connection = Connection::initiate(ConnectionConfig::new(hello), keys, Instant::now());
+        let calls = Arc::new(Calls::default());
+        let driver = {
+            let (calls, core, medium) = (calls.clone(), Arc::downgrade(core), url.medium());
+            Driver::start("mirrorbus-link", connection, socket, move |event| {
+                calls.handle(event, &core, medium)
+            })
+            .map_err(|error| ended(error.to_string()))?
+        };
+        let id = calls.wait(deadline, |state| state.established)?;
+        Ok(Self { driver, calls, id })
+    }
+
+    /// Its name, equal on both sides.
+    pub(super) const fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// For how long the holder has been silent, if it is.
+    pub(super) fn silent_for(&self) -> Option<Duration> {
+        self.calls.lock().silent_since.map(|since| since.elapsed())
+    }
+
+    /// Sends what `message` makes of a request number and waits for the answer.
+    pub(super) fn call(
+        &self,
+        deadline: &mut Deadline,
+        message: impl FnOnce(u32) -> Message,
+    ) -> Result<Message, CallError> {
+        let request = {
+            let mut state = self.calls.lock();
+            state.next = state.next.wrapping_add(1);
+            let request = state.next;
+            state.waiting.insert(request, None);
+            request
+        };
+        let answer = self
+            .driver
+            .send(&message(request).encode())
+            .map_err(|error| CallError::Ended(error.to_string()))
+            .and_then(|()| {
+                self.calls.wait(deadline, |state| state.waiting.get_mut(&request).and_then(Option::take))
+            });
+        self.calls.lock().waiting.remove(&request);
+        match answer? {
+            Message::Refused { code, why, .. } => Err(CallError::Refused { code, why }),
+            other => Ok(other),
+        }
+    }
+
+    /// [`call`](Self::call) for requests that are just done.
+    pub(super) fn done(
+        &self,
+        deadline: &mut Deadline,
+        message: impl FnOnce(u32) -> Message,
+    ) -> Result<(), CallError> {
+        match self.call(deadline, message)? {
+            Message::Done { .. } => Ok(()),
+            other => Err(CallError::Confused(format!("{other:?}"))),
+        }
+    }
+
+    /// Closes in good order, waiting briefly for the holder to agree.
+    pub(super) fn close(&self, within: Duration) {
+        self.driver.close(CloseReason::Finished);
+        let mut deadline = Deadline::within(within);
+        let _ = self.calls.wait(&mut deadline, |state| state.ended.clone());
+        self.driver.abort();
+    }
+
+    /// Why it ended, if it has.
+    pub(super) fn ended(&self) -> Option<String> {
+        self.calls.lock().ended.clone()
+    }
+
+    /// Puts `core` up over this session; one that ended meanwhile takes it down again.
+    pub(super) fn put_up(self: &Arc<Self>, core: &RegionCore) {
+        core.restore(self.clone());
+        if let Some(why) = self.ended() {
+            core.lose(LostReason::Control(format!("the control connection: {why}")));
+        }
+    }
+
+    /// Cuts the connection; nothing of it reaches the region afterwards.
+    pub(super) fn abort(&self) {
+        self.driver.abort();
+    }
+}
+
+impl PeerSync for Session {
+    fn sync(&self, deadline: &mut Deadline) -> Result<bool, String> {
+        match self.done(deadline, |request| Message::Sync { request }) {
+            Ok(()) => Ok(true),
+            Err(CallError::Timeout) => Ok(false),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}

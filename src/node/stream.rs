@@ -1,0 +1,162 @@
+//! Byte streams to a peer: TCP or Unix sockets, by address.
+
+use std::io::{self, ErrorKind};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::base::{Deadline, FabricUrl};
+
+/// Connects to the control port of `url`: each address that the name has, in turn.
+///
+/// # Errors
+/// The last failure, with the address.
+pub(crate) fn dial(url: &FabricUrl, deadline: &mut Deadline) -> io::Result<OwnedFd> {
+    match url {
+        FabricUrl::Shm { socket } => {
+            let stream = UnixStream::connect(socket).map_err(|error| named(&error, &socket.display()))?;
+            Ok(stream.into())
+        }
+        FabricUrl::ShmDevice { address, .. } | FabricUrl::Tcp { address, .. } => {
+            let mut last = io::Error::new(ErrorKind::NotFound, format!("{address} has no address"));
+            for target in address.to_socket_addrs().map_err(|error| named(&error, address))? {
+                let left = deadline.remaining().ok_or_else(|| io::Error::from(ErrorKind::TimedOut))?;
+                match TcpStream::connect_timeout(&target, left) {
+                    Ok(stream) => {
+                        stream.set_nodelay(true)?;
+                        return Ok(stream.into());
+                    }
+                    Err(error) => last = named(&error, &target),
+                }
+            }
+            Err(last)
+        }
+    }
+}
+
+fn named(error: &io::Error, what: &dyn std::fmt::Display) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+/// What a holder listens on. A Unix socket's file is removed on drop.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+impl Listener {
+    /// Listens on `url`; returns the address with the real port.
+    pub(crate) fn bind(url: &FabricUrl) -> io::Result<(Self, FabricUrl)> {
+        match url {
+            FabricUrl::Shm { socket } => {
+                let listener = bind_unix(socket).map_err(|error| named(&error, &socket.display()))?;
+                listener.set_nonblocking(true)?;
+                Ok((Self::Unix(listener, socket.clone()), url.clone()))
+            }
+            FabricUrl::ShmDevice { address, device } => {
+                let (listener, address) = bind_tcp(address)?;
+                Ok((Self::Tcp(listener), FabricUrl::ShmDevice { address, device: device.clone() }))
+            }
+            FabricUrl::Tcp { address, encrypt } => {
+                let (listener, address) = bind_tcp(address)?;
+                Ok((Self::Tcp(listener), FabricUrl::Tcp { address, encrypt: *encrypt }))
+            }
+        }
+    }
+
+    /// The next stream, if one waits.
+    pub(crate) fn accept(&self) -> io::Result<Option<OwnedFd>> {
+        let accepted = match self {
+            Self::Tcp(listener) => listener.accept().and_then(|(stream, _)| {
+                stream.set_nodelay(true)?;
+                stream.set_nonblocking(true)?;
+                Ok(OwnedFd::from(stream))
+            }),
+            Self::Unix(listener, _) => listener.accept().and_then(|(stream, _)| {
+                stream.set_nonblocking(true)?;
+                Ok(OwnedFd::from(stream))
+            }),
+        };
+        match accepted {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(None),
+            // The stranger hung up before it was accepted.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn bind_tcp(address: &str) -> io::Result<(TcpListener, String)> {
+    let listener = TcpListener::bind(address).map_err(|error| named(&error, &address))?;
+    listener.set_nonblocking(true)?;
+    let port = listener.local_addr()?.port();
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    Ok((listener, format!("{host}:{port}")))
+}
+
+/// Binds a socket that only this user may connect to. A socket file that nobody listens on is a leftover of a holder
+/// that was killed, and is replaced.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let bind = || -> io::Result<UnixListener> {
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        Ok(listener)
+    };
+    match bind() {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => match UnixStream::connect(path) {
+            Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?;
+                bind()
+            }
+            _ => Err(error),
+        },
+        other => other,
+    }
+}
+
+/// Sleeps until `fd` or `wake` is ready, `until` at most. Returns whether `fd` can be read or has ended.
+pub(crate) fn wait_ready(
+    fd: BorrowedFd<'_>,
+    wants_write: bool,
+    wake: BorrowedFd<'_>,
+    until: Option<Instant>,
+) -> bool {
+    use rustix::event::{PollFd, PollFlags};
+    let flags = if wants_write { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+    let mut fds = [PollFd::from_borrowed_fd(fd, flags), PollFd::from_borrowed_fd(wake, PollFlags::IN)];
+    let left = until.map(|at| at.saturating_duration_since(Instant::now()));
+    let timeout = left.map(timespec);
+    match rustix::event::poll(&mut fds, timeout.as_ref()) {
+        Ok(_) => fds[0].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
+        Err(_) => false,
+    }
+}
+
+/// `left` as the kernel takes it.
+pub(crate) fn timespec(left: Duration) -> rustix::event::Timespec {
+    rustix::event::Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(left.subsec_nanos()),
+    }
+}
