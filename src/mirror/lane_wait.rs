@@ -133,15 +133,18 @@ impl Lane {
     #[inline]
     pub(super) fn push_out(&mut self) {
         if self.has_open() && !self.close(true) {
-            // No room: what was taken must go for room to come.
+            // No room: what was posted must go for room to come, and then there may be some at once.
             self.ring();
-            return;
+            if self.core.lost() || !self.close(true) {
+                return;
+            }
         }
         if self.signaled < self.marks.posted {
             let posted = self.marks.posted;
             if self.post(Operation::Write, posted.0, 0, 0, true) {
                 self.signaled = posted;
-                self.rung = Sequence(0);
+                self.ring();
+                return;
             }
         }
         if self.rung < self.marks.posted {

@@ -88,6 +88,7 @@ impl Pair {
     }
 
     pub fn with(fabric: Fabric, size: usize, adjust: impl FnOnce(&mut HolderConfig, &Scratch)) -> Self {
+        let _ = env_logger::try_init();
         let scratch = Scratch::new();
         let mut config = holder_config(fabric.url(&scratch), size);
         adjust(&mut config, &scratch);

@@ -93,7 +93,10 @@ impl Shared {
             let stop = stop.clone();
             std::thread::Builder::new()
                 .name("mirrorbus-recv".into())
-                .spawn(move || log::debug!("a data stream ended: {:?}", receiver.run(&stop)))
+                .spawn(move || {
+                    let end = receiver.run(&stop);
+                    log::debug!("a data stream ended: {end:?}");
+                })
                 .map_err(|error| error.to_string())?
         };
         owner.receivers.push(ReceiverThread { thread, stop, socket });

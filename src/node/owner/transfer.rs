@@ -53,10 +53,7 @@ pub(super) fn transfer(
             len: piece.len,
             signaled: posted % SIGNAL_EVERY == 0,
         };
-        while queue.post(std::slice::from_ref(&request)).map_err(failed)? == 0 {
-            queue.doorbell().map_err(failed)?;
-            progress.step(core, queue)?;
-        }
+        progress.post(core, queue, &request)?;
     }
     // A flush completes after all that was posted before it.
     posted += 1;
@@ -69,10 +66,7 @@ pub(super) fn transfer(
         len: 0,
         signaled: true,
     };
-    while queue.post(std::slice::from_ref(&flush)).map_err(failed)? == 0 {
-        queue.doorbell().map_err(failed)?;
-        progress.step(core, queue)?;
-    }
+    progress.post(core, queue, &flush)?;
     queue.doorbell().map_err(failed)?;
     while progress.completed < posted {
         progress.step(core, queue)?;
@@ -88,6 +82,20 @@ struct Progress {
 }
 
 impl Progress {
+    /// Posts, waiting for room. A doorbell may make room at once; only when it did not is there something to wait for.
+    fn post(&mut self, core: &RegionCore, queue: &mut dyn Queue, request: &WorkRequest) -> Result<(), CallError> {
+        loop {
+            if queue.post(std::slice::from_ref(request)).map_err(failed)? == 1 {
+                return Ok(());
+            }
+            queue.doorbell().map_err(failed)?;
+            if queue.post(std::slice::from_ref(request)).map_err(failed)? == 1 {
+                return Ok(());
+            }
+            self.step(core, queue)?;
+        }
+    }
+
     /// Reaps one completion, or sleeps until there may be one.
     fn step(&mut self, core: &RegionCore, queue: &mut dyn Queue) -> Result<(), CallError> {
         if let Some(completion) = queue.poll().map_err(failed)? {
