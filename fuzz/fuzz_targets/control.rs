@@ -135,7 +135,8 @@ fn greeting(bytes: &[u8], now: Instant) {
 fn data(genuine: bool, bytes: &[u8], now: Instant) {
     let token = Token::from_bytes(&[5; 32]);
     let purpose = &bytes[..bytes.len().min(64)];
-    let mut left = DataHandshake::initiate(SessionId::from_bytes([1; 16]), &token, purpose, now).expect("within bounds");
+    let mut left =
+        DataHandshake::initiate(SessionId::from_bytes([1; 16]), &token, purpose, now).expect("within bounds");
     let mut right = DataHandshake::accept(now);
     let mut wire = Vec::new();
     left.poll_transmit(&mut wire);
