@@ -103,7 +103,6 @@ impl KeySet {
     /// # Errors
     /// See [`KeyTextError`].
     pub fn parse(text: &str) -> Result<Self, KeyTextError> {
-        // Never reallocated: a grown vector would leave boxes behind, not secrets, yet the bound is the point.
         let mut keys = Vec::with_capacity(KEYS_MAX + 1);
         for (index, line) in text.lines().enumerate() {
             let line = line.split('#').next().unwrap_or("").trim();

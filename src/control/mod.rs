@@ -73,3 +73,12 @@ pub const SEND_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 pub const EVENTS_MAX: usize = 4096;
 /// How long an orderly close waits for the peer's answer.
 pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A shell may move each of them to the thread that owns the socket.
+const fn moves_between_threads<T: Send>() {}
+const _: () = {
+    moves_between_threads::<Connection>();
+    moves_between_threads::<DataHandshake>();
+    moves_between_threads::<RecordSealer>();
+    moves_between_threads::<RecordOpener>();
+};
