@@ -2,5 +2,6 @@
 
 mod contract;
 mod faults;
+mod grants;
 mod rig;
 mod sealed;

@@ -66,7 +66,7 @@ fn hundred_thousand_unsignaled_writes_then_one_flush() {
     let mut rig = Rig::new(tcp_pair(), 64 << 10, 8, SPIN);
     rig.fill(9);
     let mut seen = Vec::new();
-    let requests: Vec<_> = (0..1000).map(|n| write(n, (n as usize % 1024) * 64, 64, false)).collect();
+    let requests: Vec<_> = (0..1000).map(|n| write(n as u64, (n % 1024) * 64, 64, false)).collect();
     for _ in 0..100 {
         post_all(&mut rig.queue, &requests, &mut seen).unwrap();
     }
@@ -164,11 +164,11 @@ fn out_of_range_takes_nothing_and_the_queue_goes_on() {
 fn sleeping_instead_of_polling() {
     let mut rig = Rig::new(tcp_pair(), 1 << 20, 8, Duration::ZERO);
     rig.fill(6);
-    let mut next = 0;
+    let mut next = 0_usize;
     let mut done = None;
     while done != Some(199) {
         while next < 200
-            && rig.queue.post(&[write(next, (next as usize % 8) << 17, 1 << 17, true)]).unwrap() == 1
+            && rig.queue.post(&[write(next as u64, (next % 8) << 17, 1 << 17, true)]).unwrap() == 1
         {
             next += 1;
         }

@@ -65,7 +65,7 @@ fn sealed_streams_carry_everything_through_narrow_sockets() {
         assert_eq!(rig.remote()[..offset], pattern(len, 1)[..offset]);
         rig.local.slice().write(0, &vec![0; len]);
         for n in 0..8 {
-            let read = request(Operation::Read, 2000 + n, n as usize * 100_000, 100_000, true);
+            let read = request(Operation::Read, 2000 + n as u64, n * 100_000, 100_000, true);
             post_all(&mut rig.queue, &[read], &mut seen).unwrap();
         }
         reap(&mut rig.queue, 2007, &mut seen).unwrap();
