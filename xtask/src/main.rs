@@ -1,2 +1,103 @@
-//! xtask
-fn main() {}
+//! `cargo xtask`: what a developer of Mirrorbus runs.
+//!
+//! One file per command. Every command works from a bare checkout: it installs what it lacks and says why, or fails
+//! with the way out. Nothing is skipped silently: what could not be checked is printed and counted.
+
+mod ci;
+mod demo;
+mod failure;
+mod fuzz;
+mod install;
+mod instructions;
+mod shell;
+mod steps;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use failure::Result;
+
+/// Developer commands of Mirrorbus.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the house rules: layers, unsafe, sizes, headers, words, links of the documentation
+    Tidy,
+    /// Run every test: units, contracts, kills, documentation, loom, Miri, instructions per store
+    Test {
+        /// The long version of those tests that have one
+        #[arg(long)]
+        full: bool,
+    },
+    /// Build the release program and show what mirroring does: `mirrorbus demo`
+    Demo {
+        /// Passed on to `mirrorbus demo`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Count the instructions of a store with callgrind and hold them to their limits
+    Instructions,
+    /// Fuzz each decoder that reads what a peer sends
+    Fuzz {
+        /// How long each target runs
+        #[arg(long, default_value_t = fuzz::SECONDS)]
+        seconds: u32,
+    },
+    /// Everything a change has to pass
+    Ci {
+        /// The long version of everything
+        #[arg(long)]
+        full: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Tidy => tidy::run(&shell::root(), &commands()),
+        Command::Test { full } => test::run(full),
+        Command::Demo { arguments } => demo::run(&arguments),
+        Command::Instructions => instructions::run(),
+        Command::Fuzz { seconds } => fuzz::run(seconds),
+        Command::Ci { full } => ci::run(full),
+    }
+}
+
+/// The names of the commands, which the documentation may mention.
+fn commands() -> Vec<String> {
+    let mut names: Vec<_> =
+        Arguments::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    names.push("help".to_owned());
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+        assert!(commands().contains(&"tidy".to_owned()));
+        let parsed = Arguments::try_parse_from(["xtask", "demo", "--fabric", "tcp"]).unwrap();
+        assert!(matches!(parsed.command, Command::Demo { arguments } if arguments == ["--fabric", "tcp"]));
+    }
+}

@@ -1,0 +1,101 @@
+//! `cargo xtask ci`: everything a change has to pass, each step even when an earlier one failed.
+//!
+//! The stated `rust-version` is not checked: that would need that toolchain, and this runs on one stable.
+
+use std::process::Command;
+
+use crate::failure::{Failure, Result};
+use crate::shell::{cargo, program, root, run as run_program, tee};
+use crate::steps::{Counts, Steps};
+use crate::{commands, fuzz, install, tidy};
+
+/// Another processor that the project is meant for: weaker memory order, so worth at least a type check.
+const OTHER_TARGET: &str = "aarch64-unknown-linux-gnu";
+
+/// How long the advisory database may take to fetch.
+const ADVISORIES_SECONDS_MAX: &str = "120";
+
+/// Runs everything; `full` takes the long version of what has one.
+pub(crate) fn run(full: bool) -> Result<()> {
+    install::c_compiler()?;
+    let mut steps = Steps::default();
+    steps.run("fmt", format);
+    steps.run("clippy", || one(cargo(&["clippy", "--workspace", "--all-targets"]).args(DENY_WARNINGS)));
+    steps.run("clippy, no default features", || {
+        let library = ["--package", "mirrorbus", "--no-default-features", "--lib", "--examples"];
+        one(cargo(&["clippy"]).args(library).args(DENY_WARNINGS))
+    });
+    steps.run("tidy", || tidy::run(&root(), &commands()).map(|()| Counts::one()));
+    steps.run("deny: bans, licenses, sources", deny);
+    steps.run("deny: advisories", advisories);
+    steps.run("check for aarch64", other_target);
+    steps.run("documentation", || {
+        one(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+    });
+    let seconds = if full { fuzz::SECONDS_FULL } else { fuzz::SECONDS };
+    steps.run("fuzz", || fuzz::run(seconds).map(|()| Counts::one()));
+    // The README's two commands, as a reader would type them.
+    steps.run("cargo xtask demo", || one(&mut cargo(&["xtask", "demo"])));
+    let test = if full { vec!["xtask", "test", "--full"] } else { vec!["xtask", "test"] };
+    steps.run(&format!("cargo {}", test.join(" ")), || one(&mut cargo(&test)));
+    steps.finish()
+}
+
+const DENY_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
+
+fn one(command: &mut Command) -> Result<Counts> {
+    run_program(command).map(|()| Counts::one())
+}
+
+fn format() -> Result<Counts> {
+    let mut counts = one(&mut cargo(&["fmt", "--all", "--check"]))?;
+    if root().join("fuzz/Cargo.toml").exists() {
+        run_program(&mut cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))?;
+        counts.passed += 1;
+    }
+    Ok(counts)
+}
+
+fn deny() -> Result<Counts> {
+    install::cargo_tool("deny", "it checks licences, sources and advisories of the dependencies")?;
+    one(&mut cargo(&["deny", "--all-features", "check", "bans", "licenses", "sources"]))
+}
+
+/// The advisory database is a git repository elsewhere; a machine that reaches only a package registry cannot fetch it.
+fn advisories() -> Result<Counts> {
+    let check = ["cargo", "deny", "--all-features", "check", "advisories"];
+    let mut command = program("timeout", &[ADVISORIES_SECONDS_MAX]);
+    let ended = tee(command.args(check).env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN"))?;
+    verdict(&ended.output, ended.success)
+}
+
+fn verdict(output: &str, success: bool) -> Result<Counts> {
+    if success {
+        return Ok(Counts::one());
+    }
+    if output.contains("failed to fetch advisory database") {
+        let reason = "advisories (the advisory database could not be fetched from this machine)";
+        println!("skipped: {reason}");
+        return Ok(Counts { skipped: vec![reason.to_owned()], ..Counts::default() });
+    }
+    Err(Failure::new("cargo deny check advisories failed".to_owned()))
+}
+
+fn other_target() -> Result<Counts> {
+    install::target(OTHER_TARGET)?;
+    install::arm_compiler()?;
+    one(&mut cargo(&["check", "--package", "mirrorbus", "--all-features", "--target", OTHER_TARGET]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_database_out_of_reach_skips_the_advisories() {
+        assert_eq!(verdict("advisories ok", true).unwrap(), Counts::one());
+        let out_of_reach = verdict("[ERROR] failed to fetch advisory database https://x", false).unwrap();
+        assert_eq!((out_of_reach.passed, out_of_reach.skipped.len()), (0, 1));
+        assert!(verdict("error[vulnerability]: a crate has a flaw", false).is_err());
+    }
+}

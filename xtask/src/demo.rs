@@ -1,0 +1,15 @@
+//! `cargo xtask demo`: the first of the README's two commands.
+
+use crate::failure::Result;
+use crate::install;
+use crate::shell::{self, cargo, program};
+
+/// Builds the release program and runs its demonstration.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    install::c_compiler()?;
+    shell::run(&mut cargo(&["build", "--release", "--package", "mirrorbus", "--bin", "mirrorbus"]))?;
+    shell::run(program(BINARY, &["demo"]).args(arguments))
+}
+
+/// The release program, from the project's root.
+pub(crate) const BINARY: &str = "target/release/mirrorbus";

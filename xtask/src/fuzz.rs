@@ -1,0 +1,114 @@
+//! `cargo xtask fuzz`: runs each target of `fuzz/` for a while.
+//!
+//! A target reads what a peer sends. Most inputs die at an authentication tag or a checksum, so each target prints,
+//! when it ends, how many came past it: `deep: N of M`. A run in which none did has shown nothing and fails.
+
+use crate::failure::{Failure, Result};
+use crate::install;
+use crate::shell::{cargo, root, tee};
+
+/// How long each target runs unless told otherwise.
+pub(crate) const SECONDS: u32 = 20;
+
+/// How long each target runs in `ci --full`.
+pub(crate) const SECONDS_FULL: u32 = 300;
+
+/// Runs every target for `seconds`.
+pub(crate) fn run(seconds: u32) -> Result<()> {
+    if !root().join("fuzz/Cargo.toml").exists() {
+        return Err(Failure::new("there is no fuzz/Cargo.toml: nothing to fuzz".to_owned()));
+    }
+    install::cpp_compiler()?;
+    install::nightly()?;
+    install::cargo_tool("fuzz", "it builds and runs the fuzz targets")?;
+    let listed = tee(&mut cargo(&["+nightly", "fuzz", "list"]))?;
+    let targets: Vec<_> = listed.output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if !listed.success || targets.is_empty() {
+        return Err(Failure::new("cargo fuzz list names no target".to_owned()));
+    }
+    let mut lines = Vec::new();
+    let mut failed = Vec::new();
+    for target in targets {
+        let limit = format!("-max_total_time={seconds}");
+        let ended =
+            tee(&mut cargo(&["+nightly", "fuzz", "run", target, "--", &limit, "-print_final_stats=1"]))?;
+        let report = Report::read(&ended.output);
+        lines.push(format!("{target}: {}", report.describe()));
+        if let Some(why) = report.refusal(ended.success) {
+            failed.push(format!("{target} {why}"));
+        }
+    }
+    println!("\nfuzz, {seconds} s each:");
+    lines.iter().for_each(|line| println!("  {line}"));
+    if failed.is_empty() { Ok(()) } else { Err(Failure::new(format!("fuzz: {}", failed.join("; ")))) }
+}
+
+/// What a target's output tells.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Report {
+    executions: Option<u64>,
+    edges: Option<u64>,
+    features: Option<u64>,
+    deep: Option<(u64, u64)>,
+}
+
+impl Report {
+    fn read(output: &str) -> Self {
+        let mut report = Self::default();
+        for line in output.lines() {
+            let after = |mark: &str| {
+                let (_, rest) = line.split_once(mark)?;
+                rest.split_whitespace().next()?.parse::<u64>().ok()
+            };
+            report.executions = after("stat::number_of_executed_units:").or(report.executions);
+            report.edges = after(" cov: ").or(report.edges);
+            report.features = after(" ft: ").or(report.features);
+            if line.starts_with("deep: ") {
+                report.deep = after("deep: ").zip(after(" of ")).or(report.deep);
+            }
+        }
+        report
+    }
+
+    fn describe(&self) -> String {
+        let number = |value: Option<u64>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
+        let deep =
+            self.deep.map_or_else(|| "deep ?".to_owned(), |(deep, all)| format!("deep {deep} of {all}"));
+        let [executions, edges, features] = [self.executions, self.edges, self.features].map(number);
+        format!("{executions} executions, cov {edges}, ft {features}, {deep}")
+    }
+
+    fn refusal(&self, success: bool) -> Option<&'static str> {
+        match (success, self.executions, self.deep) {
+            (false, ..) => Some("crashed: the input is in fuzz/artifacts"),
+            (true, None | Some(0), _) => Some("executed nothing"),
+            (true, _, None) => Some("did not print `deep: N of M`"),
+            (true, _, Some((0, _))) => Some("got no input past the tag or checksum"),
+            (true, ..) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = "#2\tINITED cov: 14 ft: 15 corp: 1/1b exec/s: 0 rss: 39Mb\n\
+        #5131\tNEW    cov: 402 ft: 1313 corp: 60/2kb\ndeep: 77 of 9000\nstat::number_of_executed_units: 9000\n";
+
+    #[test]
+    fn the_last_figures_are_read() {
+        let report = Report::read(OUTPUT);
+        assert_eq!(report.describe(), "9000 executions, cov 402, ft 1313, deep 77 of 9000");
+        assert_eq!(report.refusal(true), None);
+    }
+
+    #[test]
+    fn crashes_and_empty_runs_are_refused() {
+        let report = |from: &str, to: &str| Report::read(&OUTPUT.replace(from, to));
+        assert!(report("", "").refusal(false).unwrap().contains("crashed"));
+        assert!(report("units: 9000", "units: 0").refusal(true).unwrap().contains("nothing"));
+        assert!(report("deep: 77", "deep: 0").refusal(true).unwrap().contains("no input"));
+        assert!(report("deep: ", "shallow: ").refusal(true).unwrap().contains("did not print"));
+    }
+}

@@ -1,0 +1,98 @@
+//! Gets the tools that a command needs and the machine lacks, saying which and why.
+//!
+//! System packages come from apt; where there is none the failure names the package. Cargo's tools come from the
+//! registry, with the versions their authors locked.
+
+use std::sync::Once;
+
+use crate::failure::{Failure, Result};
+use crate::shell::{cargo, program, run, succeeds};
+
+/// A C compiler: some dependencies have parts in C, and Rust links through it.
+pub(crate) fn c_compiler() -> Result<()> {
+    system("cc", &["gcc", "libc6-dev"], "dependencies have parts in C, and Rust links through the C compiler")
+}
+
+/// A C++ compiler, for the fuzzing engine.
+pub(crate) fn cpp_compiler() -> Result<()> {
+    c_compiler()?;
+    system("c++", &["g++"], "the fuzzing engine, libFuzzer, is C++")
+}
+
+/// Valgrind, which counts instructions.
+pub(crate) fn valgrind() -> Result<()> {
+    system("valgrind", &["valgrind", "libc6-dbg"], "callgrind counts the instructions of a store")
+}
+
+/// A C compiler for 64-bit Arm.
+pub(crate) fn arm_compiler() -> Result<()> {
+    let packages = ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
+    system("aarch64-linux-gnu-gcc", &packages, "ring and blake3 compile parts in C, also for a check")
+}
+
+/// The nightly toolchain with Miri; the fuzzing engine needs it too.
+pub(crate) fn nightly() -> Result<()> {
+    if succeeds("cargo", &["+nightly", "miri", "--version"]) {
+        return Ok(());
+    }
+    println!(
+        "installing the nightly toolchain: Miri and the fuzzing engine's instrumentation exist there only"
+    );
+    let arguments =
+        ["toolchain", "install", "nightly", "--profile", "minimal", "-c", "miri", "-c", "rust-src"];
+    run(&mut program("rustup", &arguments))
+}
+
+/// The standard library of another target.
+pub(crate) fn target(triple: &str) -> Result<()> {
+    run(&mut program("rustup", &["target", "add", triple]))
+}
+
+/// A subcommand of cargo, such as `deny`.
+pub(crate) fn cargo_tool(subcommand: &str, why: &str) -> Result<()> {
+    if succeeds("cargo", &[subcommand, "--version"]) {
+        return Ok(());
+    }
+    let package = format!("cargo-{subcommand}");
+    println!("installing {package}: {why}");
+    run(&mut cargo(&["install", &package, "--locked"]))
+}
+
+fn system(name: &str, packages: &[&str], why: &str) -> Result<()> {
+    if succeeds(name, &["--version"]) {
+        return Ok(());
+    }
+    let list = packages.join(" ");
+    println!("installing {list}: {why}");
+    let root = succeeds("sh", &["-c", "test \"$(id -u)\" = 0"]);
+    if !succeeds("apt-get", &["--version"]) || !(root || succeeds("sudo", &["-n", "true"])) {
+        let way_out =
+            "cannot be installed here (needs apt-get, as root or with sudo): install it and run this again";
+        return Err(Failure::new(format!("{name} ({list}) {way_out}")));
+    }
+    let apt = |arguments: &[&str]| {
+        let (first, rest) =
+            if root { ("apt-get", arguments.to_vec()) } else { ("sudo", [&["apt-get"], arguments].concat()) };
+        run(program(first, &rest).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    static UPDATED: Once = Once::new();
+    let mut updated = Ok(());
+    UPDATED.call_once(|| updated = apt(&["update", "--quiet"]));
+    updated?;
+    apt(&[&["install", "--yes", "--quiet", "--no-install-recommends"], packages].concat())?;
+    if succeeds(name, &["--version"]) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{list} is installed, yet {name} does not run")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_not_installed() {
+        assert!(system("cargo", &["no-such-package"], "never").is_ok());
+        assert!(c_compiler().is_ok(), "these tests were linked by it");
+    }
+}

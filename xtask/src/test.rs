@@ -1,0 +1,109 @@
+//! `cargo xtask test`: the second of the README's two commands.
+//!
+//! Ends with `N passed, N failed, N skipped` on a line of its own, which counts tests, and one for each step that is
+//! no test run. A missing tool is installed; where that cannot be done, the step fails.
+
+use std::process::Command;
+
+use crate::failure::{Failure, Result};
+use crate::shell::{cargo, tee};
+use crate::steps::{Counts, Steps};
+use crate::{install, instructions};
+
+/// Runs every test; `full` asks those that have a long version for it.
+pub(crate) fn run(full: bool) -> Result<()> {
+    install::c_compiler()?;
+    let mut steps = Steps::default();
+    steps.run("unit and integration tests", || {
+        let mut command =
+            cargo(&["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"]);
+        if full {
+            command.env("MIRRORBUS_FULL", "1");
+        }
+        counted(&mut command)
+    });
+    steps.run("documentation tests", || {
+        let ended = tee(&mut cargo(&["test", "--workspace", "--no-fail-fast", "--doc"]))?;
+        counts(&ended.output, ended.success)
+    });
+    steps.run("loom", || {
+        let arguments =
+            ["test", "--release", "--package", "mirrorbus", "--lib", "--target-dir", "target/loom", "loom_"];
+        counted(cargo(&arguments).env("RUSTFLAGS", "--cfg loom"))
+    });
+    steps.run("miri", || {
+        install::nightly()?;
+        let arguments =
+            ["+nightly", "miri", "test", "--package", "mirrorbus", "--lib", "--target-dir", "target/miri"];
+        // Isolated from the machine, a program has neither files nor a clock.
+        let mut command = cargo(&arguments);
+        counted(
+            command.args(["--", "memory::", "mirror::window"]).env("MIRIFLAGS", "-Zmiri-disable-isolation"),
+        )
+    });
+    steps.run("instructions per store", || instructions::run().map(|()| Counts::one()));
+    steps.finish()
+}
+
+/// Runs tests and counts them. None at all is a failure: a filter that matches nothing proves nothing.
+fn counted(command: &mut Command) -> Result<Counts> {
+    let ended = tee(command)?;
+    let counts = counts(&ended.output, ended.success)?;
+    if counts.passed + counts.failed == 0 {
+        return Err(Failure::new("no test ran: the filter matches none".to_owned()));
+    }
+    Ok(counts)
+}
+
+/// Adds up the `test result:` lines of a cargo test.
+fn counts(output: &str, success: bool) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for line in output.lines().filter_map(|line| line.strip_prefix("test result: ")) {
+        let number = |what: &str| {
+            let field = line.split([';', '.']).find(|field| field.trim_end().ends_with(what))?;
+            field.trim().split(' ').next()?.parse::<usize>().ok()
+        };
+        let (Some(passed), Some(failed), Some(ignored)) =
+            (number(" passed"), number(" failed"), number(" ignored"))
+        else {
+            return Err(Failure::new(format!("cannot read {line:?}")));
+        };
+        counts.passed += passed;
+        counts.failed += failed;
+        counts.skipped.extend((0..ignored).map(|_| "an ignored test".to_owned()));
+    }
+    if !success && counts.failed == 0 {
+        return Err(Failure::new("a test program did not build or died".to_owned()));
+    }
+    Ok(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSED: &str =
+        "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s\n";
+    const FAILED: &str = "test result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n";
+
+    #[test]
+    fn every_program_of_a_run_is_counted() {
+        let both = format!("running\n{PASSED}\n{FAILED}");
+        let counted = counts(&both, false).unwrap();
+        assert_eq!((counted.passed, counted.failed, counted.skipped.len()), (16, 2, 1));
+    }
+
+    #[test]
+    fn a_run_that_died_is_a_failure() {
+        assert!(counts(PASSED, false).is_err());
+        assert!(counts("error[E0308]", false).is_err());
+        assert!(counts("test result: ok. many passed", true).is_err());
+    }
+
+    #[test]
+    fn a_run_without_a_test_is_a_failure() {
+        let print = |text: &str| counted(&mut crate::shell::program("printf", &["%s", text]));
+        assert!(print("test result: ok. 0 passed; 0 failed; 0 ignored;").is_err());
+        assert_eq!(print(PASSED).unwrap().passed, 12);
+    }
+}
