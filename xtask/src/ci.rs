@@ -58,7 +58,8 @@ fn format() -> Result<Counts> {
 
 fn deny() -> Result<Counts> {
     install::cargo_tool("deny", "it checks licences, sources and advisories of the dependencies")?;
-    one(&mut cargo(&["deny", "--all-features", "check", "bans", "licenses", "sources"]))
+    let check = ["check", "--hide-inclusion-graph", "bans", "licenses", "sources"];
+    one(cargo(&["deny", "--all-features"]).args(check))
 }
 
 /// The advisory database is a git repository elsewhere; a machine that reaches only a package registry cannot fetch it.

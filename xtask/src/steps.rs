@@ -48,8 +48,11 @@ impl Steps {
         if failure.is_some() {
             counts.failed = 1;
         }
+        if let Some(failure) = &failure {
+            println!("{failure}");
+        }
         let row = Row { name: name.to_owned(), took: start.elapsed(), counts, failure };
-        println!("== {:<6} {:>7.1} s  {name}", row.verdict(), row.took.as_secs_f64());
+        println!("== {:<7} {:>7.1} s  {name}", row.verdict(), row.took.as_secs_f64());
         self.rows.push(row);
     }
 
@@ -85,7 +88,11 @@ impl Steps {
 
 impl Row {
     const fn verdict(&self) -> &'static str {
-        if self.counts.failed > 0 { "FAILED" } else { "ok" }
+        match (self.counts.failed, self.counts.passed, self.counts.skipped.is_empty()) {
+            (0, 0, false) => "not run",
+            (0, ..) => "ok",
+            _ => "FAILED",
+        }
     }
 }
 
@@ -99,7 +106,10 @@ mod tests {
         steps.run("first", || Ok(Counts { passed: 3, failed: 0, skipped: vec!["x (why)".into()] }));
         steps.run("second", || Err(Failure::new("broke".into())));
         steps.run("third", || Ok(Counts { passed: 1, failed: 2, skipped: Vec::new() }));
-        assert_eq!(steps.totals(), [4, 3, 1]);
+        steps.run("fourth", || Ok(Counts { skipped: vec!["y (why)".into()], ..Counts::default() }));
+        assert_eq!(steps.totals(), [4, 3, 2]);
+        let verdicts: Vec<_> = steps.rows.iter().map(Row::verdict).collect();
+        assert_eq!(verdicts, ["ok", "FAILED", "FAILED", "not run"]);
         assert_eq!(steps.finish().unwrap_err().to_string(), "failed: second, third");
     }
 
