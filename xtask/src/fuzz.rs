@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: runs each target of `fuzz/` for a while.
 //!
 //! A target reads what a peer sends. Most inputs die at an authentication tag or a checksum, so each target prints,
-//! when it ends, how many came past it: `deep: N of M`. A run in which none did has shown nothing and fails.
+//! now and then, how many came past it: `deep: N of M`; the last line counts. A run in which none did fails.
 
 use crate::failure::{Failure, Result};
 use crate::install;
