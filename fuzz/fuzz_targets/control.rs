@@ -15,13 +15,16 @@ use mirrorbus::control::{
     MESSAGE_BYTES_MAX, State, Token,
 };
 
+/// Inputs run.
+static EXECUTIONS: AtomicU64 = AtomicU64::new(0);
 /// Records that passed the tag and were decoded, to a message or an error.
 static DEEP: AtomicU64 = AtomicU64::new(0);
 
 fn deep() {
     let count = 1 + DEEP.fetch_add(1, Ordering::Relaxed);
     if count >= 64 && count.is_power_of_two() {
-        eprintln!("behind the tag: {count} records");
+        let executions = EXECUTIONS.load(Ordering::Relaxed);
+        eprintln!("deep: {count} of {executions} (records behind the tag, of executions)");
     }
 }
 

@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
     let deep = DEEP.fetch_add(u64::from(carried_out > 0), Ordering::Relaxed) + u64::from(carried_out > 0);
     if executions.is_power_of_two() {
         eprintln!(
-            "tcp: {executions} executions, {deep} of them behind the checksums, {requests} requests carried out"
+            "deep: {deep} of {executions} (executions behind the checksums; {requests} requests carried out)"
         );
     }
 });

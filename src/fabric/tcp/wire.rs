@@ -31,13 +31,14 @@ const USER_TIMEOUT_MS: u32 = 20_000;
 
 /// Seals and opens records: keys, nonces and their order are its business.
 pub trait RecordCipher: Send {
-    /// Appends the ciphertext of `plain`, at most [`RECORD_PLAIN_MAX`] bytes, to `out`: at most 65535 bytes.
+    /// Appends the record of `plain`, at most [`RECORD_PLAIN_MAX`] bytes, to `out`: its size and at most 65535 bytes of
+    /// ciphertext.
     ///
     /// # Errors
     /// Says why nothing can be sealed any more.
     fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), String>;
 
-    /// Appends what `record` holds, at most [`RECORD_PLAIN_MAX`] bytes, to `out`.
+    /// Appends what the ciphertext `record` holds, at most [`RECORD_PLAIN_MAX`] bytes, to `out`.
     ///
     /// # Errors
     /// The record is not the next one that the peer sealed.
@@ -187,12 +188,9 @@ impl Sealing {
         while taken < plain.len() && SEALED_BYTES_MAX - self.outgoing.len() >= RECORD_WIRE_MAX {
             let end = plain.len().min(taken + RECORD_PLAIN_MAX);
             let start = self.outgoing.len();
-            self.outgoing.extend_from_slice(&[0; RECORD_PREFIX_BYTES]);
             self.cipher.seal(&plain[taken..end], &mut self.outgoing).map_err(WireError::Cipher)?;
-            let size = self.outgoing.len() - start - RECORD_PREFIX_BYTES;
-            let size =
-                u16::try_from(size).unwrap_or_else(|_| panic!("the cipher made a record of {size} bytes"));
-            self.outgoing[start..start + RECORD_PREFIX_BYTES].copy_from_slice(&size.to_le_bytes());
+            let made = self.outgoing.len() - start;
+            assert!(made <= RECORD_WIRE_MAX, "the cipher made a record of {made} bytes");
             taken = end;
         }
         Ok(taken)

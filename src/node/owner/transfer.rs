@@ -83,7 +83,12 @@ struct Progress {
 
 impl Progress {
     /// Posts, waiting for room. A doorbell may make room at once; only when it did not is there something to wait for.
-    fn post(&mut self, core: &RegionCore, queue: &mut dyn Queue, request: &WorkRequest) -> Result<(), CallError> {
+    fn post(
+        &mut self,
+        core: &RegionCore,
+        queue: &mut dyn Queue,
+        request: &WorkRequest,
+    ) -> Result<(), CallError> {
         loop {
             if queue.post(std::slice::from_ref(request)).map_err(failed)? == 1 {
                 return Ok(());

@@ -20,6 +20,8 @@ struct Toy {
 impl RecordCipher for Toy {
     fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
         assert!(!plain.is_empty() && plain.len() <= RECORD_PLAIN_MAX);
+        let size = u16::try_from(plain.len() + 12).unwrap();
+        out.extend_from_slice(&size.to_le_bytes());
         let start = out.len();
         out.extend(plain.iter().map(|byte| byte ^ 0x5a));
         out.extend_from_slice(&self.sealed.to_le_bytes());
