@@ -1,6 +1,6 @@
 //! What the integration tests share: a pair of holder and owner over any fabric, in scratch space of their own.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -78,10 +78,8 @@ fn sealed_streams_carry_everything_through_narrow_sockets() {
 #[test]
 fn a_record_that_does_not_open_changes_nothing() {
     let bytes = frame(FrameKind::Write, 0, 0, 64, 1, &[7; 64]);
-    let mut sealed = vec![0, 0];
+    let mut sealed = Vec::new();
     Toy::default().seal(&bytes, &mut sealed).unwrap();
-    let size = u16::try_from(sealed.len() - 2).unwrap();
-    sealed[..2].copy_from_slice(&size.to_le_bytes());
     for at in 0..=sealed.len() {
         let mut bad = sealed.clone();
         if let Some(byte) = bad.get_mut(at) {
