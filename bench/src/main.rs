@@ -1,2 +1,95 @@
-//! bench
-fn main() {}
+//! `mirrorbus-bench`: latency and rate of a mirrored region, as a ratio to the limit measured in the same run.
+//!
+//! ```text
+//! options ─▶ workload ─▶ subject (the mirrored region) ─┐
+//!                    └─▶ limit (the bare loop) ─────────┴▶ driver (one loop for all) ─▶ pair (in turn) ─▶ report
+//! ```
+#![deny(unsafe_code)]
+
+mod child;
+mod driver;
+mod histogram;
+mod limit;
+mod machine;
+mod options;
+mod pair;
+mod report;
+mod workload;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use limit::Limit;
+use machine::Machine;
+use options::{Cli, Command, RegionOptions};
+use pair::{Contest, Schedule};
+use report::Report;
+
+/// Why a run ended without figures: a sentence for the user.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// The options make no sense.
+const EXIT_USAGE: u8 = 2;
+/// The control ratio was off.
+const EXIT_VOID: u8 = 3;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Region(options) => region(&options),
+        Command::LimitPeer(options) => {
+            if options.with_stdin {
+                child::end_with_parent();
+            }
+            limit::serve(&options).map(|()| ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("mirrorbus-bench: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn region(options: &RegionOptions) -> Result<ExitCode, Failure> {
+    let workload = match options.workload() {
+        Ok(workload) => workload,
+        Err(why) => {
+            eprintln!("mirrorbus-bench: {why}");
+            return Ok(ExitCode::from(EXIT_USAGE));
+        }
+    };
+    let machine = Machine::here();
+    let mut limit = Limit::new(&workload, options.limit_peer.as_deref())?;
+    let mut subject = Limit::new(&workload, options.limit_peer.as_deref())?;
+    let timer_ns = histogram::timer_cost();
+    let (limit_does, limit_copies_per_byte) = (limit.does, limit.copies_per_byte);
+    let (limit, bare) = limit.contenders();
+    let mut contest = Contest { ours: subject.contenders().0, limit, bare, timer_ns };
+    let outcome = contest.run(Schedule::of(options.duration()))?;
+    let report = Report {
+        workload,
+        level: options.level,
+        ours_does: "the limit itself (--limit-only)".to_owned(),
+        ours_copies_per_byte: Some(limit_copies_per_byte),
+        limit_does,
+        limit_copies_per_byte,
+        outcome,
+        timer_ns,
+        machine,
+    };
+    deliver(&report, options)
+}
+
+fn deliver(report: &Report, options: &RegionOptions) -> Result<ExitCode, Failure> {
+    print!("{}", report::table::render(report));
+    let write = |path: &std::path::Path, text: String| {
+        std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
+    };
+    if let Some(path) = &options.json {
+        write(path, format!("{:#}\n", report::json::render(report)))?;
+    }
+    if let Some(path) = &options.html {
+        write(path, report::html::render(report)?)?;
+    }
+    Ok(if report.outcome.void() { ExitCode::from(EXIT_VOID) } else { ExitCode::SUCCESS })
+}

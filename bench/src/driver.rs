@@ -1,0 +1,296 @@
+//! The loop that stores: one for the mirrored region and for every limit, so that nothing but the store differs.
+//!
+//! ```text
+//! slice  = warm-up (4 %) | latencies (24 %) | rate (72 %)
+//! ```
+//!
+//! In the middle part one store of each batch is timed, from the call to its acknowledgment, at a position that moves
+//! through the batch; at depth 1 that is every store. The last part reads the clock only every [`CHECK_STORES`]
+//! stores or [`CHECK_BYTES`], so the rate is not diluted by the clock. Every part has a fixed duration, so threads that
+//! start together stay together.
+
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::Failure;
+use crate::histogram::Latencies;
+use crate::workload::{Offsets, Workload};
+
+/// Stores between two looks at the clock while the rate is measured.
+const CHECK_STORES: usize = 1024;
+/// Bytes stored between two looks at the clock while the rate is measured.
+const CHECK_BYTES: usize = 1 << 20;
+
+/// One thread's way to store.
+pub(crate) trait Side: Send {
+    /// Names a batch that was posted.
+    type Mark: Copy + Send;
+
+    /// Stores the side's payload at `offset` of the region.
+    fn store(&mut self, offset: usize) -> Result<(), Failure>;
+
+    /// Makes all stores so far go.
+    fn post(&mut self) -> Result<Self::Mark, Failure>;
+
+    /// Waits until what was posted up to `mark` is acknowledged.
+    fn wait(&mut self, mark: Self::Mark) -> Result<(), Failure>;
+
+    /// System calls made so far, when the side knows.
+    fn syscalls(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// What one slice gave.
+#[derive(Debug, Clone)]
+pub(crate) struct Slice {
+    /// Stores acknowledged while the rate was measured.
+    pub stores: u64,
+    /// Seconds that took.
+    pub seconds: f64,
+    /// Processor time of this process meanwhile, user and system, in nanoseconds.
+    pub cpu_ns: u64,
+    /// System calls of the storing threads meanwhile, when known.
+    pub syscalls: Option<u64>,
+    /// From store to acknowledgment.
+    pub latencies: Latencies,
+}
+
+impl Slice {
+    /// Stores a second.
+    #[allow(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
+    pub(crate) fn rate(&self) -> f64 {
+        self.stores as f64 / self.seconds
+    }
+}
+
+/// A side, and where it stores next.
+#[derive(Debug)]
+pub(crate) struct Driver<S> {
+    side: S,
+    offsets: Offsets,
+    batch: usize,
+    pipelined: bool,
+    batches_per_check: usize,
+}
+
+/// What one thread did while the rate was measured.
+struct Run {
+    stores: u64,
+    seconds: f64,
+    cpu_ns: u64,
+    syscalls: Option<u64>,
+    latencies: Latencies,
+}
+
+impl<S: Side> Driver<S> {
+    /// Drives `side` as thread `index` of `workload`.
+    pub(crate) fn new(side: S, workload: &Workload, index: usize) -> Self {
+        let stores = CHECK_STORES.min(CHECK_BYTES / workload.size).max(1);
+        let batch = workload.batch();
+        Self {
+            side,
+            offsets: workload.offsets(index),
+            batch,
+            pipelined: workload.pipelined(),
+            batches_per_check: (stores / batch).max(1),
+        }
+    }
+
+    fn run(&mut self, duration: Duration) -> Result<Run, Failure> {
+        self.rate(duration.mul_f64(0.04))?;
+        let mut latencies = Latencies::new();
+        self.time(duration.mul_f64(0.24), &mut latencies)?;
+        let syscalls_before = self.side.syscalls();
+        let cpu_before = process_time();
+        let (stores, seconds) = self.rate(duration.mul_f64(0.72))?;
+        let cpu_ns = process_time() - cpu_before;
+        let syscalls = self.side.syscalls().zip(syscalls_before).map(|(after, before)| after - before);
+        Ok(Run { stores, seconds, cpu_ns, syscalls, latencies })
+    }
+
+    /// Stores for `duration` and times one store of each batch.
+    fn time(&mut self, duration: Duration, latencies: &mut Latencies) -> Result<(), Failure> {
+        let start = Instant::now();
+        let mut previous: Option<(S::Mark, Instant)> = None;
+        let mut position = 0;
+        loop {
+            let mut stored = start;
+            for index in 0..self.batch {
+                let offset = self.offsets.next();
+                if index == position {
+                    stored = Instant::now();
+                }
+                self.side.store(offset)?;
+            }
+            let posted = (self.side.post()?, stored);
+            let oldest = if self.pipelined { previous.replace(posted) } else { Some(posted) };
+            let mut now = stored;
+            if let Some((mark, stored)) = oldest {
+                self.side.wait(mark)?;
+                now = Instant::now();
+                latencies.record(now - stored);
+            }
+            position = if position + 1 >= self.batch { 0 } else { position + 1 };
+            if now - start >= duration {
+                break;
+            }
+        }
+        previous.map_or(Ok(()), |(mark, _)| self.side.wait(mark))
+    }
+
+    /// Stores for `duration`; how many, in how many seconds.
+    fn rate(&mut self, duration: Duration) -> Result<(u64, f64), Failure> {
+        let start = Instant::now();
+        let mut batches = 0u64;
+        let mut previous: Option<S::Mark> = None;
+        loop {
+            for _ in 0..self.batches_per_check {
+                for _ in 0..self.batch {
+                    let offset = self.offsets.next();
+                    self.side.store(offset)?;
+                }
+                let mark = self.side.post()?;
+                let oldest = if self.pipelined { previous.replace(mark) } else { Some(mark) };
+                if let Some(mark) = oldest {
+                    self.side.wait(mark)?;
+                }
+            }
+            batches += self.batches_per_check as u64;
+            if start.elapsed() >= duration {
+                break;
+            }
+        }
+        if let Some(mark) = previous {
+            self.side.wait(mark)?;
+        }
+        Ok((batches * self.batch as u64, start.elapsed().as_secs_f64()))
+    }
+}
+
+/// Runs all drivers for `duration`, each on a thread of its own; a single one on this thread.
+///
+/// # Errors
+/// The first that failed.
+pub(crate) fn slice<S: Side>(drivers: &mut [Driver<S>], duration: Duration) -> Result<Slice, Failure> {
+    if let [driver] = drivers {
+        return join(vec![driver.run(duration)]);
+    }
+    let start = Barrier::new(drivers.len());
+    let runs = std::thread::scope(|scope| {
+        let start = &start;
+        let threads: Vec<_> = drivers
+            .iter_mut()
+            .map(|driver| {
+                scope.spawn(move || {
+                    start.wait();
+                    driver.run(duration)
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err("a storing thread panicked".into())))
+            .collect()
+    });
+    join(runs)
+}
+
+/// One slice out of what the threads did. The processor time is the process's, so one thread's view of it will do.
+fn join(runs: Vec<Result<Run, Failure>>) -> Result<Slice, Failure> {
+    let mut slice =
+        Slice { stores: 0, seconds: 0.0, cpu_ns: 0, syscalls: Some(0), latencies: Latencies::new() };
+    for run in runs {
+        let run = run?;
+        slice.stores += run.stores;
+        slice.seconds = slice.seconds.max(run.seconds);
+        slice.cpu_ns = slice.cpu_ns.max(run.cpu_ns);
+        slice.syscalls = slice.syscalls.zip(run.syscalls).map(|(sum, calls)| sum + calls);
+        slice.latencies.add(&run.latencies);
+    }
+    Ok(slice)
+}
+
+/// Processor time of this process so far, in nanoseconds.
+fn process_time() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::{Fabric, Pattern, Polling};
+
+    /// Counts, and checks that no more than `depth` stores are ever unacknowledged.
+    struct Counting {
+        depth: u64,
+        stored: u64,
+        acked: u64,
+        fail_at: u64,
+    }
+
+    impl Side for Counting {
+        type Mark = u64;
+
+        fn store(&mut self, offset: usize) -> Result<(), Failure> {
+            assert!(offset + 64 <= 1 << 20);
+            self.stored += 1;
+            assert!(self.stored - self.acked <= self.depth, "{} in flight", self.stored - self.acked);
+            if self.stored == self.fail_at { Err("asked to fail".into()) } else { Ok(()) }
+        }
+
+        fn post(&mut self) -> Result<u64, Failure> {
+            Ok(self.stored)
+        }
+
+        fn wait(&mut self, mark: u64) -> Result<(), Failure> {
+            self.acked = self.acked.max(mark);
+            Ok(())
+        }
+
+        fn syscalls(&self) -> Option<u64> {
+            Some(self.stored)
+        }
+    }
+
+    fn drivers(depth: usize, threads: usize, fabric: Fabric, fail_at: u64) -> Vec<Driver<Counting>> {
+        let workload = Workload {
+            fabric,
+            size: 64,
+            depth,
+            lanes: threads,
+            threads,
+            pattern: Pattern::Random,
+            region: 1 << 20,
+            polling: Polling::Spin,
+        };
+        let side = || Counting { depth: depth as u64, stored: 0, acked: 0, fail_at };
+        (0..threads).map(|index| Driver::new(side(), &workload, index)).collect()
+    }
+
+    #[test]
+    fn every_store_of_a_slice_is_acknowledged_and_the_window_kept() {
+        for (depth, threads, fabric) in
+            [(1, 1, Fabric::Shm), (64, 2, Fabric::Shm), (7, 2, Fabric::Tcp), (256, 1, Fabric::Tcp)]
+        {
+            let mut drivers = drivers(depth, threads, fabric, u64::MAX);
+            let slice = slice(&mut drivers, Duration::from_millis(20)).unwrap();
+            assert!(slice.stores > 0 && slice.seconds >= 0.0144 && slice.latencies.count() > 0);
+            assert_eq!(slice.syscalls, Some(slice.stores), "calls of the measured part only");
+            let stored: u64 = drivers.iter().map(|driver| driver.side.stored).sum();
+            let acked: u64 = drivers.iter().map(|driver| driver.side.acked).sum();
+            assert_eq!(stored, acked);
+            assert!(slice.stores < stored, "the warm-up does not count");
+        }
+    }
+
+    #[test]
+    fn a_failure_ends_the_slice() {
+        let error = slice(&mut drivers(8, 2, Fabric::Shm, 5000), Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error.to_string(), "asked to fail");
+    }
+}

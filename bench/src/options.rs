@@ -1,0 +1,232 @@
+//! The command line. What it accepts is checked here, with the numbers that were given and a way out.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use mirrorbus::FabricUrl;
+use mirrorbus::base::parse_bytes;
+
+use crate::workload::{DEPTH_MAX, Fabric, Pattern, Polling, THREADS_MAX, Workload};
+
+/// Latency and rate of mirrorbus, as a ratio to the limit measured in the same run.
+///
+/// Exit code 0: measured. 1: it failed. 2: wrong options. 3: measured, but the machine was too unsteady for the
+/// figures to mean anything (the limit differed from itself by more than 5 %).
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Measure a mirrored region.
+    Region(RegionOptions),
+    /// Be the other side of the tcp limit, for a run from another host.
+    LimitPeer(LimitPeerOptions),
+}
+
+/// `mirrorbus-bench region`
+#[derive(Debug, Clone, Args)]
+#[command(group(ArgGroup::new("polling").args(["spin", "block"])))]
+pub(crate) struct RegionOptions {
+    /// The medium.
+    #[arg(long, value_enum)]
+    pub fabric: Fabric,
+    /// A holder that runs already; without it one is started here as a process of its own.
+    #[arg(long, requires = "key")]
+    pub peer: Option<FabricUrl>,
+    /// Key file shared with --peer.
+    #[arg(long, requires = "peer")]
+    pub key: Option<PathBuf>,
+    /// `HOST:PORT` of `mirrorbus-bench limit-peer` on the host of a tcp --peer: the limit goes the same way.
+    #[arg(long, requires = "peer")]
+    pub limit_peer: Option<String>,
+    /// Bytes of one store: 64, 4K, 64K.
+    #[arg(long, value_parser = size, default_value = "64")]
+    pub size: usize,
+    /// Stores in flight on each thread. 1: each is acknowledged before the next.
+    #[arg(long, default_value_t = 1)]
+    pub depth: usize,
+    /// Lanes, each an ordered stream of stores of its own.
+    #[arg(long, default_value_t = 1)]
+    pub lanes: usize,
+    /// Threads that store; they share the lanes in turn. As many as lanes unless said.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Where stores go.
+    #[arg(long, value_enum, default_value = "random")]
+    pub pattern: Pattern,
+    /// What a store waits for.
+    #[arg(long, value_enum, default_value = "acked")]
+    pub level: AskedLevel,
+    /// Seconds during which the mirrored region is measured; the limit takes as long twice over.
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+    /// Bytes of the region.
+    #[arg(long, value_parser = size, default_value = "1G")]
+    pub region: usize,
+    /// Both sides spin for what they wait for (this is the default).
+    #[arg(long)]
+    pub spin: bool,
+    /// Both sides sleep until what they wait for is there.
+    #[arg(long)]
+    pub block: bool,
+    /// Measure the limit alone: it takes the place of the mirrored region too.
+    #[arg(long, conflicts_with = "peer")]
+    pub limit_only: bool,
+    /// Write the figures here as JSON.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// Write a page with the latency curve here.
+    #[arg(long)]
+    pub html: Option<PathBuf>,
+}
+
+/// `mirrorbus-bench limit-peer`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LimitPeerOptions {
+    /// Address to listen on; port 0 takes a free one, printed on stdout.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: String,
+    /// Most bytes of memory that all connections together may ask for.
+    #[arg(long, value_parser = size, default_value = "2G")]
+    pub memory: usize,
+    /// End when stdin does.
+    #[arg(long, hide = true)]
+    pub with_stdin: bool,
+}
+
+/// The levels that can be measured against a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AskedLevel {
+    /// It survives the death of this process.
+    Acked,
+    /// The peer's processor reads it.
+    Visible,
+}
+
+impl AskedLevel {
+    /// As reports write it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Acked => "acked",
+            Self::Visible => "visible",
+        }
+    }
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let bytes = parse_bytes(text)?;
+    usize::try_from(bytes).map_err(|_| format!("{text:?} does not fit in this machine's address space"))
+}
+
+impl RegionOptions {
+    /// The workload asked for.
+    ///
+    /// # Errors
+    /// The first value out of range, with the range.
+    pub(crate) fn workload(&self) -> Result<Workload, String> {
+        let threads = self.threads.unwrap_or(self.lanes);
+        check("--depth", self.depth, 1, DEPTH_MAX)?;
+        check("--threads", threads, 1, THREADS_MAX)?;
+        check("--lanes", self.lanes, 1, threads)
+            .map_err(|why| format!("{why} (a lane without a thread idles)"))?;
+        check("--size", self.size, 1, self.region / threads)
+            .map_err(|why| format!("{why} (each thread has {} / {threads} of the region)", self.region))?;
+        if !(self.seconds.is_finite() && self.seconds > 0.0 && self.seconds <= 3600.0) {
+            return Err(format!("--seconds {} is not above 0 and at most 3600", self.seconds));
+        }
+        if let Some(peer) = &self.peer {
+            let medium = Fabric::of(peer);
+            if medium != self.fabric {
+                return Err(format!("--peer {peer} is {medium}, --fabric is {}", self.fabric));
+            }
+            let needs_limit_peer =
+                self.fabric == Fabric::Tcp && !is_loopback(peer) && self.limit_peer.is_none();
+            if needs_limit_peer {
+                return Err(format!(
+                    "the limit for {peer} has to go the same way: run `mirrorbus-bench limit-peer --listen 0.0.0.0:7171` \
+                     there and give --limit-peer HOST:7171"
+                ));
+            }
+        }
+        Ok(Workload {
+            fabric: self.fabric,
+            size: self.size,
+            depth: self.depth,
+            lanes: self.lanes,
+            threads,
+            pattern: self.pattern,
+            region: self.region,
+            polling: if self.block { Polling::Block } else { Polling::Spin },
+        })
+    }
+
+    /// Time of all slices of one contender.
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+}
+
+fn is_loopback(url: &FabricUrl) -> bool {
+    match url {
+        FabricUrl::Tcp { address, .. } => {
+            ["127.", "localhost:", "[::1]:"].iter().any(|prefix| address.starts_with(prefix))
+        }
+        FabricUrl::Shm { .. } | FabricUrl::ShmDevice { .. } => true,
+    }
+}
+
+fn check(name: &str, value: usize, min: usize, max: usize) -> Result<(), String> {
+    if value < min || value > max {
+        return Err(format!("{name} {value} is not within {min} and {max}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Workload, String> {
+        let words = ["mirrorbus-bench", "region"].into_iter().chain(line.split_whitespace());
+        match Cli::try_parse_from(words).map_err(|error| error.to_string())?.command {
+            Command::Region(options) => options.workload(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_asked_is_what_is_run() {
+        let workload =
+            parse("--fabric tcp --size 4K --depth 64 --lanes 2 --threads 4 --pattern append --block")
+                .unwrap();
+        assert_eq!((workload.size, workload.depth, workload.lanes, workload.threads), (4096, 64, 2, 4));
+        assert_eq!((workload.pattern, workload.polling), (Pattern::Append, Polling::Block));
+        assert_eq!(parse("--fabric shm --lanes 3").unwrap().threads, 3);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, word) in [
+            ("--fabric shm --depth 0", "--depth 0"),
+            ("--fabric shm --depth 4097", "4096"),
+            ("--fabric shm --lanes 3 --threads 2", "idles"),
+            ("--fabric shm --size 2M --region 1M", "--size 2097152"),
+            ("--fabric shm --seconds 0", "--seconds 0"),
+            ("--fabric shm --spin --block", "cannot be used"),
+            ("--fabric shm --peer tcp://h:1 --key k", "tcp"),
+            ("--fabric tcp --peer tcp://h:1 --key k", "limit-peer"),
+            ("--fabric tcp --peer tcp://h:1", "--key"),
+            ("--fabric rdma", "possible values"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert!(error.contains(word), "{line}: {error}");
+        }
+    }
+}

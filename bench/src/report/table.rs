@@ -1,0 +1,175 @@
+//! The report for people.
+
+use std::fmt::Write;
+
+use mirrorbus::base::format_bytes;
+
+use super::Report;
+use crate::pair::{CONTROL_TOLERANCE, ROUNDS_WANTED, Ratio, Total};
+
+/// `report` as lines of text.
+///
+/// # Panics
+/// Never: see there.
+pub(crate) fn render(report: &Report) -> String {
+    let mut text = String::new();
+    write_all(&mut text, report).expect("writing to a String cannot fail");
+    text
+}
+
+/// What was measured, in a line.
+pub(crate) fn headline(report: &Report) -> String {
+    let workload = &report.workload;
+    format!(
+        "{} {} of {} · depth {} · {} lane{} · {} thread{} · {} · {} · region {}",
+        workload.fabric,
+        workload.pattern,
+        format_bytes(workload.size as u64),
+        workload.depth,
+        workload.lanes,
+        plural(workload.lanes),
+        workload.threads,
+        plural(workload.threads),
+        report.level.name(),
+        workload.polling,
+        format_bytes(workload.region as u64),
+    )
+}
+
+const fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+fn write_all(text: &mut String, report: &Report) -> std::fmt::Result {
+    let outcome = &report.outcome;
+    let machine = &report.machine;
+    writeln!(text, "{}", headline(report))?;
+    writeln!(
+        text,
+        "{}, {} cores, {}, Linux {}, clock {}, load {}\n",
+        machine.cpu,
+        machine.cores,
+        format_bytes(machine.memory_bytes),
+        machine.kernel,
+        machine.clock_source,
+        machine.load
+    )?;
+    writeln!(
+        text,
+        "{:<22}{:>14}{:>14}{:>14}",
+        "",
+        "ours",
+        "limit",
+        if outcome.bare.is_some() { "bare" } else { "" }
+    )?;
+    let totals: Vec<&Total> = [&outcome.ours, &outcome.limit].into_iter().chain(&outcome.bare).collect();
+    let mut row = |name: &str, value: &dyn Fn(&Total) -> String| -> std::fmt::Result {
+        write!(text, "{name:<22}")?;
+        totals.iter().try_for_each(|total| write!(text, "{:>14}", value(total)))?;
+        writeln!(text)
+    };
+    row("stores/s", &|total| quantity(total.stores_per_s()))?;
+    #[allow(clippy::cast_precision_loss, reason = "a size needs no 53 bits")]
+    let size = report.workload.size as f64;
+    row("GB/s", &|total| format!("{:.3}", total.stores_per_s() * size / 1e9))?;
+    row("CPU ns/store", &|total| format!("{:.1}", total.cpu_ns_per_store()))?;
+    row("syscalls/store", &|total| {
+        total.syscalls_per_store().map_or("-".into(), |calls| format!("{calls:.3}"))
+    })?;
+    for (name, quantile) in
+        [("to ack, p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)]
+    {
+        row(name, &|total| duration(total.latencies.at(quantile)))?;
+    }
+    row("shortest", &|total| duration(total.latency().min))?;
+    row("longest", &|total| duration(total.latency().max))?;
+    row("latencies taken", &|total| total.latencies.count().to_string())?;
+    let copies = report.ours_copies_per_byte.map_or("-".into(), |copies| format!("{copies:.0}"));
+    writeln!(text, "{:<22}{copies:>14}{:>14.0}\n", "copies/byte", report.limit_copies_per_byte)?;
+    ratio(text, "rate, ours/limit", outcome.rate)?;
+    ratio(text, "p50, ours/limit", outcome.p50)?;
+    ratio(text, "p50 net of timer", outcome.p50_net)?;
+    ratio(text, "control, limit/limit", outcome.control)?;
+    writeln!(
+        text,
+        "\nratios: medians of {} paired slices of {:.2} s, 95 % interval{}",
+        outcome.schedule.rounds,
+        outcome.schedule.slice.as_secs_f64(),
+        if outcome.schedule.rounds < ROUNDS_WANTED { " (few: give more --seconds)" } else { "" }
+    )?;
+    writeln!(text, "ours: {}", report.ours_does)?;
+    writeln!(text, "limit: {}", report.limit_does)?;
+    writeln!(text, "latency: {}", report.latency_method())?;
+    writeln!(text, "copies: made by user code of the storing process; the kernel's are not counted")?;
+    if outcome.void() {
+        writeln!(
+            text,
+            "\nVOID: the limit differs from itself by more than {:.0} % (control {:.3}): this machine is too \
+             unsteady now. Run it again when nothing else runs.",
+            CONTROL_TOLERANCE * 100.0,
+            outcome.control.median
+        )?;
+    }
+    Ok(())
+}
+
+fn ratio(text: &mut String, name: &str, ratio: Ratio) -> std::fmt::Result {
+    writeln!(text, "{name:<22}{:>14.3}   [{:.3}, {:.3}]", ratio.median, ratio.low, ratio.high)
+}
+
+fn quantity(number: f64) -> String {
+    match number {
+        large if large >= 1e6 => format!("{:.2} M", large / 1e6),
+        medium if medium >= 1e3 => format!("{:.1} k", medium / 1e3),
+        small => format!("{small:.1}"),
+    }
+}
+
+/// Nanoseconds with three digits or more and a unit.
+pub(crate) fn duration(nanoseconds: u64) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "three digits are printed")]
+    let value = nanoseconds as f64;
+    match nanoseconds {
+        0..10_000 => format!("{nanoseconds} ns"),
+        10_000..10_000_000 => format!("{:.1} µs", value / 1e3),
+        _ => format!("{:.1} ms", value / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_the_figures_and_what_they_mean() {
+        let text = render(&super::super::sample::report());
+        for expected in [
+            "shm hot of 64 B · depth 1 · 1 lane · 1 thread · acked · spin · region 1 GiB",
+            "16.00 M",
+            "20.00 M",
+            "62.5",
+            "1.024",
+            "0.800   [0.800, 0.800]",
+            "about 20 ns of each are the timer",
+            "20 paired slices of 0.50 s",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is missing from\n{text}");
+        }
+        assert!(!text.contains("VOID") && !text.contains("few"));
+    }
+
+    #[test]
+    fn a_void_run_says_so() {
+        let mut report = super::super::sample::report();
+        report.outcome.control.median = 0.9;
+        assert!(render(&report).contains("VOID"));
+    }
+
+    #[test]
+    fn durations_keep_three_digits() {
+        assert_eq!(
+            [duration(43), duration(9999), duration(12_345), duration(98_765_432)],
+            ["43 ns", "9999 ns", "12.3 µs", "98.8 ms"]
+        );
+    }
+}
