@@ -6,7 +6,7 @@
 //!
 //! In the middle part one store of each batch is timed, from the call to its acknowledgment, at a position that moves
 //! through the batch; at depth 1 that is every store. The last part reads the clock only every [`CHECK_STORES`]
-//! stores or [`CHECK_BYTES`], so the rate is not diluted by the clock. Every part has a fixed duration, so threads that
+//! stores or [`CHECK_BYTES`] where a store takes nanoseconds, so the rate is not diluted by the clock. Every part has a fixed duration, so threads that
 //! start together stay together.
 
 use std::sync::Barrier;
@@ -16,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::Failure;
 use crate::histogram::Latencies;
-use crate::workload::{Offsets, Workload};
+use crate::workload::{Fabric, Offsets, Workload};
 
 /// Stores between two looks at the clock while the rate is measured.
 const CHECK_STORES: usize = 1024;
@@ -88,7 +88,11 @@ struct Run {
 impl<S: Side> Driver<S> {
     /// Drives `side` as thread `index` of `workload`.
     pub(crate) fn new(side: S, workload: &Workload, index: usize) -> Self {
-        let stores = CHECK_STORES.min(CHECK_BYTES / workload.size).max(1);
+        let stores = match workload.fabric {
+            Fabric::Shm => CHECK_STORES.min(CHECK_BYTES / workload.size).max(1),
+            // The clock is nothing beside a round trip, and a slow one must not make the slice long.
+            Fabric::Tcp => 1,
+        };
         let batch = workload.batch();
         Self {
             side,
@@ -223,7 +227,7 @@ fn process_time() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workload::{Fabric, Pattern, Polling};
+    use crate::workload::{Pattern, Polling};
 
     /// Counts, and checks that no more than `depth` stores are ever unacknowledged.
     struct Counting {
