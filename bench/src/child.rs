@@ -70,11 +70,12 @@ impl Drop for Peer {
     }
 }
 
-/// In the child: ends this process as soon as the parent is gone.
-pub(crate) fn end_with_parent() {
+/// In the child: ends this process as soon as the parent is gone, after `last`.
+pub(crate) fn end_with_parent(last: impl FnOnce() + Send + 'static) {
     std::thread::spawn(|| {
         let mut sink = [0; 64];
         while !matches!(std::io::stdin().read(&mut sink), Ok(0) | Err(_)) {}
+        last();
         std::process::exit(0);
     });
 }

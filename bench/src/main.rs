@@ -14,6 +14,7 @@ mod machine;
 mod options;
 mod pair;
 mod report;
+mod subject;
 mod workload;
 
 use std::process::ExitCode;
@@ -23,8 +24,11 @@ use clap::Parser;
 use limit::Limit;
 use machine::Machine;
 use options::{Cli, Command, RegionOptions};
+use pair::Contender;
 use pair::{Contest, Schedule};
 use report::Report;
+use subject::Subject;
+use workload::Workload;
 
 /// Why a run ended without figures: a sentence for the user.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -39,10 +43,11 @@ fn main() -> ExitCode {
         Command::Region(options) => region(&options),
         Command::LimitPeer(options) => {
             if options.with_stdin {
-                child::end_with_parent();
+                child::end_with_parent(|| ());
             }
             limit::serve(&options).map(|()| ExitCode::SUCCESS)
         }
+        Command::Hold(options) => subject::hold(&options).map(|never| match never {}),
     };
     result.unwrap_or_else(|error| {
         eprintln!("mirrorbus-bench: {error}");
@@ -60,17 +65,18 @@ fn region(options: &RegionOptions) -> Result<ExitCode, Failure> {
     };
     let machine = Machine::here();
     let mut limit = Limit::new(&workload, options.limit_peer.as_deref())?;
-    let mut subject = Limit::new(&workload, options.limit_peer.as_deref())?;
+    let mut ours = Ours::new(&workload, options)?;
     let timer_ns = histogram::timer_cost();
     let (limit_does, limit_copies_per_byte) = (limit.does, limit.copies_per_byte);
     let (limit, bare) = limit.contenders();
-    let mut contest = Contest { ours: subject.contenders().0, limit, bare, timer_ns };
+    let mut contest = Contest { ours: ours.contender(), limit, bare, timer_ns };
     let outcome = contest.run(Schedule::of(options.duration()))?;
+    let (ours_does, copies) = ours.describe();
     let report = Report {
         workload,
         level: options.level,
-        ours_does: "the limit itself (--limit-only)".to_owned(),
-        ours_copies_per_byte: Some(limit_copies_per_byte),
+        ours_does,
+        ours_copies_per_byte: Some(copies),
         limit_does,
         limit_copies_per_byte,
         outcome,
@@ -78,6 +84,37 @@ fn region(options: &RegionOptions) -> Result<ExitCode, Failure> {
         machine,
     };
     deliver(&report, options)
+}
+
+/// What stands against the limit.
+enum Ours {
+    /// The mirrored region.
+    Region(Subject),
+    /// The limit itself.
+    Limit(Limit),
+}
+
+impl Ours {
+    fn new(workload: &Workload, options: &RegionOptions) -> Result<Self, Failure> {
+        if options.limit_only {
+            return Ok(Self::Limit(Limit::new(workload, None)?));
+        }
+        Ok(Self::Region(Subject::open(workload, options)?))
+    }
+
+    fn contender(&mut self) -> &mut dyn Contender {
+        match self {
+            Self::Region(subject) => subject.contender(),
+            Self::Limit(limit) => limit.contenders().0,
+        }
+    }
+
+    fn describe(&self) -> (String, f64) {
+        match self {
+            Self::Region(subject) => (subject.does.clone(), subject.copies_per_byte),
+            Self::Limit(limit) => ("the limit itself (--limit-only)".to_owned(), limit.copies_per_byte),
+        }
+    }
 }
 
 fn deliver(report: &Report, options: &RegionOptions) -> Result<ExitCode, Failure> {

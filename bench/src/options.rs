@@ -28,6 +28,9 @@ pub(crate) enum Command {
     Region(RegionOptions),
     /// Be the other side of the tcp limit, for a run from another host.
     LimitPeer(LimitPeerOptions),
+    /// Hold the copy for a run of this program.
+    #[command(hide = true)]
+    Hold(HoldOptions),
 }
 
 /// `mirrorbus-bench region`
@@ -99,6 +102,23 @@ pub(crate) struct LimitPeerOptions {
     /// End when stdin does.
     #[arg(long, hide = true)]
     pub with_stdin: bool,
+}
+
+/// `mirrorbus-bench hold`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct HoldOptions {
+    /// Where to listen.
+    #[arg(long)]
+    pub listen: FabricUrl,
+    /// Bytes of the region.
+    #[arg(long, value_parser = size)]
+    pub region: usize,
+    /// Where the key is and the socket may be; removed when the parent is gone.
+    #[arg(long)]
+    pub directory: PathBuf,
+    /// Microseconds for which the receiver spins before it sleeps.
+    #[arg(long)]
+    pub spin_us: u64,
 }
 
 /// The levels that can be measured against a limit.
