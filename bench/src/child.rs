@@ -4,6 +4,7 @@
 //! included, closes it, and the child ends when it reads the end of it.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -31,6 +32,8 @@ impl Peer {
         let program = std::env::current_exe()?;
         let mut child = Command::new(&program)
             .args(arguments)
+            // Not in our process group: Ctrl-C is for us, and the child still tidies up when our end of the pipe closes.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
