@@ -18,6 +18,7 @@
 //!   returns the same error. A queue is never revived; another is made.
 //! * Nothing a queue carries touches a window that was not granted, or was revoked: see [`ExportedWindow`].
 
+mod any;
 mod capability;
 mod error;
 #[allow(unsafe_code, reason = "a provider maps its peer's memory and speaks to the kernel")]
@@ -26,6 +27,7 @@ pub mod tcp;
 mod window;
 mod work;
 
+pub use any::AnyQueue;
 pub use capability::{Capabilities, SourceUse};
 pub use error::QueueError;
 pub use window::{Access, ExportedWindow, Grant, WindowGuard, WindowId};
@@ -57,11 +59,37 @@ pub trait Queue: Send {
     /// The queue has failed, or a request lies outside the local mapping or its grant (nothing is taken then).
     fn post(&mut self, requests: &[WorkRequest]) -> Result<usize, QueueError>;
 
+    /// Posts one signaled write whose offsets are the same on both sides, which is what a lane posts; whether it was
+    /// taken.
+    ///
+    /// # Errors
+    /// As [`post`](Self::post).
+    #[inline]
+    fn post_write(
+        &mut self,
+        window: WindowId,
+        wr_id: u64,
+        offset: usize,
+        len: usize,
+    ) -> Result<bool, QueueError> {
+        let operation = Operation::Write;
+        let (local_offset, remote_offset, signaled) = (offset, offset, true);
+        let request = WorkRequest { wr_id, operation, window, local_offset, remote_offset, len, signaled };
+        self.post(std::slice::from_ref(&request)).map(|taken| taken == 1)
+    }
+
     /// Makes what was posted go. Once per batch.
     ///
     /// # Errors
     /// The queue has failed.
     fn doorbell(&mut self) -> Result<(), QueueError>;
+
+    /// Whether, as of now, everything posted is complete. `false` says nothing: [`poll`](Self::poll) tells more. Media
+    /// that can answer in a few instructions do.
+    #[inline]
+    fn complete_all(&mut self) -> bool {
+        false
+    }
 
     /// The next completion, if there is one. Also pushes out what the medium could not take earlier.
     ///

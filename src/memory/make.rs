@@ -117,8 +117,7 @@ impl Mapping {
         let mapping = Self::map(fd, len, MappingKind::Memfd, Some(MEMORY_ONLY), options)?;
         // Filled through the mapping first where huge pages were advised, for allocation by file does not know of it.
         if matches!(mapping.pages(), Pages::Advised { .. }) {
-            let filled = mapping.advise(Advice::LinuxPopulateWrite);
-            log::debug!("filling {len} bytes through the mapping: {filled:?}");
+            mapping.populate();
         }
         allocate(mapping.fd().expect("a memfd has a descriptor"), whole).map_err(failed("fallocate", len))?;
         Ok(mapping)
@@ -192,6 +191,13 @@ impl Mapping {
         }
         mapping.settle(options, rule)?;
         Ok(mapping)
+    }
+
+    /// Enters every page into this process's page tables, writable, so that no store pays for a fault. Without
+    /// effect before Linux 5.14.
+    pub fn populate(&self) {
+        let filled = self.advise(Advice::LinuxPopulateWrite);
+        log::debug!("entering the pages of {} bytes: {filled:?}", self.len());
     }
 
     /// Applies the advice, and tells what pages were got.

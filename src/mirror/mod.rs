@@ -23,7 +23,6 @@ mod core;
 mod error;
 mod hole;
 mod lane;
-mod lane_wait;
 mod shared_lane;
 mod stats;
 mod ticket;

@@ -11,11 +11,11 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use super::combine::{Combiner, Role};
-use super::lane_wait::sleep_on;
+use super::lane::sleep_on;
 use super::{Lane, LaneConfig, LaneStats, Polling, RegionCore, StoreError, Ticket, WaitError, Watermarks};
 use crate::base::sync::{AtomicU64, Ordering};
 use crate::base::{Deadline, Level, Sequence};
-use crate::fabric::Armed;
+use crate::fabric::{Armed, Queue};
 
 /// Followers look for themselves this often, whatever the leader does.
 const FOLLOW_MAX: Duration = Duration::from_millis(50);
@@ -62,6 +62,7 @@ impl SharedLane {
         })
     }
 
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, Lane> {
         self.shared.lane.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,7 +71,16 @@ impl SharedLane {
     ///
     /// # Errors
     /// Nothing was stored, on neither side.
+    #[inline]
     pub fn store(&self, offset: usize, data: &[u8]) -> Result<Ticket, StoreError> {
+        if let Some(ticket) = self.lock().store_plainly(offset, data) {
+            return Ok(ticket);
+        }
+        self.store_waiting(offset, data)
+    }
+
+    #[inline(never)]
+    fn store_waiting(&self, offset: usize, data: &[u8]) -> Result<Ticket, StoreError> {
         self.waiting_for_room(|lane| lane.try_store(offset, data))
     }
 
@@ -113,15 +123,36 @@ impl SharedLane {
     ///
     /// # Errors
     /// As there.
+    #[inline]
     pub fn wait(&self, ticket: Ticket, level: Level, mut deadline: Deadline) -> Result<(), WaitError> {
-        if level >= Level::Durable {
-            // A sync is a round trip to the peer's disk: the lock is held across it, and stores queue behind.
-            return self.lock().wait(ticket, level, deadline);
-        }
         self.check(ticket)?;
-        self.reach(ticket.sequence, level, &mut deadline)
+        if level <= Level::Visible && self.complete_plainly(ticket.sequence) {
+            return Ok(());
+        }
+        self.wait_long(ticket, level, &mut deadline)
     }
 
+    /// Through memory one look mostly is enough, when nobody else is at it.
+    #[inline]
+    fn complete_plainly(&self, target: Sequence) -> bool {
+        let Ok(mut lane) = self.shared.lane.try_lock() else { return false };
+        let complete = lane.complete_plainly();
+        if complete {
+            self.publish(&lane);
+        }
+        complete && lane.watermarks().acked >= target
+    }
+
+    #[inline(never)]
+    fn wait_long(&self, ticket: Ticket, level: Level, deadline: &mut Deadline) -> Result<(), WaitError> {
+        if level >= Level::Durable {
+            // A sync is a round trip to the peer's disk: the lock is held across it, and stores queue behind.
+            return self.lock().wait(ticket, level, *deadline);
+        }
+        self.reach(ticket.sequence, level, deadline)
+    }
+
+    #[inline]
     fn check(&self, ticket: Ticket) -> Result<(), WaitError> {
         let session = self.shared.session.load(Ordering::Acquire);
         let current = ticket.lane == self.shared.id && u64::from(ticket.session) == session;
@@ -176,6 +207,7 @@ impl SharedLane {
         }
     }
 
+    #[inline]
     fn publish(&self, lane: &Lane) {
         let marks = lane.watermarks();
         self.shared.visible.store(marks.visible.0, Ordering::Release);

@@ -183,7 +183,8 @@ fn fencing_stops_everything_and_keeps_what_was_acknowledged(fabric: Fabric) {
         let last = (0..1024).map(word).max().unwrap();
         assert!(last >= acked, "{acked} acknowledged, the copy ends at {last}");
         for slot in 0..1024u64 {
-            let expected = (last.saturating_sub(1023)..=last).find(|number| number % 1024 == slot).unwrap_or(0);
+            let expected =
+                (last.saturating_sub(1023)..=last).find(|number| number % 1024 == slot).unwrap_or(0);
             assert_eq!(word(slot as usize), expected, "slot {slot} of a copy that ends at {last}");
         }
         assert!(!pair.holder.status().connected);

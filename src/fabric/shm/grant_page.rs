@@ -10,6 +10,7 @@
 //! and dead are one comparison. The page is a memfd of its own, sealed so that only the holder's mapping can write.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -94,8 +95,15 @@ impl GrantPage {
 #[derive(Debug)]
 pub struct GrantView {
     mapping: Mapping,
+    /// The word in `mapping`, found once.
+    word: NonNull<AtomicU64>,
     granted: u64,
 }
+
+// SAFETY: the word is an atomic in a mapping that the view owns.
+unsafe impl Send for GrantView {}
+// SAFETY: as above.
+unsafe impl Sync for GrantView {}
 
 impl GrantView {
     /// Maps what the holder sent, which must still hold `granted`.
@@ -115,7 +123,18 @@ impl GrantView {
             return Err(format!("the grant page has {size} bytes, not {PAGE_BYTES}"));
         }
         let mapping = Mapping::from_fd_read_only(fd, PAGE_BYTES).map_err(|error| error.to_string())?;
-        Ok(Self { mapping, granted })
+        let word = NonNull::from(mapping.slice().word_u64(0));
+        Ok(Self { mapping, word, granted })
+    }
+
+    /// For a window that nobody can revoke: a word of this process's own that never changes.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn unrevocable() -> Result<Self, MapError> {
+        let mapping = Mapping::anonymous(PAGE_BYTES, MapOptions::default())?;
+        let word = NonNull::from(mapping.slice().word_u64(0));
+        Ok(Self { mapping, word, granted: 0 })
     }
 
     /// After stores: whether they may be acknowledged. Contains the full fence.
@@ -147,6 +166,7 @@ impl GrantView {
 
     #[inline]
     fn word(&self) -> &AtomicU64 {
-        self.mapping.slice().word_u64(0)
+        // SAFETY: it points into `mapping`, which lives as long as self and never moves.
+        unsafe { self.word.as_ref() }
     }
 }

@@ -23,7 +23,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::{GrantPage, GrantView};
 use crate::base::Generation;
 use crate::fabric::{Access, ExportedWindow, Grant, QueueError, WindowId};
-use crate::memory::{MapOptions, Mapping};
+use crate::memory::{MapError, MapOptions, Mapping};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"MBSH");
 
@@ -76,8 +76,7 @@ pub fn offer(socket: impl AsFd, window: &ExportedWindow, page: &GrantPage) -> Re
 pub struct ShmPeer {
     pub(super) memory: Arc<Mapping>,
     pub(super) grant: Grant,
-    /// `None` for a device, which nobody can revoke.
-    pub(super) page: Option<GrantView>,
+    pub(super) page: GrantView,
 }
 
 impl ShmPeer {
@@ -124,7 +123,11 @@ impl ShmPeer {
             Access::Read => Mapping::from_fd_read_only(memory, len),
         };
         let memory = Arc::new(mapped.map_err(|error| refuse(error.to_string()))?);
-        let page = Some(GrantView::new(page, offer.granted.get()).map_err(refuse)?);
+        // Every page is entered into this process's tables now, so that no store pays for a fault.
+        if access == Access::ReadWrite {
+            memory.populate();
+        }
+        let page = GrantView::new(page, offer.granted.get()).map_err(refuse)?;
         let generation = Generation(offer.generation.get());
         Ok(Arc::new(Self {
             memory,
@@ -134,10 +137,15 @@ impl ShmPeer {
     }
 
     /// A window that is a device or DAX file mapped here; `grant` is what the holder said of it.
-    #[must_use]
-    pub fn device(memory: Arc<Mapping>, grant: Grant) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// No memory.
+    ///
+    /// # Panics
+    /// When the device is smaller than the grant.
+    pub fn device(memory: Arc<Mapping>, grant: Grant) -> Result<Arc<Self>, MapError> {
         assert!(grant.len <= memory.len(), "the grant is {} bytes, the device {}", grant.len, memory.len());
-        Arc::new(Self { memory, grant, page: None })
+        Ok(Arc::new(Self { memory, grant, page: GrantView::unrevocable()? }))
     }
 
     /// What was granted.

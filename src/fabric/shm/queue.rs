@@ -10,20 +10,25 @@ use std::sync::Arc;
 use super::ShmPeer;
 use crate::base::{Medium, Unsupported};
 use crate::fabric::{
-    Access, Armed, Capabilities, Completion, Operation, Queue, QueueError, SourceUse, WorkRequest,
+    Access, Armed, Capabilities, Completion, Operation, Queue, QueueError, SourceUse, WindowId, WorkRequest,
 };
 use crate::memory::Mapping;
 
-/// Requests that may be outstanding. The memory sets no bound; a caller's window needs one.
+/// Requests that may be outstanding, as callers are told: memory sets no bound, for what is posted is there.
 const DEPTH_MAX: usize = 1 << 20;
 
 /// A queue into memory that is mapped here.
 pub struct ShmQueue {
     local: Arc<Mapping>,
-    peers: Vec<Arc<ShmPeer>>,
-    /// The newest request posted and not yet completed.
-    newest: Option<u64>,
-    outstanding: usize,
+    /// The region's window, which nearly every request names.
+    first: Arc<ShmPeer>,
+    /// The other windows of the session.
+    others: Vec<Arc<ShmPeer>>,
+    /// The region's window while the plain way is open: it may be written, it is the only one, nothing failed.
+    plain: Option<WindowId>,
+    /// The newest request posted, and whether it waits for a poll.
+    newest: u64,
+    waiting: bool,
     failed: Option<QueueError>,
     capabilities: Capabilities,
 }
@@ -35,7 +40,11 @@ impl ShmQueue {
     /// When there is no window.
     #[must_use]
     pub fn new(local: Arc<Mapping>, peers: Vec<Arc<ShmPeer>>, durable: Result<(), Unsupported>) -> Self {
-        assert!(!peers.is_empty(), "a queue needs a window");
+        let mut others = peers.into_iter();
+        let first = others.next().unwrap_or_else(|| panic!("a queue needs a window"));
+        let others: Vec<_> = others.collect();
+        let grant = first.grant;
+        let plain = (others.is_empty() && grant.access == Access::ReadWrite).then_some(grant.window);
         let capabilities = Capabilities {
             medium: Medium::Shm,
             message_bytes_max: usize::MAX,
@@ -46,61 +55,84 @@ impl ShmQueue {
             visible_on_completion: true,
             durable,
         };
-        Self { local, peers, newest: None, outstanding: 0, failed: None, capabilities }
+        Self { local, first, others, plain, newest: 0, waiting: false, failed: None, capabilities }
     }
 
-    #[inline]
-    fn carry_out(&mut self, request: &WorkRequest) -> Result<(), QueueError> {
+    fn peers(&self) -> impl Iterator<Item = &Arc<ShmPeer>> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    fn carry_out(&self, request: &WorkRequest) -> Result<(), QueueError> {
         if request.operation == Operation::Flush {
             return Ok(());
         }
-        let peer = self.peers.iter().find(|peer| peer.grant.window == request.window);
-        let (Some(peer), true) = (peer, self.local.slice().contains(request.local_offset, request.len))
-        else {
-            return Err(out_of_range(request, peer.map_or(0, |_| self.local.len())));
-        };
-        if request.remote_offset > peer.grant.len || request.len > peer.grant.len - request.remote_offset {
-            return Err(out_of_range(request, peer.grant.len));
+        let WorkRequest { local_offset, remote_offset, len, window, .. } = *request;
+        let outside = |limit| QueueError::OutOfRange { window, offset: remote_offset, len, limit };
+        let peer = self.peers().find(|peer| peer.grant.window == window).ok_or_else(|| outside(0))?;
+        let here = self.local.slice().subslice(local_offset, len).ok_or_else(|| outside(self.local.len()))?;
+        let there =
+            peer.memory.slice().subslice(remote_offset, len).ok_or_else(|| outside(peer.grant.len))?;
+        if !peer.page.stands() {
+            return Err(ended(peer));
         }
-        if let Some(page) = &peer.page
-            && !page.stands()
-        {
-            return Err(self.ended(peer));
-        }
-        let (from, from_offset, to, to_offset) = match request.operation {
-            Operation::Read => (&peer.memory, request.remote_offset, &self.local, request.local_offset),
-            _ if peer.grant.access == Access::Read => {
-                return Err(QueueError::Protocol { why: "the window is granted for reading only".into() });
+        match request.operation {
+            Operation::Read => here.copy_from(0, there),
+            Operation::Write | Operation::Flush if peer.grant.access == Access::ReadWrite => {
+                there.copy_from(0, here);
             }
-            _ => (&self.local, request.local_offset, &peer.memory, request.remote_offset),
-        };
-        match from.slice().subslice(from_offset, request.len) {
-            Some(source) => to.slice().copy_from(to_offset, source),
-            None => unreachable!("the range was checked"),
+            Operation::Write | Operation::Flush => return Err(outside(0)),
         }
         Ok(())
     }
 
+    /// A write that the plain way does not take: it fails, or there are other windows.
     #[cold]
-    fn ended(&self, peer: &ShmPeer) -> QueueError {
-        match &peer.page {
-            Some(page) if page.holder_died() => {
-                QueueError::PeerGone { why: "the holder's process ended".into() }
-            }
-            _ => QueueError::Revoked { granted: peer.grant.generation },
+    fn post_checked(
+        &mut self,
+        window: WindowId,
+        wr_id: u64,
+        offset: usize,
+        len: usize,
+    ) -> Result<bool, QueueError> {
+        let operation = Operation::Write;
+        let (local_offset, remote_offset, signaled) = (offset, offset, true);
+        let request = WorkRequest { wr_id, operation, window, local_offset, remote_offset, len, signaled };
+        self.post(std::slice::from_ref(&request)).map(|taken| taken == 1)
+    }
+
+    /// Why stores are not acknowledged.
+    #[cold]
+    fn why_not(&self) -> QueueError {
+        if self.local.lost() {
+            return QueueError::MappingLost { side: "local" };
         }
+        if self.peers().any(|peer| peer.memory.lost()) {
+            return QueueError::MappingLost { side: "peer's" };
+        }
+        ended(&self.first)
     }
 
     #[cold]
     fn fail(&mut self, error: QueueError) -> QueueError {
+        self.plain = None;
         self.failed = Some(error.clone());
         error
+    }
+
+    /// After a full fence: whether what was posted may be acknowledged. One grant page serves all windows of a session,
+    /// so one look covers them.
+    #[inline]
+    fn acknowledges(&self) -> bool {
+        self.first.page.acknowledges() && !self.local.lost() && !self.first.memory.lost()
     }
 }
 
 #[cold]
-fn out_of_range(request: &WorkRequest, limit: usize) -> QueueError {
-    QueueError::OutOfRange { window: request.window, offset: request.remote_offset, len: request.len, limit }
+fn ended(peer: &ShmPeer) -> QueueError {
+    if peer.page.holder_died() {
+        return QueueError::PeerGone { why: "the holder's process ended".into() };
+    }
+    QueueError::Revoked { granted: peer.grant.generation }
 }
 
 impl Queue for ShmQueue {
@@ -108,22 +140,42 @@ impl Queue for ShmQueue {
         &self.capabilities
     }
 
-    #[inline]
     fn post(&mut self, requests: &[WorkRequest]) -> Result<usize, QueueError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let taken = requests.len().min(DEPTH_MAX - self.outstanding);
-        for request in &requests[..taken] {
+        for request in requests {
             if let Err(error) = self.carry_out(request) {
                 // A bad range is the caller's mistake and leaves the queue as it is.
                 let caller = matches!(error, QueueError::OutOfRange { .. });
                 return Err(if caller { error } else { self.fail(error) });
             }
-            self.newest = Some(request.wr_id);
+            self.newest = request.wr_id;
+            self.waiting = true;
         }
-        self.outstanding += taken;
-        Ok(taken)
+        Ok(requests.len())
+    }
+
+    #[inline(always)]
+    fn post_write(
+        &mut self,
+        window: WindowId,
+        wr_id: u64,
+        offset: usize,
+        len: usize,
+    ) -> Result<bool, QueueError> {
+        let peer = &*self.first;
+        if self.plain == Some(window)
+            && peer.page.stands()
+            && let Some(here) = self.local.slice().subslice(offset, len)
+            && let Some(there) = peer.memory.slice().subslice(offset, len)
+        {
+            there.copy_from(0, here);
+            self.newest = wr_id;
+            self.waiting = true;
+            return Ok(true);
+        }
+        self.post_checked(window, wr_id, offset, len)
     }
 
     #[inline]
@@ -131,39 +183,32 @@ impl Queue for ShmQueue {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
+    fn complete_all(&mut self) -> bool {
+        if self.plain.is_some() && self.acknowledges() {
+            self.waiting = false;
+            return true;
+        }
+        false
+    }
+
     fn poll(&mut self) -> Result<Option<Completion>, QueueError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let Some(wr_id) = self.newest else { return Ok(None) };
-        for index in 0..self.peers.len() {
-            let peer = &self.peers[index];
-            let stands = match &peer.page {
-                Some(page) => page.acknowledges(),
-                None => {
-                    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-                    true
-                }
-            };
-            if !stands {
-                let error = self.ended(&self.peers[index]);
-                return Err(self.fail(error));
-            }
-            if peer.memory.lost() {
-                return Err(self.fail(QueueError::MappingLost { side: "peer's" }));
-            }
+        if !self.waiting {
+            return Ok(None);
         }
-        if self.local.lost() {
-            return Err(self.fail(QueueError::MappingLost { side: "local" }));
+        if !self.acknowledges() || self.others.iter().any(|peer| peer.memory.lost()) {
+            let error = self.why_not();
+            return Err(self.fail(error));
         }
-        self.newest = None;
-        self.outstanding = 0;
-        Ok(Some(Completion { wr_id }))
+        self.waiting = false;
+        Ok(Some(Completion { wr_id: self.newest }))
     }
 
     fn free_slots(&self) -> usize {
-        DEPTH_MAX - self.outstanding
+        DEPTH_MAX
     }
 
     fn arm(&mut self) -> Result<Armed, QueueError> {

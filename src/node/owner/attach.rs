@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::data_stream::Dialer;
+use super::data_stream::{Dialer, Reach};
 use super::session::{CallError, Session};
 use super::transfer::{Piece, transfer};
 use super::{Attach, OpenError, RegionConfig};
@@ -114,9 +114,9 @@ fn move_all(
     operation: Operation,
 ) -> Result<(), CallError> {
     let mut deadline = Deadline::within(config.timeout);
-    let mut queue = attachment.dialer.queue(&attachment.session, BULK_DEPTH, &mut deadline)?;
+    let mut queue = attachment.dialer.queue(&attachment.session, Reach::All, BULK_DEPTH, &mut deadline)?;
     let whole = Piece { local_offset: 0, remote_offset: 0, len: config.size };
-    transfer(core, &mut *queue, operation, WindowId(REGION_WINDOW.0), [whole], config.timeout)
+    transfer(core, &mut queue, operation, WindowId(REGION_WINDOW.0), [whole], config.timeout)
 }
 
 fn compare(core: &RegionCore, config: &RegionConfig, attachment: &Attachment) -> Result<(), OpenError> {

@@ -12,7 +12,7 @@ use crate::base::{Deadline, FabricUrl, SessionId, Unsupported};
 use crate::control::{DataCipher, DataHandshake, Token};
 use crate::fabric::shm::{ShmPeer, ShmQueue};
 use crate::fabric::tcp::TcpQueue;
-use crate::fabric::{Grant, Queue};
+use crate::fabric::{AnyQueue, Grant};
 use crate::memory::{MapOptions, Mapping};
 use crate::node::cipher::StreamCipher;
 use crate::node::message::Message;
@@ -22,6 +22,24 @@ use crate::node::stream::{dial, wait_ready};
 pub(crate) const PURPOSE_PLAIN: u8 = 1;
 /// First byte of a data stream's purpose: sealed frames.
 pub(crate) const PURPOSE_SEALED: u8 = 2;
+
+/// Which windows of a session a queue reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// The region's, which a lane needs.
+    Region,
+    /// All, for bulk transfers.
+    All,
+}
+
+impl Reach {
+    const fn windows(self, all: usize) -> usize {
+        match self {
+            Self::Region => 1,
+            Self::All => all,
+        }
+    }
+}
 
 /// Makes the queues of one session.
 #[derive(Debug)]
@@ -35,13 +53,14 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    /// One more queue.
+    /// One more queue, into the windows that `reach` says.
     pub(super) fn queue(
         &self,
         session: &Session,
+        reach: Reach,
         depth: usize,
         deadline: &mut Deadline,
-    ) -> Result<Box<dyn Queue>, CallError> {
+    ) -> Result<AnyQueue, CallError> {
         match &self.url {
             FabricUrl::Tcp { encrypt, .. } => {
                 let purpose = if *encrypt { PURPOSE_SEALED } else { PURPOSE_PLAIN };
@@ -56,7 +75,7 @@ impl Dialer {
                     cipher,
                     leftover,
                 );
-                Ok(Box::new(queue))
+                Ok(AnyQueue::Other(Box::new(queue)))
             }
             FabricUrl::Shm { .. } | FabricUrl::ShmDevice { .. } => {
                 let peers = match self.peers.get() {
@@ -66,7 +85,11 @@ impl Dialer {
                         self.peers.get_or_init(|| peers)
                     }
                 };
-                Ok(Box::new(ShmQueue::new(self.local.clone(), peers.clone(), self.durable.clone())))
+                Ok(AnyQueue::Shm(ShmQueue::new(
+                    self.local.clone(),
+                    peers[..reach.windows(peers.len())].to_vec(),
+                    self.durable.clone(),
+                )))
             }
         }
     }
@@ -76,7 +99,8 @@ impl Dialer {
             let grant = self.grants[0];
             let memory = Mapping::device(device, grant.len, MapOptions::default())
                 .map_err(|error| CallError::Ended(error.to_string()))?;
-            return Ok(vec![ShmPeer::device(Arc::new(memory), grant)]);
+            let peer = ShmPeer::device(Arc::new(memory), grant);
+            return Ok(vec![peer.map_err(|error| CallError::Ended(error.to_string()))?]);
         }
         let (stream, _cipher, leftover) = self.stream(session, PURPOSE_PLAIN, deadline)?;
         if !leftover.is_empty() {

@@ -7,6 +7,7 @@
 
 use super::Region;
 use super::attach::{Attachment, BULK_DEPTH};
+use super::data_stream::Reach;
 use super::region::queue_depth;
 use super::session::{CallError, Session};
 use super::transfer::{Piece, transfer};
@@ -122,7 +123,7 @@ impl Region {
             };
         let next = Attachment::new(session.clone(), &config.url, self.core.memory().clone(), &granted)?;
         if bytes > 0 {
-            let mut queue = next.dialer.queue(&session, BULK_DEPTH, deadline)?;
+            let mut queue = next.dialer.queue(&session, Reach::All, BULK_DEPTH, deadline)?;
             let mut staging_offset = 0;
             let pieces = ranges.iter().map(|range| {
                 let remote_offset = if staged { staging_offset } else { range.offset };
@@ -130,7 +131,7 @@ impl Region {
                 Piece { local_offset: range.offset, remote_offset, len: range.len }
             });
             let window = if staged { STAGING_WINDOW } else { REGION_WINDOW };
-            transfer(&transfer_core, &mut *queue, Operation::Write, window, pieces, config.timeout)?;
+            transfer(&transfer_core, &mut queue, Operation::Write, window, pieces, config.timeout)?;
         }
         if staged && bytes > 0 {
             apply(&session, ranges, deadline)?;
@@ -138,7 +139,7 @@ impl Region {
         session.done(deadline, |request| Message::Complete { request })?;
         let mut queues = Vec::with_capacity(lanes.len());
         for lane in lanes.iter() {
-            queues.push(next.dialer.queue(&session, queue_depth(lane.config()), deadline)?);
+            queues.push(next.dialer.queue(&session, Reach::Region, queue_depth(lane.config()), deadline)?);
         }
         session.put_up(&self.core);
         for (lane, queue) in lanes.iter_mut().zip(queues) {

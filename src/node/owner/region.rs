@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::attach::{Attachment, attach};
+use super::data_stream::Reach;
 use super::session::{CallError, Session};
 use super::{OpenError, RegionConfig};
 use crate::base::{Deadline, RegionId, SessionId};
@@ -124,7 +125,12 @@ impl Region {
         }
         let attachment = self.attachment();
         let mut deadline = Deadline::within(self.config.timeout);
-        let queue = attachment.dialer.queue(&attachment.session, queue_depth(config), &mut deadline)?;
+        let queue = attachment.dialer.queue(
+            &attachment.session,
+            Reach::Region,
+            queue_depth(config),
+            &mut deadline,
+        )?;
         Ok(Lane::new(self.core.clone(), queue, REGION_WINDOW, config))
     }
 

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::{Lane, LostReason, Polling, SharedLane, StoreError, Ticket, WaitError, Watermarks};
+use super::{Lane, Polling};
 use crate::base::{Deadline, Level, Sequence};
-use crate::fabric::{Armed, Operation, QueueError};
+use crate::fabric::{Armed, Operation, Queue, QueueError};
+use crate::mirror::{LostReason, SharedLane, StoreError, Ticket, WaitError, Watermarks};
 
 /// Marks the completion of a flush request among the ids of stores.
 const FLUSH: u64 = 1 << 63;
@@ -54,7 +55,23 @@ impl Lane {
         if ticket.lane != self.id || ticket.session != self.session {
             return Err(self.stale(ticket));
         }
+        // Through memory one look mostly is enough.
+        if level <= Level::Visible && self.complete_plainly() && self.marks.acked >= ticket.sequence {
+            return Ok(());
+        }
         self.reach(ticket.sequence, level, &mut deadline)
+    }
+
+    /// The plain way, when everything posted is complete as of now, and visible. `false` says nothing.
+    #[inline(always)]
+    pub(in crate::mirror) fn complete_plainly(&mut self) -> bool {
+        if !self.plain || self.core.lost() || !self.queue.complete_all() {
+            return false;
+        }
+        self.marks.acked = self.marks.posted;
+        self.marks.visible = self.marks.posted;
+        self.in_flight.clear();
+        true
     }
 
     /// Shares the lane among threads: see [`SharedLane`].
@@ -66,7 +83,7 @@ impl Lane {
     }
 
     #[cold]
-    pub(super) fn stale(&self, ticket: Ticket) -> WaitError {
+    pub(in crate::mirror) fn stale(&self, ticket: Ticket) -> WaitError {
         WaitError::StaleTicket {
             sequence: ticket.sequence,
             lane: ticket.lane,
@@ -76,7 +93,6 @@ impl Lane {
         }
     }
 
-    #[inline]
     fn reach(&mut self, target: Sequence, level: Level, deadline: &mut Deadline) -> Result<(), WaitError> {
         if self.marks.at(level) >= target {
             return Ok(());
@@ -98,7 +114,7 @@ impl Lane {
 
     /// One step towards `level` for everything taken so far.
     #[inline]
-    pub(super) fn advance(&mut self, level: Level) -> Result<(), WaitError> {
+    pub(in crate::mirror) fn advance(&mut self, level: Level) -> Result<(), WaitError> {
         if self.core.lost() {
             return Err(self.wait_lost());
         }
@@ -132,7 +148,10 @@ impl Lane {
     /// Posts what is open and makes everything posted go, with a completion to come for it.
     #[inline]
     pub(super) fn push_out(&mut self) {
-        if self.has_open() && !self.close(true) {
+        if self.at_once() && !self.has_open {
+            return;
+        }
+        if self.has_open && !self.close(true) {
             // No room: what was posted must go for room to come, and then there may be some at once.
             self.ring();
             if self.core.lost() || !self.close(true) {
@@ -165,7 +184,8 @@ impl Lane {
     /// Takes all completions there are.
     #[inline]
     pub(super) fn reap(&mut self) -> Result<(), QueueError> {
-        while let Some(completion) = self.queue.poll()? {
+        while self.marks.acked < self.marks.posted || self.marks.visible < self.flush_posted {
+            let Some(completion) = self.queue.poll()? else { break };
             self.stats.completions += 1;
             let done = Sequence(completion.wr_id & !FLUSH);
             assert!(done <= self.marks.posted, "completion of store {done}, {} posted", self.marks.posted);
@@ -204,7 +224,7 @@ impl Lane {
                 return Err(self.store_lost());
             }
             self.push_out_and_reap().map_err(|error| self.store_failed(error))?;
-            if self.marks.acked > acked || (!self.has_open() && self.marks.in_flight() < self.config.depth) {
+            if self.marks.acked > acked || (!self.has_open && self.marks.in_flight() < self.config.depth) {
                 return Ok(());
             }
             if !self.pause(&mut pause, deadline) {
@@ -274,7 +294,7 @@ impl Lane {
 }
 
 /// Sleeps until `event` or `wake` is ready, for `most` at most.
-pub(super) fn sleep_on(
+pub(in crate::mirror) fn sleep_on(
     event: std::os::fd::BorrowedFd<'_>,
     wants_write: bool,
     wake: std::os::fd::BorrowedFd<'_>,

@@ -1,0 +1,252 @@
+//! The exclusive lane: stores, in order, without a lock and without a locked instruction.
+//!
+//! ```text
+//!            try_store                close                 doorbell            completion
+//!  (nothing) ─────────▶ open run ─────────────▶ in flight ────────────▶ (moves) ───────────▶ (retired)
+//!                        ▲     │ a store that continues it joins
+//!                        └─────┘
+//! ```
+//!
+//! At most one run is open. It is closed, that is handed to the queue, before any store that does not simply
+//! continue it touches the local memory; so what the queue reads is what was stored, and coalescing never moves
+//! bytes across a store in between. On media where a post costs no more than the copy, each store is posted at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+mod post;
+mod store;
+mod wait;
+
+pub(super) use self::wait::sleep_on;
+
+use super::window::{InFlight, Run};
+use super::{ByteRange, LaneStats, RegionCore, Unknown, Watermarks};
+use crate::base::Sequence;
+use crate::fabric::{AnyQueue, Capabilities, Queue, SourceUse, WindowId};
+use crate::memory::Mapping;
+
+/// How a waiting lane waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Polling {
+    /// Keeps a processor busy: the shortest latency.
+    Spin,
+    /// Sleeps at once.
+    Block,
+    /// Spins for this long, then sleeps.
+    Adaptive(Duration),
+}
+
+/// How a lane is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneConfig {
+    /// Stores in flight at most: 1 to [`Lane::DEPTH_MAX`].
+    pub depth: usize,
+    /// How it waits.
+    pub polling: Polling,
+    /// How long [`Lane::store`] waits for room.
+    pub store_timeout: Duration,
+}
+
+impl Default for LaneConfig {
+    fn default() -> Self {
+        Self {
+            depth: 256,
+            polling: Polling::Adaptive(Duration::from_micros(50)),
+            store_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// An ordered stream of stores into a region. Used by one thread at a time; see
+/// [`into_shared`](Lane::into_shared) for more.
+pub struct Lane {
+    pub(super) core: Arc<RegionCore>,
+    /// The core's, one step nearer.
+    memory: Arc<Mapping>,
+    pub(super) queue: AnyQueue,
+    pub(super) config: LaneConfig,
+    pub(super) id: u32,
+    pub(super) session: u32,
+    /// The peer's window that mirrors the region.
+    window: WindowId,
+    capabilities: Capabilities,
+    /// Whether the plain way is open: see `store`.
+    plain: bool,
+    pub(super) marks: Watermarks,
+    /// The open run; meaningful while `has_open`.
+    open: Run,
+    has_open: bool,
+    /// Bytes of the open run already handed to the queue. A run partly handed over takes no more stores.
+    open_posted: usize,
+    pub(super) in_flight: InFlight,
+    /// Stores that start a batch on their own: a quarter of the depth, so that four batches are under way.
+    batch: u64,
+    /// The last store of which a completion was asked for.
+    pub(super) signaled: Sequence,
+    /// The last store before the last doorbell.
+    pub(super) rung: Sequence,
+    /// Requests posted since the last signaled one, and how many are allowed: unsignaled requests hold their places
+    /// in the queue until a later signaled one completes.
+    unsignaled: usize,
+    unsignaled_max: usize,
+    /// The last store that a posted flush covers, for media where a completion is not yet visibility.
+    pub(super) flush_posted: Sequence,
+    holes: Vec<ByteRange>,
+    pub(super) stats: LaneStats,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane")
+            .field("id", &self.id)
+            .field("session", &self.session)
+            .field("marks", &self.marks)
+            .finish()
+    }
+}
+
+impl Lane {
+    /// Most stores in flight.
+    pub const DEPTH_MAX: usize = 4096;
+
+    /// A lane over `queue`, whose peer grants `window` for the region.
+    ///
+    /// # Panics
+    /// When `config.depth` is 0 or above [`DEPTH_MAX`](Self::DEPTH_MAX).
+    #[must_use]
+    pub fn new(core: Arc<RegionCore>, queue: AnyQueue, window: WindowId, config: LaneConfig) -> Self {
+        assert!(
+            (1..=Self::DEPTH_MAX).contains(&config.depth),
+            "a lane's depth is 1 to 4096, not {}",
+            config.depth
+        );
+        let capabilities = queue.capabilities().clone();
+        Self {
+            id: core.enter_lane(),
+            memory: core.memory().clone(),
+            core,
+            config,
+            session: 1,
+            window,
+            marks: Watermarks::default(),
+            open: Run::default(),
+            has_open: false,
+            open_posted: 0,
+            in_flight: InFlight::new(config.depth + 1),
+            batch: (config.depth as u64 / 4).max(1),
+            signaled: Sequence(0),
+            rung: Sequence(0),
+            unsignaled: 0,
+            unsignaled_max: (capabilities.depth_max / 4).max(1),
+            plain: is_plain(&capabilities),
+            flush_posted: Sequence(0),
+            holes: Vec::with_capacity(crate::mirror::hole::HOLES_MAX),
+            stats: LaneStats { sessions: 1, ..LaneStats::default() },
+            capabilities,
+            queue,
+        }
+    }
+
+    /// What the medium gives.
+    #[must_use]
+    pub const fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// How it was made.
+    #[must_use]
+    pub const fn config(&self) -> LaneConfig {
+        self.config
+    }
+
+    /// How far the stores have come, as of the last call that looked.
+    #[inline]
+    #[must_use]
+    pub const fn watermarks(&self) -> Watermarks {
+        self.marks
+    }
+
+    /// Counts of what it did.
+    #[must_use]
+    pub const fn stats(&self) -> LaneStats {
+        let mut stats = self.stats;
+        stats.stores = self.marks.last.0;
+        if self.at_once() {
+            // Every store is a request of its own, and each is signaled.
+            stats.requests = self.marks.posted.0;
+            stats.signaled = self.marks.posted.0;
+            stats.completions = self.marks.acked.0;
+        }
+        stats
+    }
+
+    /// Opens or closes the plain way, after anything that it depends on changed.
+    #[inline]
+    fn plan(&mut self) {
+        self.plain = !self.has_open && self.holes.is_empty() && is_plain(&self.capabilities);
+    }
+
+    /// Whether a post costs no more than the copy, so that each store is posted by itself.
+    #[inline]
+    pub(super) const fn at_once(&self) -> bool {
+        self.capabilities.coalesce_bytes_max == 0
+    }
+
+    /// The range of every hole that is neither sealed nor void.
+    #[must_use]
+    pub fn open_holes(&self) -> &[ByteRange] {
+        &self.holes
+    }
+
+    /// What is known of the stores: everything to `acked` is at the peer; the ranges after it may be. Complete in
+    /// itself only after the link was lost; reconnecting re-sends the ranges.
+    #[must_use]
+    pub fn unknown(&self) -> Unknown {
+        let mut ranges = self.in_flight.ranges();
+        if self.has_open {
+            ranges.push(ByteRange { offset: self.open.offset, len: self.open.len });
+        }
+        super::merge_ranges(&mut ranges);
+        Unknown { acked: self.marks.acked, last: self.marks.last, ranges }
+    }
+
+    /// Goes on over a new queue, after the ranges in [`unknown`](Self::unknown) were placed at the peer: everything
+    /// taken so far is acknowledged then. Tickets from before are stale.
+    pub fn resume(&mut self, queue: AnyQueue, window: WindowId) {
+        self.capabilities = queue.capabilities().clone();
+        self.queue = queue;
+        self.window = window;
+        self.session += 1;
+        self.stats.sessions += 1;
+        self.in_flight.clear();
+        self.has_open = false;
+        self.open_posted = 0;
+        self.unsignaled = 0;
+        let last = self.marks.last;
+        self.marks =
+            Watermarks { last, posted: last, acked: last, visible: last, durable: self.marks.durable };
+        self.signaled = last;
+        self.rung = last;
+        self.flush_posted = last;
+        self.plan();
+    }
+}
+
+fn is_plain(capabilities: &Capabilities) -> bool {
+    capabilities.coalesce_bytes_max == 0
+        && capabilities.source == SourceUse::AtPost
+        && capabilities.visible_on_completion
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        let unknown = self.unknown();
+        let mut ranges = unknown.ranges;
+        ranges.extend_from_slice(&self.holes);
+        if !ranges.is_empty() {
+            self.core.leave_orphans(ranges);
+        }
+        self.core.leave_lane();
+    }
+}

@@ -1,0 +1,230 @@
+//! The taking half of a lane: a store is admitted, copied into the local memory and given its place.
+//!
+//! Most stores through shared memory go the plain way: one predicate, two copies, one entry in the ring of runs in
+//! flight. It is kept free of everything else, since what is written besides waits in the processor's store buffer
+//! behind the bytes to be mirrored.
+
+use super::super::window::Run;
+use super::super::{ByteRange, Hole, LostReason, StoreError, Ticket};
+use super::Lane;
+use crate::base::Deadline;
+use crate::fabric::{Queue, SourceUse};
+use crate::mirror::hole::HOLES_MAX;
+
+impl Lane {
+    /// Stores `data` at `offset` in the local memory and queues it for the peer. Never waits.
+    ///
+    /// On return the local copy has the bytes; the peer has them when the ticket's level says so. What was taken goes
+    /// to the peer by itself once a quarter of the depth has gathered; `poll`, `flush` and `wait` send the rest.
+    ///
+    /// # Errors
+    /// Nothing was stored, on neither side; [`StoreError::WouldBlock`] when the window is full.
+    #[inline]
+    pub fn try_store(&mut self, offset: usize, data: &[u8]) -> Result<Ticket, StoreError> {
+        if let Some(ticket) = self.store_plainly(offset, data) {
+            return Ok(ticket);
+        }
+        self.admit(offset, data.len())?;
+        self.core.memory().slice().write(offset, data);
+        Ok(self.append(offset, data.len()))
+    }
+
+    /// [`try_store`](Self::try_store) that waits for room, at most [`LaneConfig::store_timeout`].
+    ///
+    /// # Errors
+    /// Nothing was stored, on neither side.
+    #[inline]
+    pub fn store(&mut self, offset: usize, data: &[u8]) -> Result<Ticket, StoreError> {
+        if let Some(ticket) = self.store_plainly(offset, data) {
+            return Ok(ticket);
+        }
+        self.store_waiting(offset, data)
+    }
+
+    #[inline(never)]
+    fn store_waiting(&mut self, offset: usize, data: &[u8]) -> Result<Ticket, StoreError> {
+        self.admit_waiting(offset, data.len())?;
+        self.core.memory().slice().write(offset, data);
+        Ok(self.append(offset, data.len()))
+    }
+
+    /// The plain way, when a store of this range needs nothing but its two copies: what `admit` would find out, in one
+    /// look. `None` takes nothing.
+    #[inline(always)]
+    pub(in crate::mirror) fn store_plainly(&mut self, offset: usize, data: &[u8]) -> Option<Ticket> {
+        if !self.plain || self.marks.in_flight() >= self.config.depth || self.core.lost() {
+            return None;
+        }
+        self.memory.slice().subslice(offset, data.len())?.write(0, data);
+        self.marks.last.0 += 1;
+        self.stats.bytes += data.len() as u64;
+        self.append_at_once(Run { end: self.marks.last, offset, len: data.len() });
+        Some(Ticket { lane: self.id, session: self.session, sequence: self.marks.last })
+    }
+
+    /// Stores `parts`, one behind the other, as one store. Waits for room like [`store`](Self::store).
+    ///
+    /// # Errors
+    /// Nothing was stored, on neither side.
+    pub fn store_v(&mut self, offset: usize, parts: &[&[u8]]) -> Result<Ticket, StoreError> {
+        let size = self.core.memory().len();
+        let len = parts.iter().try_fold(0usize, |sum, part| sum.checked_add(part.len()));
+        let len = len.ok_or(StoreError::OutOfRange { offset, len: usize::MAX, size })?;
+        self.admit_waiting(offset, len)?;
+        let mut at = offset;
+        for part in parts {
+            self.core.memory().slice().write(at, part);
+            at += part.len();
+        }
+        Ok(self.append(offset, len))
+    }
+
+    /// Reserves a range to be filled in place: see [`Hole`]. Waits for room like [`store`](Self::store), since the
+    /// range must not be the source of a request.
+    ///
+    /// # Errors
+    /// Nothing was reserved.
+    pub fn reserve(&mut self, offset: usize, len: usize) -> Result<Hole, StoreError> {
+        if self.holes.len() == HOLES_MAX {
+            return Err(StoreError::TooManyHoles(self.holes.len()));
+        }
+        self.admit_waiting(offset, len)?;
+        let mut deadline = Deadline::within(self.config.store_timeout);
+        // The application writes the range from now on, whatever else this lane does: nothing may still read it.
+        while self.has_open && !self.close(false) {
+            self.wait_for_room(&mut deadline)?;
+        }
+        let range = ByteRange { offset, len };
+        self.holes.push(range);
+        self.plan();
+        Ok(Hole { lane: self.id, range, memory: self.core.memory().clone() })
+    }
+
+    /// Ends a hole: what it holds now is a store.
+    ///
+    /// # Errors
+    /// When there is no room in time or the link is lost; the range is no longer reserved, and after a reconnection
+    /// both copies agree on it.
+    pub fn seal(&mut self, hole: Hole) -> Result<Ticket, StoreError> {
+        let ByteRange { offset, len } = hole.range;
+        let place = self.holes.iter().position(|range| *range == hole.range && hole.lane == self.id);
+        self.holes.swap_remove(place.ok_or(StoreError::StrangeHole)?);
+        self.plan();
+        match self.admit_waiting(offset, len) {
+            Ok(()) => Ok(self.append(offset, len)),
+            Err(error) => {
+                // The local memory has changed under no store's name: let the reconnection carry it.
+                self.core.leave_orphans(vec![hole.range]);
+                if !self.core.lost() {
+                    self.core.lose(LostReason::Control(format!("a sealed hole found no room: {error}")));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a hole that was not filled, or only in part: its bytes mean nothing but are equal on both sides.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal).
+    pub fn void(&mut self, hole: Hole) -> Result<Ticket, StoreError> {
+        self.seal(hole)
+    }
+
+    /// Whether a store may be taken now; makes room for it in the order of things.
+    fn admit(&mut self, offset: usize, len: usize) -> Result<(), StoreError> {
+        let size = self.core.memory().len();
+        if len > size || offset > size - len {
+            return Err(StoreError::OutOfRange { offset, len, size });
+        }
+        if self.core.lost() {
+            return Err(self.store_lost());
+        }
+        if !self.holes.is_empty() {
+            self.check_holes(offset, len)?;
+        }
+        if self.marks.in_flight() >= self.config.depth {
+            self.make_room()?;
+        }
+        let continues = self.has_open
+            && self.open_posted == 0
+            && offset == self.open.offset + self.open.len
+            && self.open.len + len <= self.capabilities.coalesce_bytes_max;
+        if self.has_open && !continues && !self.close(false) {
+            return Err(self.would_block());
+        }
+        if self.capabilities.source == SourceUse::UntilCompleted && self.in_flight.overlaps(offset, len) {
+            self.push_out_and_reap().map_err(|error| self.store_failed(error))?;
+            if self.in_flight.overlaps(offset, len) {
+                return Err(self.would_block());
+            }
+        }
+        Ok(())
+    }
+
+    fn admit_waiting(&mut self, offset: usize, len: usize) -> Result<(), StoreError> {
+        match self.admit(offset, len) {
+            Err(StoreError::WouldBlock { .. }) => {}
+            other => return other,
+        }
+        let mut deadline = Deadline::within(self.config.store_timeout);
+        loop {
+            self.wait_for_room(&mut deadline)?;
+            match self.admit(offset, len) {
+                Err(StoreError::WouldBlock { .. }) => {}
+                other => return other,
+            }
+        }
+    }
+
+    #[cold]
+    fn check_holes(&self, offset: usize, len: usize) -> Result<(), StoreError> {
+        let overlaps = |hole: &&ByteRange| hole.offset < offset + len && offset < hole.offset + hole.len;
+        self.holes.iter().find(overlaps).map_or(Ok(()), |hole| {
+            Err(StoreError::OpenHole { offset, len, hole_offset: hole.offset, hole_len: hole.len })
+        })
+    }
+
+    /// Gives the store its place, and lets a full batch go.
+    #[inline]
+    fn append(&mut self, offset: usize, len: usize) -> Ticket {
+        self.marks.last.0 += 1;
+        self.stats.bytes += len as u64;
+        let ticket = Ticket { lane: self.id, session: self.session, sequence: self.marks.last };
+        if self.at_once() {
+            self.append_at_once(Run { end: self.marks.last, offset, len });
+            return ticket;
+        }
+        if self.has_open {
+            self.open.len += len;
+            self.open.end = self.marks.last;
+            self.stats.coalesced += 1;
+        } else {
+            self.open = Run { end: self.marks.last, offset, len };
+            self.open_posted = 0;
+            self.has_open = true;
+        }
+        if self.marks.last.0 - self.rung.0 >= self.batch && self.close(true) {
+            self.ring();
+        }
+        ticket
+    }
+
+    /// Posts a store by itself. An earlier one that found no room was posted by `admit`.
+    #[inline(always)]
+    fn append_at_once(&mut self, run: Run) {
+        let posted = self.queue.post_write(self.window, run.end.0, run.offset, run.len);
+        if posted == Ok(true) {
+            self.in_flight.push(run);
+            self.marks.posted = run.end;
+        } else {
+            if let Err(error) = posted {
+                self.fail(error);
+            }
+            self.open = run;
+            self.open_posted = 0;
+            self.has_open = true;
+            self.plan();
+        }
+    }
+}
