@@ -1,15 +1,21 @@
-//! `mirrorbus hold`: be the peer.
+//! `mirrorbus hold`: be the peer, until SIGTERM or SIGINT.
+//!
+//! The end is in good order: the owner is told, so that it need not wait for a silence to know; a file keeps the copy.
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mirrorbus::base::{Deadline, format_bytes, parse_bytes};
 use mirrorbus::memory::LockPolicy;
+use mirrorbus::node::{Content, HolderStatus};
 use mirrorbus::{FabricUrl, Holder, HolderConfig, KeySet};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
-/// How often the status is looked at between changes.
-const LOOK: Duration = Duration::from_secs(3600);
+/// Longest wait for a change of the status before a look at whether the end was asked for.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What it takes.
 #[derive(Debug, clap::Args)]
@@ -33,7 +39,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 20)]
     spin_us: u64,
     /// Lock the copy in memory: required, try or off.
-    #[arg(long, default_value = "required", value_parser = lock_policy)]
+    #[arg(long, default_value = "required")]
     mlock: LockPolicy,
     /// Ask for huge pages.
     #[arg(long)]
@@ -45,16 +51,6 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
     usize::try_from(parse_bytes(text)?).map_err(|_| format!("{text:?} does not fit in memory"))
 }
 
-/// Reads a lock policy.
-pub(crate) fn lock_policy(text: &str) -> Result<LockPolicy, String> {
-    match text {
-        "required" => Ok(LockPolicy::Required),
-        "try" => Ok(LockPolicy::Try),
-        "off" => Ok(LockPolicy::Off),
-        _ => Err("required, try or off".into()),
-    }
-}
-
 /// Holds until it is told to end.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let keys = KeySet::load(&arguments.key)?;
@@ -64,16 +60,51 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error
     config.huge_pages = arguments.huge_pages;
     config.lock = arguments.mlock;
     config.spin = Duration::from_micros(arguments.spin_us);
+    // Caught from here on, so that whoever has read the line below can end it in good order.
+    let signals = Signals::new([SIGTERM, SIGINT])?;
     let holder = Holder::start(config, keys)?;
     println!("listening on {}", holder.url());
     std::io::stdout().flush()?;
     log::info!("holding {}", format_bytes(arguments.size as u64));
-    let mut seen = holder.status();
-    loop {
-        let status = holder.wait_change(seen.changes, Deadline::within(LOOK));
-        if status.changes != seen.changes {
-            log::info!("{status:?}");
-        }
-        seen = status;
-    }
+    let signal = watch(&holder, signals)?;
+    log::info!("{signal}: the owner, if there is one, is told");
+    holder.stop();
+    println!("stopped");
+    Ok(())
+}
+
+/// Logs what changes until a signal asks for the end; its name.
+fn watch(holder: &Holder, mut signals: Signals) -> std::io::Result<&'static str> {
+    let ending = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        std::thread::Builder::new().name("status".into()).spawn_scoped(scope, || {
+            let mut seen = holder.status();
+            while !ending.load(Ordering::Relaxed) {
+                let status = holder.wait_change(seen.changes, Deadline::within(LOOK));
+                if status.changes != seen.changes {
+                    log::info!("{}", describe(&status));
+                }
+                seen = status;
+            }
+        })?;
+        let signal = signals.forever().next();
+        ending.store(true, Ordering::Relaxed);
+        Ok(signal.and_then(signal_hook::low_level::signal_name).unwrap_or("a signal"))
+    })
+}
+
+fn describe(status: &HolderStatus) -> String {
+    let owner = match (status.connected, status.silent) {
+        (false, _) => "no owner is connected",
+        (true, false) => "an owner is connected",
+        (true, true) => "the owner is silent",
+    };
+    let region = status.region.map_or_else(|| "no region".to_owned(), |region| format!("region {region}"));
+    let content = match status.content {
+        Content::Empty => "nothing was pushed",
+        Content::Partial => "a push is not complete",
+        Content::Complete => "the copy is complete",
+    };
+    let HolderStatus { generation, streams, .. } = status;
+    format!("{owner}; {region}, {content}; generation {generation}, {streams} data streams")
 }

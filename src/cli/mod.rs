@@ -1,5 +1,7 @@
 //! The commands.
 
+mod demo;
+mod doctor;
 mod hold;
 mod keygen;
 
@@ -21,6 +23,14 @@ enum Command {
     Hold(hold::Arguments),
     /// Make a key file.
     Keygen(keygen::Arguments),
+    /// See it at work: stream files, kill the owner half-way, prove the copy, recover, go on.
+    Demo(demo::Arguments),
+    /// Look at this machine: what mirroring needs, what was found, how to mend it.
+    Doctor(doctor::Arguments),
+    #[command(hide = true)]
+    DemoHold(demo::holder::Arguments),
+    #[command(hide = true)]
+    DemoOwn(demo::owner::Arguments),
 }
 
 /// Runs what the command line asks for.
@@ -29,6 +39,10 @@ pub(crate) fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Hold(arguments) => hold::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::DemoHold(arguments) => demo::holder::run(&arguments),
+        Command::DemoOwn(arguments) => demo::owner::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
