@@ -114,7 +114,7 @@ fn the_default_input_is_there_and_another_seed_streams_otherwise() {
 fn nothing_is_left_when_it_is_ended_or_killed() {
     for (signal, code) in [(Signal::TERM, Some(128 + 15)), (Signal::INT, Some(128 + 2)), (Signal::KILL, None)]
     {
-        let (scratch, tree) = (Scratch::new(), tree(256 << 20));
+        let (scratch, tree) = (Scratch::new(), tree(64 << 20));
         let run = Program::of(demo(&scratch, &["--tree", tree.0.to_str().unwrap()]));
         run.line_after("shm: holder and owner run");
         run.signal(signal);

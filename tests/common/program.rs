@@ -1,5 +1,7 @@
 //! The real program, run as a process that is gone when the test is.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -12,19 +14,19 @@ use rustix::process::{Pid, Signal, kill_process};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program with `arguments`.
-pub fn command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
+pub(crate) fn command<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mirrorbus"));
     command.args(arguments).stdin(Stdio::null()).env_remove("RUST_LOG");
     command
 }
 
 /// Runs it to its end.
-pub fn run<S: AsRef<OsStr>>(arguments: &[S]) -> Output {
+pub(crate) fn run<S: AsRef<OsStr>>(arguments: &[S]) -> Output {
     command(arguments).output().unwrap()
 }
 
 /// Runs it, expecting that it fails; what it says.
-pub fn refusal<S: AsRef<OsStr> + std::fmt::Debug>(arguments: &[S]) -> String {
+pub(crate) fn refusal<S: AsRef<OsStr> + std::fmt::Debug>(arguments: &[S]) -> String {
     let output = run(arguments);
     assert!(!output.status.success(), "{arguments:?} succeeded: {output:?}");
     String::from_utf8(output.stderr).unwrap()
@@ -32,17 +34,17 @@ pub fn refusal<S: AsRef<OsStr> + std::fmt::Debug>(arguments: &[S]) -> String {
 
 /// The program while it runs.
 #[derive(Debug)]
-pub struct Program {
+pub(crate) struct Program {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Program {
-    pub fn start<S: AsRef<OsStr>>(arguments: &[S]) -> Self {
+    pub(crate) fn start<S: AsRef<OsStr>>(arguments: &[S]) -> Self {
         Self::of(command(arguments))
     }
 
-    pub fn of(mut command: Command) -> Self {
+    pub(crate) fn of(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = channel();
         let output = BufReader::new(child.stdout.take().unwrap());
@@ -53,12 +55,12 @@ impl Program {
     }
 
     /// The next line of its output.
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         self.lines.recv_timeout(PATIENCE).unwrap()
     }
 
     /// The next line that begins so; what follows.
-    pub fn line_after(&self, beginning: &str) -> String {
+    pub(crate) fn line_after(&self, beginning: &str) -> String {
         loop {
             if let Some(rest) = self.line().strip_prefix(beginning) {
                 return rest.to_owned();
@@ -66,13 +68,13 @@ impl Program {
         }
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
     /// Waits for its end; how it ended and what it said as an error.
-    pub fn end(mut self) -> (ExitStatus, String) {
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
         let until = Instant::now() + PATIENCE;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
