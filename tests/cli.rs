@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{Fabric, Scratch, region_config, soon};
 use mirrorbus::node::LinkStatus;
 use mirrorbus::{Attach, FabricUrl, KeySet, LaneConfig, Level, Region};
-use program::{Program, refusal, run};
+use program::{Program, command, refusal, run};
 use rustix::process::Signal;
 
 const SIZE: usize = 1 << 20;
@@ -33,7 +33,9 @@ fn hold(fabric: Fabric, scratch: &Scratch, more: &[&str]) -> (Program, FabricUrl
     let url = fabric.url(scratch).to_string();
     let key = scratch.path("key");
     let fixed = ["hold", "--listen", &url, "--size", "1M", "--mlock", "try", "--key", text(&key)];
-    let holder = Program::start(&[&fixed[..], more].concat());
+    let mut command = command(&[&fixed[..], more].concat());
+    command.env("RUST_LOG", "info");
+    let holder = Program::of(command);
     let url = holder.line_after("listening on ").parse().unwrap();
     (holder, url)
 }
@@ -73,6 +75,9 @@ fn a_region_is_held_and_the_owner_is_told_of_the_end() {
         assert_eq!(holder.line(), "stopped");
         let (status, errors) = holder.end();
         assert!(status.success(), "{fabric:?}: {status}, {errors}");
+        for change in ["an owner is connected", "the copy is complete", "SIGTERM"] {
+            assert!(errors.contains(change), "{change:?} is not logged: {errors}");
+        }
     }
 }
 

@@ -25,7 +25,7 @@ fn demo(scratch: &Scratch, arguments: &[&str]) -> Command {
 fn tree(bytes: usize) -> Scratch {
     let scratch = Scratch::new();
     for file in 0..16_u8 {
-        let content: Vec<u8> = (0..bytes / 16).map(|at| (at / 7 % 256) as u8 ^ file).collect();
+        let content: Vec<u8> = (0..bytes / 16).map(|at| (at / 7).to_le_bytes()[0] ^ file).collect();
         std::fs::write(scratch.path(&format!("file {file}")), content).unwrap();
     }
     scratch
@@ -73,8 +73,9 @@ fn both_fabrics_hold_and_the_table_adds_up() {
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let table = table(&text);
     assert_eq!(table["fabric"], ["shm", "tcp"], "{text}");
-    for column in 0..2 {
+    for (column, fabric) in table["fabric"].iter().enumerate() {
         let cell = |row: &str| table[row][column].as_str();
+        assert!(text.contains(&format!("{fabric}: holder proves all of it")), "{text}");
         assert_eq!(cell("files"), "16", "{text}");
         assert_eq!(cell("bytes"), "8388608 (8 MiB)", "{text}");
         let stores: u64 = cell("stores").parse().unwrap();

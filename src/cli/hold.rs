@@ -63,22 +63,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error
     // Caught from here on, so that whoever has read the line below can end it in good order.
     let signals = Signals::new([SIGTERM, SIGINT])?;
     let holder = Holder::start(config, keys)?;
+    let status = holder.status();
     println!("listening on {}", holder.url());
     std::io::stdout().flush()?;
     log::info!("holding {}", format_bytes(arguments.size as u64));
-    let signal = watch(&holder, signals)?;
+    log::info!("{}", describe(&status));
+    let signal = watch(&holder, status, signals)?;
     log::info!("{signal}: the owner, if there is one, is told");
     holder.stop();
-    println!("stopped");
+    // Nobody may be left to read it; the end is in good order all the same.
+    let _ = writeln!(std::io::stdout(), "stopped");
     Ok(())
 }
 
 /// Logs what changes until a signal asks for the end; its name.
-fn watch(holder: &Holder, mut signals: Signals) -> std::io::Result<&'static str> {
+fn watch(holder: &Holder, mut seen: HolderStatus, mut signals: Signals) -> std::io::Result<&'static str> {
     let ending = AtomicBool::new(false);
     std::thread::scope(|scope| {
         std::thread::Builder::new().name("status".into()).spawn_scoped(scope, || {
-            let mut seen = holder.status();
             while !ending.load(Ordering::Relaxed) {
                 let status = holder.wait_change(seen.changes, Deadline::within(LOOK));
                 if status.changes != seen.changes {

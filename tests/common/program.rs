@@ -40,10 +40,6 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(crate) fn start<S: AsRef<OsStr>>(arguments: &[S]) -> Self {
-        Self::of(command(arguments))
-    }
-
     pub(crate) fn of(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = channel();

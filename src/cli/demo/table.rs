@@ -61,11 +61,9 @@ impl fmt::Display for Table<'_> {
             ("total", |outcome| format!("{:.2} s", outcome.took.as_secs_f64())),
         ];
         for (name, cell) in rows {
-            write!(f, "  {name:<NAME_WIDTH$}")?;
-            for outcome in self.0 {
-                write!(f, "{:<COLUMN_WIDTH$}", cell(outcome))?;
-            }
-            writeln!(f)?;
+            let cells = self.0.iter().map(|outcome| format!("{:<COLUMN_WIDTH$}", cell(outcome)));
+            let row = format!("  {name:<NAME_WIDTH$}{}", cells.collect::<String>());
+            writeln!(f, "{}", row.trim_end())?;
         }
         Ok(())
     }

@@ -73,7 +73,7 @@ fn pool() -> Finding {
         count("HugePages_Total:"),
         format_bytes(page)
     );
-    let options = MapOptions { huge_pages: true, ..MapOptions::default() };
+    let options = MapOptions { huge_pages: true };
     let mapped = usize::try_from(page).ok().and_then(|bytes| Mapping::anonymous(bytes, options).ok());
     match mapped.map(|mapping| mapping.pages()) {
         Some(Pages::Huge { .. }) => Finding::ok(WHAT, format!("{figures}; one was mapped")),
