@@ -2,7 +2,8 @@
 //!
 //! Regular files only; symbolic links are not followed, a file with two names counts once, and directories that say
 //! that they are caches (`CACHEDIR.TAG`, which cargo puts into `target`) or repositories (`.git`) are left out. When
-//! there is more than asked for, the smallest files are taken first, so that there are many.
+//! there is more than asked for, the smallest files are taken first, so that there are many; but of a tree with very
+//! many files only one in so many, in order of size, so that opening them is not most of the work.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -14,6 +15,9 @@ use super::plan::{PATH_BYTES_MAX, Plan, SourceFile, mix};
 
 /// Entries of directories that are looked at: far more than a toolchain has, and a bound for `--tree /`.
 const ENTRIES_MAX: usize = 1 << 20;
+
+/// Files that are streamed: some seconds of opening and closing on a slow machine.
+const FILES_MAX: usize = 2048;
 
 /// Where the input comes from.
 #[derive(Debug)]
@@ -95,6 +99,7 @@ pub(super) fn choose(trees: &Trees, bytes_max: u64, seed: u64) -> Result<Plan, S
     let available = found.len();
     let mut files: Vec<_> = found
         .into_iter()
+        .step_by(available.div_ceil(FILES_MAX).max(1))
         .take_while(|file| {
             sum += file.bytes;
             sum <= bytes_max
@@ -169,5 +174,17 @@ mod tests {
         assert!(choose(&trees, 9, 1).expect_err("nothing fits").contains("none of 3 files"));
         assert!(find(&[scratch.path("nowhere")]).expect_err("none").contains("nowhere"));
         assert_eq!(choose(&trees, 1 << 20, 5), choose(&trees, 1 << 20, 5));
+    }
+
+    #[test]
+    fn of_very_many_files_some_of_every_size_are_taken() {
+        let scratch = Scratch::new("many").expect("a directory");
+        for file in 0..FILES_MAX + 2 {
+            std::fs::write(scratch.path(&file.to_string()), vec![1; file]).expect("written");
+        }
+        let trees = find(&[scratch.path("")]).expect("a directory");
+        let plan = choose(&trees, 1 << 30, 1).expect("fits");
+        assert_eq!(plan.files.len(), FILES_MAX / 2 + 1);
+        assert!(plan.files.iter().any(|file| file.bytes == FILES_MAX as u64));
     }
 }
