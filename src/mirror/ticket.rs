@@ -49,6 +49,7 @@ impl Watermarks {
     /// Stores taken and not yet acknowledged.
     #[inline]
     #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "it is at most a lane's depth")]
     pub const fn in_flight(&self) -> usize {
         (self.last.0 - self.acked.0) as usize
     }

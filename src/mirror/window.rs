@@ -92,8 +92,8 @@ mod tests {
     fn retires_in_order_and_wraps() {
         let mut ring = InFlight::new(4);
         for round in 0..10u64 {
-            for index in 0..4u64 {
-                ring.push(Run { end: Sequence(round * 4 + index + 1), offset: index as usize * 10, len: 10 });
+            for index in 0..4usize {
+                ring.push(Run { end: Sequence(round * 4 + index as u64 + 1), offset: index * 10, len: 10 });
             }
             assert_eq!(ring.len(), 4);
             assert!(ring.overlaps(39, 5) && !ring.overlaps(40, 5) && !ring.overlaps(5, 0));

@@ -1,6 +1,7 @@
 //! What the integration tests share: a pair of holder and owner over any fabric, in scratch space of their own.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(clippy::cast_possible_truncation, reason = "test data is made of the low bits of counters")]
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -90,6 +90,12 @@ fn write_all(text: &mut String, report: &Report) -> std::fmt::Result {
     ratio(text, "p50, ours/limit", outcome.p50)?;
     ratio(text, "p50 net of timer", outcome.p50_net)?;
     ratio(text, "control, limit/limit", outcome.control)?;
+    write_method(text, report)
+}
+
+/// How the figures came about, and whether they count.
+fn write_method(text: &mut String, report: &Report) -> std::fmt::Result {
+    let outcome = &report.outcome;
     writeln!(
         text,
         "\nratios: medians of {} paired slices of {:.2} s, 95 % interval{}",

@@ -267,7 +267,7 @@ impl Shared {
     }
 
     fn options(&self) -> MapOptions {
-        MapOptions { huge_pages: self.config.huge_pages, ..MapOptions::default() }
+        MapOptions { huge_pages: self.config.huge_pages }
     }
 
     /// A file takes the name of the one that it replaces once its bytes are on stable storage.
@@ -331,7 +331,7 @@ fn owner_is_dead(owner: &Owner) -> bool {
 
 /// The copy as it was left, or a new one.
 fn open_memory(config: &HolderConfig) -> Result<(Mapping, Content, Option<RegionId>), HolderError> {
-    let options = MapOptions { huge_pages: config.huge_pages, ..MapOptions::default() };
+    let options = MapOptions { huge_pages: config.huge_pages };
     if let FabricUrl::ShmDevice { device, .. } = &config.url {
         return Ok((Mapping::device(device, config.size, options)?, Content::Empty, None));
     }

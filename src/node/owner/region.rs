@@ -47,7 +47,7 @@ impl Region {
     /// Nothing is left behind here. A push that failed half-way leaves the holder with a copy that it calls partial
     /// and gives to nobody.
     pub fn open(config: RegionConfig, keys: KeySet) -> Result<Self, OpenError> {
-        let options = MapOptions { huge_pages: config.huge_pages, ..MapOptions::default() };
+        let options = MapOptions { huge_pages: config.huge_pages };
         let memory = Mapping::anonymous(config.size, options)?;
         memory.lock(config.lock)?;
         Self::open_over(config, keys, Arc::new(memory))

@@ -15,6 +15,7 @@ const PLACES: &[(&str, &str)] = &[
     ("src/fabric/verbs/", "a provider speaks to the device"),
     ("ffi/", "C calls in"),
     ("tests/allocations", "a counting allocator"),
+    ("bench/src/limit/shm.rs", "the limit is bare copies between bare mappings"),
 ];
 
 /// Checks one file.
