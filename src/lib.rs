@@ -27,3 +27,8 @@ pub use base::{Deadline, FabricUrl, Generation, Level, RegionId};
 pub use memory::{Mapping, VolatileSlice};
 pub use mirror::{Lane, LaneConfig, SharedLane, Ticket};
 pub use node::{Attach, Holder, HolderConfig, KeySet, Region, RegionConfig};
+
+/// Compiles and runs the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
