@@ -89,6 +89,11 @@ pub enum FenceError {
     /// A request that had begun did not end in time. Nothing more is let in: try again.
     #[error("a request being carried out did not end within the deadline; nothing more is let in, try again")]
     Deadline,
+    /// The file behind the copy was cut short: acknowledged stores are gone from it.
+    #[error(
+        "the file behind the copy was truncated: acknowledged stores are gone, do not take over from this copy"
+    )]
+    Truncated,
     /// No memory to move the copy to, away from a live owner's reach. Nothing is acknowledged any more: try again.
     #[error("no memory to move the copy to: {0}")]
     Map(#[from] MapError),

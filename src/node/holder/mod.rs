@@ -86,10 +86,13 @@ impl Holder {
     /// # Errors
     /// [`FenceError::Unsupported`] where nothing can take access away (a device window);
     /// [`FenceError::Deadline`] when a request that was being carried out did not end in time: nothing more is let in,
-    /// try again.
+    /// try again; [`FenceError::Truncated`] when somebody cut the file behind the copy.
     pub fn fence(&self, mut deadline: Deadline) -> Result<Fenced, FenceError> {
         let mut state = self.shared.lock();
         let exact = self.shared.revoke(&mut state, "the holder was fenced", &mut deadline)?;
+        if state.is_cut() {
+            return Err(FenceError::Truncated);
+        }
         state.resumable = None;
         state.raise();
         Ok(Fenced { memory: state.memory.clone(), generation: state.generation, exact })
