@@ -39,6 +39,10 @@ impl Attachment {
                 .map_err(|_| CallError::Confused(format!("a window of {value} bytes was granted")))
         };
         let generation = Generation(granted.generation);
+        if granted.size != local.len() as u64 {
+            let why = format!("a window of {} bytes was granted, the region has {}", granted.size, local.len());
+            return Err(CallError::Confused(why));
+        }
         let window = |window, len| Grant { window, generation, len, access: Access::ReadWrite };
         let mut grants = vec![window(REGION_WINDOW, bytes(granted.size)?)];
         if granted.staging > 0 {
