@@ -1,14 +1,15 @@
 //! Accepts streams and drives their handshakes, all on one thread.
 //!
 //! A stranger costs one descriptor and about a kilobyte, for five seconds at most; when as many handshakes are under way
-//! as are allowed, the oldest makes room. So a crowd that connects and says nothing keeps nobody out: a peer with a
-//! key needs a few milliseconds.
+//! as are allowed, the oldest makes room, once it had its chance. So a crowd that connects and says nothing keeps nobody
+//! out: a peer with a key needs a few milliseconds, waits behind the crowd for no longer than that takes to be let
+//! through in groups, and is never pushed out by it on the way.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
@@ -25,6 +26,10 @@ use crate::node::stream::{Listener, timespec};
 
 /// Handshakes under way.
 const HANDSHAKES_MAX: usize = 256;
+/// How long a handshake is left alone, however many wait: what a peer with a key needs on a busy machine.
+const CHANCE_TIME: Duration = Duration::from_millis(250);
+/// How long nothing is accepted after that failed: what is missing does not come back at once.
+const BREATHER: Duration = Duration::from_millis(20);
 /// Streams accepted between two rounds of handshakes.
 const ACCEPTS_MAX: usize = 64;
 /// Bytes read from one stream in a round; more than a handshake has.
@@ -78,9 +83,13 @@ pub(super) fn start(listener: Listener, shared: Arc<Shared>) -> std::io::Result<
 
 fn run(listener: &Listener, shared: &Arc<Shared>) {
     let mut arrivals: Vec<Arrival> = Vec::new();
+    let mut accept_at = None;
     while !shared.stopping.load(Ordering::SeqCst) {
-        wait(listener, shared, &arrivals);
-        accept(listener, &mut arrivals);
+        wait(listener, shared, &arrivals, accept_at);
+        let now = Instant::now();
+        if accept_at.is_none_or(|at| at <= now) {
+            accept_at = accept(listener, &mut arrivals, now);
+        }
         let now = Instant::now();
         arrivals = arrivals
             .into_iter()
@@ -92,43 +101,59 @@ fn run(listener: &Listener, shared: &Arc<Shared>) {
     }
 }
 
-fn wait(listener: &Listener, shared: &Shared, arrivals: &[Arrival]) {
-    let mut fds = vec![PollFd::new(listener, PollFlags::IN), PollFd::new(&shared.wake, PollFlags::IN)];
+/// Sleeps until there is something to do; strangers at the door do not count before `accept_at`.
+fn wait(listener: &Listener, shared: &Shared, arrivals: &[Arrival], accept_at: Option<Instant>) {
+    let mut fds = vec![PollFd::new(&shared.wake, PollFlags::IN)];
+    if accept_at.is_none() {
+        fds.push(PollFd::new(listener, PollFlags::IN));
+    }
     fds.extend(arrivals.iter().map(|arrival| {
         let flags = if arrival.output.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
         PollFd::new(&arrival.socket, flags)
     }));
     let oldest = arrivals.iter().map(|arrival| arrival.since).min();
     let timeout = oldest
-        .map(|since| (since + crate::control::HANDSHAKE_TIME_MAX).saturating_duration_since(Instant::now()))
-        .map(timespec);
+        .map(|since| since + crate::control::HANDSHAKE_TIME_MAX)
+        .into_iter()
+        .chain(accept_at)
+        .min()
+        .map(|until| timespec(until.saturating_duration_since(Instant::now())));
     let _ = rustix::event::poll(&mut fds, timeout.as_ref());
     let mut counter = [0; 8];
     let _ = rustix::io::read(&shared.wake, &mut counter);
 }
 
-fn accept(listener: &Listener, arrivals: &mut Vec<Arrival>) {
+/// Takes who waits at the door; returns when to look there again, unless at once.
+fn accept(listener: &Listener, arrivals: &mut Vec<Arrival>, now: Instant) -> Option<Instant> {
     for _ in 0..ACCEPTS_MAX {
+        // The first is the oldest.
+        let chance_ends = match arrivals.first() {
+            Some(oldest) if arrivals.len() >= HANDSHAKES_MAX => oldest.since + CHANCE_TIME,
+            _ => now,
+        };
+        if chance_ends > now {
+            return Some(chance_ends);
+        }
         match listener.accept() {
             Ok(Some(socket)) => {
                 if arrivals.len() >= HANDSHAKES_MAX {
                     arrivals.remove(0);
                 }
                 let stage = Stage::Preface(Vec::with_capacity(PREFACE_LEN));
-                arrivals.push(Arrival { socket, since: Instant::now(), stage, output: Vec::new() });
+                arrivals.push(Arrival { socket, since: now, stage, output: Vec::new() });
             }
-            Ok(None) => return,
+            Ok(None) => return None,
             Err(error) => {
                 // Out of descriptors, most likely: the oldest handshake makes room for the next attempt.
                 log::warn!("cannot accept: {error}");
                 if !arrivals.is_empty() {
                     arrivals.remove(0);
                 }
-                std::thread::yield_now();
-                return;
+                return Some(now + BREATHER);
             }
         }
     }
+    None
 }
 
 impl Arrival {
