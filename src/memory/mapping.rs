@@ -203,6 +203,16 @@ impl Mapping {
         // SAFETY: mapped; changes no byte of memory.
         unsafe { rustix::mm::msync(self.start.cast(), self.mapped, MsyncFlags::SYNC) }?;
         rustix::fs::fdatasync(fd)?;
+        self.check_whole()
+    }
+
+    /// Looks whether all of it is there still, as far as can be told now: nothing was found lost, and what is behind
+    /// it is as long as it was.
+    ///
+    /// # Errors
+    /// It was truncated, with the figures.
+    pub fn check_whole(&self) -> io::Result<()> {
+        let Some(fd) = &self.fd else { return Ok(()) };
         let status = rustix::fs::fstat(fd)?;
         let is_file = rustix::fs::FileType::from_raw_mode(status.st_mode).is_file();
         let found = u64::try_from(status.st_size).unwrap_or(0);

@@ -136,6 +136,7 @@ fn a_truncated_file_takes_nobody_down(fabric: Fabric) {
     assert!(hold.runs(), "the holder died");
     let error = Region::open(region_config(&hold.url, LARGE, Attach::Pull), keys).unwrap_err();
     assert!(matches!(error, OpenError::Call(_)), "{error}");
+    assert!(error.to_string().contains("was truncated to 4096"), "{error}");
     assert!(hold.runs(), "the holder died of an attachment");
 }
 

@@ -91,9 +91,9 @@ pub enum FenceError {
     Deadline,
     /// The file behind the copy was cut short: acknowledged stores are gone from it.
     #[error(
-        "the file behind the copy was truncated: acknowledged stores are gone, do not take over from this copy"
+        "the file behind the copy was truncated ({0}): acknowledged stores are gone, do not take over from this copy"
     )]
-    Truncated,
+    Truncated(std::io::Error),
     /// No memory to move the copy to, away from a live owner's reach. Nothing is acknowledged any more: try again.
     #[error("no memory to move the copy to: {0}")]
     Map(#[from] MapError),

@@ -90,9 +90,7 @@ impl Holder {
     pub fn fence(&self, mut deadline: Deadline) -> Result<Fenced, FenceError> {
         let mut state = self.shared.lock();
         let exact = self.shared.revoke(&mut state, "the holder was fenced", &mut deadline)?;
-        if state.is_cut() {
-            return Err(FenceError::Truncated);
-        }
+        state.memory.check_whole().map_err(FenceError::Truncated)?;
         state.resumable = None;
         state.raise();
         Ok(Fenced { memory: state.memory.clone(), generation: state.generation, exact })

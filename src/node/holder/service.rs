@@ -169,6 +169,10 @@ impl Service {
             let why = format!("this holder keeps {size} bytes, the region has {}", attach.size);
             return Err((RefusalCode::Size, why));
         }
+        state.memory.check_whole().map_err(|error| {
+            let why = format!("{error}; restore the file, or restart the holder on another");
+            (RefusalCode::Resources, why)
+        })?;
         check_mode(&state, attach)?;
         let supersedes = attach.mode == AttachMode::Resume;
         if let Some(owner) = &state.owner

@@ -132,16 +132,6 @@ impl State {
         self.generation
     }
 
-    /// Whether the file behind the copy was truncated. The mapping knows only once a cut page was touched.
-    pub(super) fn is_cut(&self) -> bool {
-        let shorter = |fd| {
-            let status = rustix::fs::fstat(fd).ok()?;
-            let regular = rustix::fs::FileType::from_raw_mode(status.st_mode).is_file();
-            Some(regular && u64::try_from(status.st_size).unwrap_or(0) < self.memory.len() as u64)
-        };
-        self.memory.lost() || self.memory.fd().and_then(shorter).unwrap_or(false)
-    }
-
     /// The owner, if it is of this session.
     pub(super) fn owner_of(&mut self, session: SessionId) -> Option<&mut Owner> {
         self.owner.as_mut().filter(|owner| owner.session == session)
@@ -252,9 +242,8 @@ impl Shared {
                 log::error!("{error}");
                 exact = false;
             }
-            if state.is_cut() {
-                return Err(FenceError::Truncated);
-            }
+            // Looked at behind the copying, which reads zeroes where there is nothing any more.
+            state.memory.check_whole().map_err(FenceError::Truncated)?;
             self.settle(&fresh)?;
             state.memory = Arc::new(fresh);
         }
