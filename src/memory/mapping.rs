@@ -179,6 +179,12 @@ impl Mapping {
         self.volatile.is_none()
     }
 
+    /// Why what backs it does not outlive the power, with the way out; `None` when it does.
+    #[must_use]
+    pub const fn why_volatile(&self) -> Option<&'static str> {
+        self.volatile
+    }
+
     /// Returns when all that was written is on stable storage.
     ///
     /// # Errors

@@ -234,8 +234,10 @@ impl Service {
             windows,
         });
         shared.note_change(state);
-        let not_durable = (!state.memory.is_durable_backing())
-            .then(|| "the holder keeps its copy in memory: start it with a file".to_owned());
+        let not_durable = state.memory.why_volatile().map(|why| match &shared.config.file {
+            Some(file) => format!("the holder's file {}: {why}", file.display()),
+            None => "the holder keeps its copy in memory: start it with a file".to_owned(),
+        });
         Ok(Granted {
             generation: generation.0,
             region: state.region.map_or([0; 16], RegionId::to_bytes),
