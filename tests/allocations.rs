@@ -29,24 +29,28 @@ fn count() {
 
 // SAFETY: every call is handed on as it is to the system's allocator, which keeps the contract.
 unsafe impl GlobalAlloc for Counting {
+    // SAFETY: promises what the trait asks for, by handing on.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
         // SAFETY: the caller's promises are those that this call asks for.
         unsafe { System.alloc(layout) }
     }
 
+    // SAFETY: promises what the trait asks for, by handing on.
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count();
         // SAFETY: as above.
         unsafe { System.alloc_zeroed(layout) }
     }
 
+    // SAFETY: promises what the trait asks for, by handing on.
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
         // SAFETY: as above.
         unsafe { System.realloc(at, layout, size) }
     }
 
+    // SAFETY: promises what the trait asks for, by handing on.
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         // SAFETY: as above.
         unsafe { System.dealloc(at, layout) }

@@ -3,6 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -109,7 +110,7 @@ fn a_truncated_file_takes_nobody_down(fabric: Fabric) {
         Region::open(region_config(&hold.url, LARGE, Attach::Push { replace: false }), keys.clone()).unwrap();
     let mut lane = region.lane(LaneConfig::default()).unwrap();
     lane.store(LARGE - 64, &[1; 64]).unwrap();
-    lane.flush(Level::Durable, soon()).unwrap();
+    lane.flush(Level::Visible, soon()).unwrap();
 
     let cut = OpenOptions::new().write(true).open(&file).unwrap();
     cut.set_len(4096).unwrap();
@@ -144,7 +145,11 @@ fn a_truncated_file_takes_nobody_down(fabric: Fabric) {
 #[test]
 fn a_file_cut_before_the_sync_is_not_durable() {
     let scratch = Scratch::new();
-    let file = scratch.path("copy");
+    // On a disk: the temporary directory may be in memory, where nothing is durable.
+    let on_disk = Path::new(env!("CARGO_TARGET_TMPDIR")).join(scratch.0.file_name().unwrap());
+    std::fs::create_dir_all(&on_disk).unwrap();
+    let on_disk = Scratch(on_disk);
+    let file = on_disk.path("copy");
     let mut config = holder_config(Fabric::Shm.url(&scratch), SIZE);
     config.file = Some(file.clone());
     let holder = Holder::start(config, keys()).unwrap();
