@@ -84,8 +84,7 @@ fn what_is_there_is_not_overwritten_and_what_is_not_is_not_pulled(fabric: Fabric
 fn differing_copies_are_counted(fabric: Fabric) {
     const MIB: usize = 1 << 20;
     let scratch = crate::common::Scratch::new();
-    let holder =
-        Holder::start(crate::common::holder_config(fabric.url(&scratch), 4 * MIB), keys()).unwrap();
+    let holder = Holder::start(crate::common::holder_config(fabric.url(&scratch), 4 * MIB), keys()).unwrap();
     let region = open(&holder, 4 * MIB, PUSH).unwrap();
     let mut lane = region.lane(LaneConfig::default()).unwrap();
     lane.store(MIB + 17, &[1]).unwrap();
@@ -143,7 +142,9 @@ fn nonsense_from_an_owner_is_refused_or_dropped(fabric: Fabric) {
     let (holder, _scratch) = holder(fabric);
     let mut peer = Peer::connect(holder.url(), &keys());
     // Before it attached: whatever needs an attachment is out of order (code 7), a wrong size is code 1.
-    for body in [open_queue(1), vec![4, 1, 0, 0, 0], vec![5, 1, 0, 0, 0], vec![3, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]] {
+    for body in
+        [open_queue(1), vec![4, 1, 0, 0, 0], vec![5, 1, 0, 0, 0], vec![3, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]]
+    {
         let why = refusal(&peer.call(&body));
         assert_eq!(why, "code 7: this session is not attached");
     }

@@ -19,7 +19,11 @@ use crate::child::{HoldProcess, in_child};
 use crate::common::{Fabric, Scratch, holder_config, keys, region_config, soon};
 use crate::{SIZE, holder, on_both, still_serves};
 
-on_both!(a_low_memlock_limit_names_its_fix, more_than_memory_is_refused_with_numbers, a_truncated_file_takes_nobody_down);
+on_both!(
+    a_low_memlock_limit_names_its_fix,
+    more_than_memory_is_refused_with_numbers,
+    a_truncated_file_takes_nobody_down
+);
 
 fn a_low_memlock_limit_names_its_fix(fabric: Fabric) {
     const LIMIT: u64 = 128 << 10;

@@ -155,8 +155,12 @@ fn a_thousand_half_open_connections(fabric: Fabric) {
     };
     in_child(name, || {
         let hard = getrlimit(Resource::Nofile).maximum;
-        assert!(hard.is_none_or(|hard| hard >= 4096), "this test needs 4096 descriptors, the limit is {hard:?}");
-        setrlimit(Resource::Nofile, Rlimit { current: hard.map(|hard| hard.min(65536)), maximum: hard }).unwrap();
+        assert!(
+            hard.is_none_or(|hard| hard >= 4096),
+            "this test needs 4096 descriptors, the limit is {hard:?}"
+        );
+        setrlimit(Resource::Nofile, Rlimit { current: hard.map(|hard| hard.min(65536)), maximum: hard })
+            .unwrap();
         let (holder, _scratch) = holder(fabric);
         still_serves(&holder);
         let before = open_descriptors();

@@ -214,8 +214,8 @@ pub fn data_stream(
     patience: Duration,
 ) -> Result<File, String> {
     let mut socket = connect(url);
-    let mut handshake =
-        DataHandshake::initiate(session, token, purpose, Instant::now()).map_err(|error| error.to_string())?;
+    let mut handshake = DataHandshake::initiate(session, token, purpose, Instant::now())
+        .map_err(|error| error.to_string())?;
     let mut buffer = [0; 4096];
     loop {
         let mut out = Vec::new();

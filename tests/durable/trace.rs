@@ -64,7 +64,11 @@ fn each_durable_wait_is_one_sync(fabric: Fabric) {
         let after = (before.0 + 1, before.1 + 1);
         assert_eq!(syncs(&trace, &file), after, "{fabric:?} round {round}: one sync, before the answer");
         lane.flush(Level::Durable, soon()).unwrap();
-        assert_eq!(syncs(&trace, &file), after, "{fabric:?} round {round}: what is durable is not synced again");
+        assert_eq!(
+            syncs(&trace, &file),
+            after,
+            "{fabric:?} round {round}: what is durable is not synced again"
+        );
     }
 }
 

@@ -40,7 +40,8 @@ impl Attachment {
         };
         let generation = Generation(granted.generation);
         if granted.size != local.len() as u64 {
-            let why = format!("a window of {} bytes was granted, the region has {}", granted.size, local.len());
+            let why =
+                format!("a window of {} bytes was granted, the region has {}", granted.size, local.len());
             return Err(CallError::Confused(why));
         }
         let window = |window, len| Grant { window, generation, len, access: Access::ReadWrite };
