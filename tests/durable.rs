@@ -75,8 +75,8 @@ fn durable_stores_are_visible_first_and_in_the_file() {
         assert_eq!((marks.visible.0, marks.durable.0), (1, 0), "{fabric:?}: nobody asked for a sync");
         lane.wait(first, Level::Durable, soon()).unwrap();
         assert_eq!(lane.watermarks().durable.0, 1, "{fabric:?}");
-        for number in 0..100 {
-            lane.store(number * 2000, &[number as u8; 500]).unwrap();
+        for number in 0..100_u8 {
+            lane.store(usize::from(number) * 2000, &[number; 500]).unwrap();
         }
         assert_eq!(lane.watermarks().durable.0, 1, "{fabric:?}: later stores are not durable by themselves");
         assert_eq!(lane.flush(Level::Durable, soon()).unwrap().0, 101);

@@ -183,7 +183,8 @@ fn whoever_is_no_holder(fabric: Fabric) {
     assert!(text.contains("peer speaks versions 7..9, we speak 1..1"), "{text}");
     let mut random = Random(0x5eed_0004);
     for _ in 0..50 {
-        let bytes: Vec<u8> = (0..1 + random.below(3000)).map(|_| random.next() as u8).collect();
+        let len = 1 + random.below(3000);
+        let bytes = crate::wire::random_bytes(&mut random, len);
         let garbage = move |mut stream: File| drop(stream.write_all(&bytes));
         open(&Impostor::start(fabric, garbage, hang_up).url);
     }
@@ -300,7 +301,8 @@ fn data_streams_gone_wrong(fabric: Fabric) {
         with_data_stream(fabric, move |stream| {
             let mut random = Random(0x5eed_0005 * seed);
             let mut stream = let_in(stream).unwrap();
-            let bytes: Vec<u8> = (0..1 + random.below(300)).map(|_| random.next() as u8).collect();
+            let len = 1 + random.below(300);
+            let bytes = crate::wire::random_bytes(&mut random, len);
             let _ = stream.write_all(&bytes);
             let _ = rustix::net::shutdown(&stream, rustix::net::Shutdown::Write);
             crate::wire::read_to_end(&stream);

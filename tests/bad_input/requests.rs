@@ -167,7 +167,8 @@ fn nonsense_from_an_owner_is_refused_or_dropped(fabric: Fabric) {
     let mut random = Random(0x5eed_0002);
     for _ in 0..200 {
         // Kinds from 7 to 127 are none.
-        let mut body: Vec<u8> = (0..1 + random.below(100)).map(|_| random.next() as u8).collect();
+        let len = 1 + random.below(100);
+        let mut body = crate::wire::random_bytes(&mut random, len);
         body[0] = 7 + body[0] % 100;
         peer.send(&body);
     }
@@ -231,7 +232,8 @@ fn garbage_on_a_data_stream_ends_that_stream(fabric: Fabric) {
     for _ in 0..50 {
         let token = peer.token();
         let mut stream = data_stream(url, session, &token, &[1], Duration::ZERO).unwrap();
-        let bytes: Vec<u8> = (0..64 + random.below(8000)).map(|_| random.next() as u8).collect();
+        let len = 64 + random.below(8000);
+        let bytes = crate::wire::random_bytes(&mut random, len);
         let _ = stream.write_all(&bytes);
         let _ = rustix::net::shutdown(&stream, rustix::net::Shutdown::Write);
         read_to_end(&stream);

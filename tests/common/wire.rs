@@ -38,6 +38,11 @@ pub fn with_timeout(fd: OwnedFd) -> File {
     fd.into()
 }
 
+/// So many bytes of this generator.
+pub fn random_bytes(random: &mut crate::common::Random, len: usize) -> Vec<u8> {
+    (0..len).map(|_| random.next().to_le_bytes()[0]).collect()
+}
+
 /// Reads until the other side hangs up; panics when it does not.
 pub fn read_to_end(mut socket: &File) -> Vec<u8> {
     let mut all = Vec::new();

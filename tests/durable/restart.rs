@@ -19,7 +19,7 @@ fn a_killed_holder_has_everything_when_it_is_back() {
         let mut lane = region.lane(LaneConfig::default()).unwrap();
         let mut random = Random(0x5eed_0006);
         for _ in 0..500 {
-            let data: Vec<u8> = (0..200).map(|_| random.next() as u8).collect();
+            let data = crate::wire::random_bytes(&mut random, 200);
             lane.store(random.below(SIZE - 200), &data).unwrap();
         }
         lane.flush(Level::Durable, soon()).unwrap();

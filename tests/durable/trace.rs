@@ -51,11 +51,15 @@ fn each_durable_wait_is_one_sync(fabric: Fabric) {
     let region = open(&hold.url, Attach::Push { replace: false });
     let mut lane = region.lane(LaneConfig::default()).unwrap();
     let start = syncs(&trace, &file);
-    for round in 1..=5 {
+    for round in 1..=5_u8 {
         let before = syncs(&trace, &file);
-        assert_eq!(before, (start.0 + round - 1, start.1 + round - 1), "{fabric:?} round {round}");
+        assert_eq!(
+            before,
+            (start.0 + usize::from(round) - 1, start.1 + usize::from(round) - 1),
+            "{fabric:?} round {round}"
+        );
         for number in 0..50 {
-            let ticket = lane.store(number * 5000, &[round as u8; 300]).unwrap();
+            let ticket = lane.store(number * 5000, &[round; 300]).unwrap();
             lane.wait(ticket, Level::Visible, soon()).unwrap();
         }
         lane.flush(Level::Visible, soon()).unwrap();
