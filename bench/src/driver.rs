@@ -25,14 +25,14 @@ const CHECK_BYTES: usize = 1 << 20;
 
 /// One thread's way to store.
 pub(crate) trait Side: Send {
-    /// Names a batch that was posted.
+    /// Names a store, and with it all before it.
     type Mark: Copy + Send;
 
     /// Stores the side's payload at `offset` of the region.
-    fn store(&mut self, offset: usize) -> Result<(), Failure>;
+    fn store(&mut self, offset: usize) -> Result<Self::Mark, Failure>;
 
-    /// Makes all stores so far go.
-    fn post(&mut self) -> Result<Self::Mark, Failure>;
+    /// Makes all stores so far go, of which `last` is the last; returns what to wait for.
+    fn post(&mut self, last: Self::Mark) -> Result<Self::Mark, Failure>;
 
     /// Waits until what was posted up to `mark` is acknowledged.
     fn wait(&mut self, mark: Self::Mark) -> Result<(), Failure>;
@@ -104,12 +104,12 @@ impl<S: Side> Driver<S> {
     }
 
     fn run(&mut self, duration: Duration) -> Result<Run, Failure> {
-        self.rate(duration.mul_f64(0.04))?;
+        self.rate_of(duration.mul_f64(0.04))?;
         let mut latencies = Latencies::new();
         self.time(duration.mul_f64(0.24), &mut latencies)?;
         let syscalls_before = self.side.syscalls();
         let cpu_before = process_time();
-        let (stores, seconds) = self.rate(duration.mul_f64(0.72))?;
+        let (stores, seconds) = self.rate_of(duration.mul_f64(0.72))?;
         let cpu_ns = process_time() - cpu_before;
         let syscalls = self.side.syscalls().zip(syscalls_before).map(|(after, before)| after - before);
         Ok(Run { stores, seconds, cpu_ns, syscalls, latencies })
@@ -122,14 +122,19 @@ impl<S: Side> Driver<S> {
         let mut position = 0;
         loop {
             let mut stored = start;
-            for index in 0..self.batch {
+            let mut index = 0;
+            let last = loop {
                 let offset = self.offsets.next();
                 if index == position {
                     stored = Instant::now();
                 }
-                self.side.store(offset)?;
-            }
-            let posted = (self.side.post()?, stored);
+                let mark = self.side.store(offset)?;
+                index += 1;
+                if index >= self.batch {
+                    break mark;
+                }
+            };
+            let posted = (self.side.post(last)?, stored);
             let oldest = if self.pipelined { previous.replace(posted) } else { Some(posted) };
             let mut now = stored;
             if let Some((mark, stored)) = oldest {
@@ -146,18 +151,23 @@ impl<S: Side> Driver<S> {
     }
 
     /// Stores for `duration`; how many, in how many seconds.
-    fn rate(&mut self, duration: Duration) -> Result<(u64, f64), Failure> {
+    fn rate_of(&mut self, duration: Duration) -> Result<(u64, f64), Failure> {
+        if self.pipelined { self.rate::<true>(duration) } else { self.rate::<false>(duration) }
+    }
+
+    /// As [`rate_of`](Self::rate_of); waits for a batch when the next is posted if `PIPELINED`, else at once.
+    fn rate<const PIPELINED: bool>(&mut self, duration: Duration) -> Result<(u64, f64), Failure> {
         let start = Instant::now();
         let mut batches = 0u64;
         let mut previous: Option<S::Mark> = None;
         loop {
             for _ in 0..self.batches_per_check {
-                for _ in 0..self.batch {
-                    let offset = self.offsets.next();
-                    self.side.store(offset)?;
+                for _ in 1..self.batch {
+                    self.side.store(self.offsets.next())?;
                 }
-                let mark = self.side.post()?;
-                let oldest = if self.pipelined { previous.replace(mark) } else { Some(mark) };
+                let last = self.side.store(self.offsets.next())?;
+                let mark = self.side.post(last)?;
+                let oldest = if PIPELINED { previous.replace(mark) } else { Some(mark) };
                 if let Some(mark) = oldest {
                     self.side.wait(mark)?;
                 }
@@ -240,15 +250,16 @@ mod tests {
     impl Side for Counting {
         type Mark = u64;
 
-        fn store(&mut self, offset: usize) -> Result<(), Failure> {
+        fn store(&mut self, offset: usize) -> Result<u64, Failure> {
             assert!(offset + 64 <= 1 << 20);
             self.stored += 1;
             assert!(self.stored - self.acked <= self.depth, "{} in flight", self.stored - self.acked);
-            if self.stored == self.fail_at { Err("asked to fail".into()) } else { Ok(()) }
+            if self.stored == self.fail_at { Err("asked to fail".into()) } else { Ok(self.stored) }
         }
 
-        fn post(&mut self) -> Result<u64, Failure> {
-            Ok(self.stored)
+        fn post(&mut self, last: u64) -> Result<u64, Failure> {
+            assert_eq!(last, self.stored);
+            Ok(last)
         }
 
         fn wait(&mut self, mark: u64) -> Result<(), Failure> {

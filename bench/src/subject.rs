@@ -98,7 +98,6 @@ impl Subject {
                 lane,
                 source: vec![0xa5; workload.size],
                 level,
-                last: None,
                 post_early: workload.pipelined(),
                 fabric: workload.fabric,
             });
@@ -110,7 +109,6 @@ impl Subject {
                 lane: lanes[index % lanes.len()].clone(),
                 source: vec![0xa5; workload.size],
                 level,
-                last: None,
             });
             Box::new(Team::new(sides.collect(), workload, kept))
         };
@@ -139,7 +137,6 @@ struct ExclusiveSide {
     lane: Lane,
     source: Vec<u8>,
     level: Level,
-    last: Option<Ticket>,
     post_early: bool,
     fabric: Fabric,
 }
@@ -147,22 +144,21 @@ struct ExclusiveSide {
 impl Side for ExclusiveSide {
     type Mark = Ticket;
 
-    #[inline]
-    fn store(&mut self, offset: usize) -> Result<(), Failure> {
-        self.last = Some(self.lane.store(offset, &self.source)?);
-        Ok(())
+    #[inline(always)]
+    fn store(&mut self, offset: usize) -> Result<Ticket, Failure> {
+        Ok(self.lane.store(offset, &self.source)?)
     }
 
-    #[inline]
-    fn post(&mut self) -> Result<Ticket, Failure> {
+    #[inline(always)]
+    fn post(&mut self, last: Ticket) -> Result<Ticket, Failure> {
         // Where the wait follows at once, it posts what is left.
         if self.post_early {
             self.lane.poll()?;
         }
-        Ok(self.last.ok_or(NOTHING_STORED)?)
+        Ok(last)
     }
 
-    #[inline]
+    #[inline(always)]
     fn wait(&mut self, mark: Ticket) -> Result<(), Failure> {
         Ok(self.lane.wait(mark, self.level, Deadline::within(PATIENCE))?)
     }
@@ -181,31 +177,26 @@ struct SharedSide {
     lane: SharedLane,
     source: Vec<u8>,
     level: Level,
-    last: Option<Ticket>,
 }
 
 impl Side for SharedSide {
     type Mark = Ticket;
 
-    #[inline]
-    fn store(&mut self, offset: usize) -> Result<(), Failure> {
-        self.last = Some(self.lane.store(offset, &self.source)?);
-        Ok(())
+    #[inline(always)]
+    fn store(&mut self, offset: usize) -> Result<Ticket, Failure> {
+        Ok(self.lane.store(offset, &self.source)?)
     }
 
-    #[inline]
-    fn post(&mut self) -> Result<Ticket, Failure> {
-        Ok(self.last.ok_or(NOTHING_STORED)?)
+    #[inline(always)]
+    fn post(&mut self, last: Ticket) -> Result<Ticket, Failure> {
+        Ok(last)
     }
 
-    #[inline]
+    #[inline(always)]
     fn wait(&mut self, mark: Ticket) -> Result<(), Failure> {
         Ok(self.lane.wait(mark, self.level, Deadline::within(PATIENCE))?)
     }
 }
-
-/// A batch has at least one store.
-const NOTHING_STORED: &str = "a batch without a store was posted";
 
 /// A directory for the key and the socket, gone when dropped.
 struct Directory {

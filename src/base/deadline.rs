@@ -14,15 +14,28 @@ pub struct Deadline {
 
 impl Deadline {
     /// The wait ends at `instant`.
+    #[inline]
     #[must_use]
     pub const fn at(instant: Instant) -> Self {
         Self { within: Duration::ZERO, at: Some(instant) }
     }
 
     /// The wait ends `within` after the moment at which it first finds nothing to return.
+    #[inline]
     #[must_use]
     pub const fn within(within: Duration) -> Self {
         Self { within, at: None }
+    }
+
+    /// What it is made of: pieces that travel in registers, past a call that is rarely made.
+    #[inline]
+    pub(crate) const fn into_parts(self) -> (Duration, Option<Instant>) {
+        (self.within, self.at)
+    }
+
+    /// Of what [`into_parts`](Self::into_parts) gave.
+    pub(crate) const fn from_parts(within: Duration, at: Option<Instant>) -> Self {
+        Self { within, at }
     }
 
     /// The instant at which the wait ends; starts the clock if it does not run yet.

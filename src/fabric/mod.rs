@@ -59,23 +59,13 @@ pub trait Queue: Send {
     /// The queue has failed, or a request lies outside the local mapping or its grant (nothing is taken then).
     fn post(&mut self, requests: &[WorkRequest]) -> Result<usize, QueueError>;
 
-    /// Posts one signaled write whose offsets are the same on both sides, which is what a lane posts; whether it was
-    /// taken.
-    ///
-    /// # Errors
-    /// As [`post`](Self::post).
+    /// The shortest way to mirror one store, on media whose post is a copy: `data` goes to `offset` of the local mapping
+    /// and of the peer's. `false` did nothing and says nothing: there is no such way here, or not now, or not for this
+    /// range. What went this way counts as posted, and [`complete_all`](Self::complete_all) tells when it is complete.
     #[inline]
-    fn post_write(
-        &mut self,
-        window: WindowId,
-        wr_id: u64,
-        offset: usize,
-        len: usize,
-    ) -> Result<bool, QueueError> {
-        let operation = Operation::Write;
-        let (local_offset, remote_offset, signaled) = (offset, offset, true);
-        let request = WorkRequest { wr_id, operation, window, local_offset, remote_offset, len, signaled };
-        self.post(std::slice::from_ref(&request)).map(|taken| taken == 1)
+    fn store_plainly(&mut self, offset: usize, data: &[u8]) -> bool {
+        let _ = (offset, data);
+        false
     }
 
     /// Makes what was posted go. Once per batch.

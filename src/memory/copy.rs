@@ -9,7 +9,11 @@
 //! (all bytes of a copy are visible before any later store; among themselves they have no order).
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-pub(super) use super::copy_x86_64::copy_racy;
+pub(super) use super::copy_x86_64::{copy_racy, copy_racy_twice, prepare};
+
+/// Nothing to find out.
+#[cfg(any(not(target_arch = "x86_64"), miri))]
+pub(super) const fn prepare() {}
 
 /// Copies `len` bytes; the ranges must not overlap.
 ///
@@ -58,6 +62,19 @@ pub(super) unsafe fn copy_racy(source: *const u8, destination: *mut u8, len: usi
     }
 }
 
+/// Copies `len` bytes to two places; no two of the three ranges may overlap.
+///
+/// # Safety
+/// `source` is readable and both destinations writable for `len` bytes.
+#[cfg(any(not(target_arch = "x86_64"), miri))]
+#[inline]
+pub(super) unsafe fn copy_racy_twice(source: *const u8, first: *mut u8, second: *mut u8, len: usize) {
+    // SAFETY: as the caller vouches.
+    unsafe { copy_racy(source, first, len) };
+    // SAFETY: as the caller vouches.
+    unsafe { copy_racy(source, second, len) };
+}
+
 /// Eight bytes at any address: one load or store on processors that allow it, which these all do.
 #[cfg(any(not(target_arch = "x86_64"), miri))]
 #[derive(Clone, Copy)]
@@ -68,7 +85,7 @@ struct Unaligned(u64);
 mod tests {
     use proptest::prelude::*;
 
-    use super::copy_racy;
+    use super::{copy_racy, copy_racy_twice, prepare};
 
     /// Copies `len` bytes between the given misalignments and checks them and a margin on both sides.
     fn check(source_at: usize, destination_at: usize, len: usize) {
@@ -83,6 +100,15 @@ mod tests {
         // SAFETY: both vectors hold `len` bytes at these places.
         unsafe { copy_racy(source[from..].as_ptr(), into, len) };
         assert!(destination == model, "{len} bytes from {source_at} to {destination_at}");
+        let mut both = [vec![0xEE; model.len()], vec![0xEE; model.len()]];
+        let [first, second] = both.each_mut().map(|bytes| bytes[to..].as_mut_ptr());
+        prepare();
+        // SAFETY: as above, for both.
+        unsafe { copy_racy_twice(source[from..].as_ptr(), first, second, len) };
+        assert!(
+            both.iter().all(|bytes| *bytes == model),
+            "{len} bytes from {source_at} twice to {destination_at}"
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! between two and four registers without a branch: they overlap.
 
 use std::arch::asm;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 /// From here on `rep movsb` beats each width of register: it does not read what it overwrites, so it wins in memory that
 /// is in no cache before it wins in memory that is (measured on Zen 5).
@@ -29,6 +29,26 @@ type CopyLarge = unsafe fn(*const u8, *mut u8, usize);
 /// The one for this processor; at first, one that finds it out. A pointer, as a dynamic linker would place it, costs one
 /// predicted call where a choice would cost several branches.
 static COPY_LARGE: AtomicPtr<()> = AtomicPtr::new(copy_first as *mut ());
+
+/// Whether a store of 64 bytes goes through one register; found out by [`prepare`].
+static HAS_WIDE: AtomicBool = AtomicBool::new(false);
+
+/// Finds out what this processor has. Without it copies work too, some more slowly.
+pub(super) fn prepare() {
+    HAS_WIDE.store(has_fsrm() && is_x86_feature_detected!("avx512f"), Ordering::Relaxed);
+}
+
+/// Fast short `rep movsb`: CPUID leaf 7, EDX bit 4.
+fn has_fsrm() -> bool {
+    const FSRM: u32 = 1 << 4;
+    if !is_x86_feature_detected!("ermsb") {
+        return false;
+    }
+    #[allow(unused_unsafe, reason = "safe to call only in newer compilers than the oldest supported")]
+    // SAFETY: a processor with ERMS has leaf 7, where ERMS itself is told.
+    let leaf = unsafe { std::arch::x86_64::__cpuid_count(7, 0) };
+    leaf.edx & FSRM != 0
+}
 
 /// Copies `len` bytes; the ranges must not overlap.
 ///
@@ -67,6 +87,61 @@ pub(super) unsafe fn copy_racy(source: *const u8, destination: *mut u8, len: usi
     } else {
         // SAFETY: as the caller vouches; len < 32.
         unsafe { copy_small(source, destination, len) };
+    }
+}
+
+/// Copies `len` bytes to two places; no two of the three ranges may overlap.
+///
+/// # Safety
+/// `source` is readable and both destinations writable for `len` bytes.
+#[inline(always)]
+pub(super) unsafe fn copy_racy_twice(source: *const u8, first: *mut u8, second: *mut u8, len: usize) {
+    if len == 64 && HAS_WIDE.load(Ordering::Relaxed) {
+        // SAFETY: 64 bytes each, and the processor has the registers.
+        unsafe {
+            asm!(
+                "vmovdqu64 zmm16, [{s}]",
+                "vmovdqu64 [{f}], zmm16",
+                "vmovdqu64 [{g}], zmm16",
+                s = in(reg) source,
+                f = in(reg) first,
+                g = in(reg) second,
+                out("xmm16") _,
+                options(nostack, preserves_flags),
+            );
+        }
+    } else if len.wrapping_sub(32) <= 32 {
+        // SAFETY: 32 <= len <= 64, so 32 bytes from each end lie within and cover all, in each place.
+        unsafe {
+            asm!(
+                "movups {a}, [{s}]",
+                "movups {b}, [{s} + 16]",
+                "movups {c}, [{s} + {n} - 32]",
+                "movups {e}, [{s} + {n} - 16]",
+                "movups [{f}], {a}",
+                "movups [{f} + 16], {b}",
+                "movups [{f} + {n} - 32], {c}",
+                "movups [{f} + {n} - 16], {e}",
+                "movups [{g}], {a}",
+                "movups [{g} + 16], {b}",
+                "movups [{g} + {n} - 32], {c}",
+                "movups [{g} + {n} - 16], {e}",
+                s = in(reg) source,
+                f = in(reg) first,
+                g = in(reg) second,
+                n = in(reg) len,
+                a = out(xmm_reg) _,
+                b = out(xmm_reg) _,
+                c = out(xmm_reg) _,
+                e = out(xmm_reg) _,
+                options(nostack, preserves_flags),
+            );
+        }
+    } else {
+        // SAFETY: as the caller vouches.
+        unsafe { copy_racy(source, first, len) };
+        // SAFETY: as the caller vouches.
+        unsafe { copy_racy(source, second, len) };
     }
 }
 
@@ -122,15 +197,8 @@ unsafe fn copy_first(source: *const u8, destination: *mut u8, len: usize) {
 
 /// What this processor has, best last.
 fn methods() -> Vec<CopyLarge> {
-    /// Fast short `rep movsb`: CPUID leaf 7, EDX bit 4.
-    const FSRM: u32 = 1 << 4;
     let erms = is_x86_feature_detected!("ermsb");
-    let fsrm = erms && {
-        #[allow(unused_unsafe, reason = "safe to call only in newer compilers than the oldest supported")]
-        // SAFETY: a processor with ERMS has leaf 7, where ERMS itself is told.
-        let leaf = unsafe { std::arch::x86_64::__cpuid_count(7, 0) };
-        leaf.edx & FSRM != 0
-    };
+    let fsrm = has_fsrm();
     let avx = is_x86_feature_detected!("avx");
     let choices: [(bool, CopyLarge); 5] = [
         (true, copy_xmm::<REP_NEVER>),

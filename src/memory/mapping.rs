@@ -97,6 +97,7 @@ impl Mapping {
         let Parts { start, len, mapped, kind, pages, fd, volatile } = parts;
         assert!(!start.is_null() && 0 < len && len <= mapped, "{len} of {mapped} bytes mapped at {start:?}");
         let sync_failed = Mutex::new(None);
+        super::copy::prepare();
         Self { start, len, mapped, lost: &NEVER_LOST, watch: None, kind, pages, volatile, fd, sync_failed }
     }
 

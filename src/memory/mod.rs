@@ -28,4 +28,5 @@ pub use error::MapError;
 pub use lock::{LockError, LockPolicy};
 pub use mapping::{MapOptions, Mapping, MappingKind};
 pub use pages::Pages;
+pub use sigbus::any_mapping_lost;
 pub use volatile::VolatileSlice;

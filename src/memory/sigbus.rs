@@ -32,6 +32,15 @@ static REGISTRY: Registry<TRUNCATABLE_MAPPINGS_MAX> = Registry::new();
 /// The flag of all mappings that cannot be truncated.
 pub(super) static NEVER_LOST: AtomicBool = AtomicBool::new(false);
 
+static ANY_LOST: AtomicBool = AtomicBool::new(false);
+
+/// Whether any mapping of this process was ever lost. Until then nobody need look at
+/// [`Mapping::lost`](super::Mapping::lost), which costs more. As there: look after the access.
+#[inline]
+pub fn any_mapping_lost() -> bool {
+    ANY_LOST.load(Ordering::Relaxed)
+}
+
 /// What was installed before us; its error number when that cannot be had.
 static PREVIOUS: OnceLock<Result<libc::sigaction, i32>> = OnceLock::new();
 /// The error number of our own installation, or 0.
@@ -205,6 +214,7 @@ fn replaced(info: *mut libc::siginfo_t) -> bool {
     let Some(tail) = REGISTRY.tail(address) else { return false };
     // Before the pages: who sees zeros there must see the flag.
     REGISTRY.slots[tail.slot].lost.store(true, Ordering::SeqCst);
+    ANY_LOST.store(true, Ordering::SeqCst);
     // Memory is not reserved: most of the tail will never be touched again.
     let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
     let place = std::ptr::without_provenance_mut(tail.start);

@@ -16,6 +16,21 @@ pub(super) struct Run {
     pub(super) len: usize,
 }
 
+/// The place of a run that is not in flight yet.
+pub(super) struct Vacant<'a> {
+    run: &'a mut Run,
+    pushed: &'a mut usize,
+}
+
+impl Vacant<'_> {
+    /// The newest run in flight.
+    #[inline(always)]
+    pub(super) fn fill(self, run: Run) {
+        *self.run = run;
+        *self.pushed += 1;
+    }
+}
+
 /// Ring of runs in flight.
 #[derive(Debug)]
 pub(super) struct InFlight {
@@ -47,12 +62,20 @@ impl InFlight {
     }
 
     /// Adds the newest run.
-    #[inline]
     pub(super) fn push(&mut self, run: Run) {
-        assert!(self.len() < self.runs.len(), "{} runs in flight", self.len());
+        let in_flight = self.len();
+        let place = self.vacant(self.runs.len());
+        place.unwrap_or_else(|| panic!("{in_flight} runs in flight")).fill(run);
+    }
+
+    /// The place of the next run, when fewer than `most` are in flight.
+    #[inline(always)]
+    pub(super) fn vacant(&mut self, most: usize) -> Option<Vacant<'_>> {
+        if self.len() >= most {
+            return None;
+        }
         let slot = self.slot(self.pushed);
-        self.runs[slot] = run;
-        self.pushed += 1;
+        self.runs.get_mut(slot).map(|run| Vacant { run, pushed: &mut self.pushed })
     }
 
     /// Drops the runs that end at or before `acked`.

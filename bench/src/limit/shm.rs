@@ -81,7 +81,7 @@ unsafe impl Send for ShmSide {}
 impl Side for ShmSide {
     type Mark = ();
 
-    #[inline]
+    #[inline(always)]
     fn store(&mut self, offset: usize) -> Result<(), Failure> {
         let size = self.source.len();
         assert!(offset <= self.len && size <= self.len - offset, "{size} bytes at {offset} of {}", self.len);
@@ -96,13 +96,13 @@ impl Side for ShmSide {
         Ok(())
     }
 
-    #[inline]
-    fn post(&mut self) -> Result<(), Failure> {
+    #[inline(always)]
+    fn post(&mut self, (): ()) -> Result<(), Failure> {
         fence(Ordering::SeqCst);
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn wait(&mut self, (): ()) -> Result<(), Failure> {
         Ok(())
     }
@@ -170,7 +170,7 @@ mod tests {
         for size in [1, 64, 4096] {
             let mut side = side(1 << 16, size);
             side.store(8192).unwrap();
-            side.post().unwrap();
+            side.post(()).unwrap();
             for start in [side.local, side.peer] {
                 // SAFETY: the whole mapping, kept by the side, and nobody writes now.
                 let bytes = unsafe { std::slice::from_raw_parts(start, side.len) };

@@ -118,7 +118,7 @@ impl Side for TcpSide {
     type Mark = u64;
 
     #[inline]
-    fn store(&mut self, offset: usize) -> Result<(), Failure> {
+    fn store(&mut self, offset: usize) -> Result<u64, Failure> {
         self.stored += 1;
         if self.mode == Mode::Checked {
             let size = self.source.len();
@@ -129,17 +129,17 @@ impl Side for TcpSide {
         } else if self.send_each {
             self.wire.write_all(&self.source)?;
         }
-        Ok(())
+        Ok(self.stored)
     }
 
     #[inline]
-    fn post(&mut self) -> Result<u64, Failure> {
+    fn post(&mut self, last: u64) -> Result<u64, Failure> {
         match self.mode {
             Mode::PingPong | Mode::Window if !self.send_each => self.wire.write_all(&self.source)?,
             Mode::PingPong | Mode::Window => {}
-            Mode::Checked => self.expected.push_back((self.stored, self.fold)),
+            Mode::Checked => self.expected.push_back((last, self.fold)),
         }
-        Ok(self.stored)
+        Ok(last)
     }
 
     #[inline]
@@ -263,9 +263,9 @@ mod tests {
         let address = peer(64 << 20);
         let workload = workload(LARGE_BYTES, 2, Pattern::Random, Polling::Block);
         let mut side = TcpSide::connect(&address, Mode::Checked, &workload, 0).unwrap();
-        side.store(0).unwrap();
+        let last = side.store(0).unwrap();
         side.fold ^= 1;
-        let mark = side.post().unwrap();
+        let mark = side.post(last).unwrap();
         let error = side.wait(mark).unwrap_err().to_string();
         assert!(error.contains("checksums"), "{error}");
     }
@@ -276,8 +276,8 @@ mod tests {
         let workload = workload(64, 2, Pattern::Append, Polling::Block);
         let mut side = TcpSide::connect(&address, Mode::Window, &workload, 0).unwrap();
         let gone = (0..1000).find_map(|_| {
-            side.store(0).unwrap();
-            side.post().and_then(|mark| side.wait(mark)).err()
+            let last = side.store(0).unwrap();
+            side.post(last).and_then(|mark| side.wait(mark)).err()
         });
         assert!(gone.is_some(), "a megabyte was had of a peer with 4096 bytes");
     }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use super::ShmPeer;
 use crate::base::{Medium, Unsupported};
 use crate::fabric::{
-    Access, Armed, Capabilities, Completion, Operation, Queue, QueueError, SourceUse, WindowId, WorkRequest,
+    Access, Armed, Capabilities, Completion, Operation, Queue, QueueError, SourceUse, WorkRequest,
 };
-use crate::memory::Mapping;
+use crate::memory::{Mapping, any_mapping_lost};
 
 /// Requests that may be outstanding, as callers are told: memory sets no bound, for what is posted is there.
 const DEPTH_MAX: usize = 1 << 20;
@@ -24,8 +24,8 @@ pub struct ShmQueue {
     first: Arc<ShmPeer>,
     /// The other windows of the session.
     others: Vec<Arc<ShmPeer>>,
-    /// The region's window while the plain way is open: it may be written, it is the only one, nothing failed.
-    plain: Option<WindowId>,
+    /// Whether the plain way is open: the region's window is the only one and may be written, nothing failed.
+    plain: bool,
     /// The newest request posted, and whether it waits for a poll.
     newest: u64,
     waiting: bool,
@@ -44,7 +44,7 @@ impl ShmQueue {
         let first = others.next().unwrap_or_else(|| panic!("a queue needs a window"));
         let others: Vec<_> = others.collect();
         let grant = first.grant;
-        let plain = (others.is_empty() && grant.access == Access::ReadWrite).then_some(grant.window);
+        let plain = others.is_empty() && grant.access == Access::ReadWrite;
         let capabilities = Capabilities {
             medium: Medium::Shm,
             message_bytes_max: usize::MAX,
@@ -85,21 +85,6 @@ impl ShmQueue {
         Ok(())
     }
 
-    /// A write that the plain way does not take: it fails, or there are other windows.
-    #[cold]
-    fn post_checked(
-        &mut self,
-        window: WindowId,
-        wr_id: u64,
-        offset: usize,
-        len: usize,
-    ) -> Result<bool, QueueError> {
-        let operation = Operation::Write;
-        let (local_offset, remote_offset, signaled) = (offset, offset, true);
-        let request = WorkRequest { wr_id, operation, window, local_offset, remote_offset, len, signaled };
-        self.post(std::slice::from_ref(&request)).map(|taken| taken == 1)
-    }
-
     /// Why stores are not acknowledged.
     #[cold]
     fn why_not(&self) -> QueueError {
@@ -114,7 +99,7 @@ impl ShmQueue {
 
     #[cold]
     fn fail(&mut self, error: QueueError) -> QueueError {
-        self.plain = None;
+        self.plain = false;
         self.failed = Some(error.clone());
         error
     }
@@ -123,7 +108,8 @@ impl ShmQueue {
     /// so one look covers them.
     #[inline]
     fn acknowledges(&self) -> bool {
-        self.first.page.acknowledges() && !self.local.lost() && !self.first.memory.lost()
+        self.first.page.acknowledges()
+            && (!any_mapping_lost() || !(self.local.lost() || self.first.memory.lost()))
     }
 }
 
@@ -157,25 +143,9 @@ impl Queue for ShmQueue {
     }
 
     #[inline(always)]
-    fn post_write(
-        &mut self,
-        window: WindowId,
-        wr_id: u64,
-        offset: usize,
-        len: usize,
-    ) -> Result<bool, QueueError> {
+    fn store_plainly(&mut self, offset: usize, data: &[u8]) -> bool {
         let peer = &*self.first;
-        if self.plain == Some(window)
-            && peer.page.stands()
-            && let Some(here) = self.local.slice().subslice(offset, len)
-            && let Some(there) = peer.memory.slice().subslice(offset, len)
-        {
-            there.copy_from(0, here);
-            self.newest = wr_id;
-            self.waiting = true;
-            return Ok(true);
-        }
-        self.post_checked(window, wr_id, offset, len)
+        self.plain && peer.page.stands() && self.local.slice().write_both(peer.memory.slice(), offset, data)
     }
 
     #[inline]
@@ -185,26 +155,18 @@ impl Queue for ShmQueue {
 
     #[inline(always)]
     fn complete_all(&mut self) -> bool {
-        if self.plain.is_some() && self.acknowledges() {
-            self.waiting = false;
-            return true;
-        }
-        false
+        self.plain && self.acknowledges()
     }
 
     fn poll(&mut self) -> Result<Option<Completion>, QueueError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        if !self.waiting {
-            return Ok(None);
-        }
         if !self.acknowledges() || self.others.iter().any(|peer| peer.memory.lost()) {
             let error = self.why_not();
             return Err(self.fail(error));
         }
-        self.waiting = false;
-        Ok(Some(Completion { wr_id: self.newest }))
+        Ok(std::mem::take(&mut self.waiting).then_some(Completion { wr_id: self.newest }))
     }
 
     fn free_slots(&self) -> usize {

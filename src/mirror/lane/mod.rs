@@ -24,7 +24,6 @@ use super::window::{InFlight, Run};
 use super::{ByteRange, LaneStats, RegionCore, Unknown, Watermarks};
 use crate::base::Sequence;
 use crate::fabric::{AnyQueue, Capabilities, Queue, SourceUse, WindowId};
-use crate::memory::Mapping;
 
 /// How a waiting lane waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +61,6 @@ impl Default for LaneConfig {
 /// [`into_shared`](Lane::into_shared) for more.
 pub struct Lane {
     pub(super) core: Arc<RegionCore>,
-    /// The core's, one step nearer.
-    memory: Arc<Mapping>,
     pub(super) queue: AnyQueue,
     pub(super) config: LaneConfig,
     pub(super) id: u32,
@@ -71,6 +68,8 @@ pub struct Lane {
     /// The peer's window that mirrors the region.
     window: WindowId,
     capabilities: Capabilities,
+    /// Whether the medium completes a request by itself, at once.
+    immediate: bool,
     /// Whether the plain way is open: see `store`.
     plain: bool,
     pub(super) marks: Watermarks,
@@ -124,7 +123,6 @@ impl Lane {
         let capabilities = queue.capabilities().clone();
         Self {
             id: core.enter_lane(),
-            memory: core.memory().clone(),
             core,
             config,
             session: 1,
@@ -139,7 +137,8 @@ impl Lane {
             rung: Sequence(0),
             unsignaled: 0,
             unsignaled_max: (capabilities.depth_max / 4).max(1),
-            plain: is_plain(&capabilities),
+            immediate: is_immediate(&capabilities),
+            plain: is_immediate(&capabilities),
             flush_posted: Sequence(0),
             holes: Vec::with_capacity(crate::mirror::hole::HOLES_MAX),
             stats: LaneStats { sessions: 1, ..LaneStats::default() },
@@ -184,7 +183,7 @@ impl Lane {
     /// Opens or closes the plain way, after anything that it depends on changed.
     #[inline]
     fn plan(&mut self) {
-        self.plain = !self.has_open && self.holes.is_empty() && is_plain(&self.capabilities);
+        self.plain = self.immediate && !self.has_open && self.holes.is_empty();
     }
 
     /// Whether a post costs no more than the copy, so that each store is posted by itself.
@@ -215,6 +214,7 @@ impl Lane {
     /// taken so far is acknowledged then. Tickets from before are stale.
     pub fn resume(&mut self, queue: AnyQueue, window: WindowId) {
         self.capabilities = queue.capabilities().clone();
+        self.immediate = is_immediate(&self.capabilities);
         self.queue = queue;
         self.window = window;
         self.session += 1;
@@ -233,7 +233,7 @@ impl Lane {
     }
 }
 
-fn is_plain(capabilities: &Capabilities) -> bool {
+fn is_immediate(capabilities: &Capabilities) -> bool {
     capabilities.coalesce_bytes_max == 0
         && capabilities.source == SourceUse::AtPost
         && capabilities.visible_on_completion

@@ -7,7 +7,7 @@
 use super::super::window::Run;
 use super::super::{ByteRange, Hole, LostReason, StoreError, Ticket};
 use super::Lane;
-use crate::base::Deadline;
+use crate::base::{Deadline, Sequence};
 use crate::fabric::{Queue, SourceUse};
 use crate::mirror::hole::HOLES_MAX;
 
@@ -52,14 +52,19 @@ impl Lane {
     /// look. `None` takes nothing.
     #[inline(always)]
     pub(in crate::mirror) fn store_plainly(&mut self, offset: usize, data: &[u8]) -> Option<Ticket> {
-        if !self.plain || self.marks.in_flight() >= self.config.depth || self.core.lost() {
+        if !self.plain || self.core.lost() {
             return None;
         }
-        self.memory.slice().subslice(offset, data.len())?.write(0, data);
-        self.marks.last.0 += 1;
+        let place = self.in_flight.vacant(self.config.depth)?;
+        if !self.queue.store_plainly(offset, data) {
+            return None;
+        }
+        let sequence = Sequence(self.marks.last.0 + 1);
+        place.fill(Run { end: sequence, offset, len: data.len() });
+        self.marks.last = sequence;
+        self.marks.posted = sequence;
         self.stats.bytes += data.len() as u64;
-        self.append_at_once(Run { end: self.marks.last, offset, len: data.len() });
-        Some(Ticket { lane: self.id, session: self.session, sequence: self.marks.last })
+        Some(Ticket { lane: self.id, session: self.session, sequence })
     }
 
     /// Stores `parts`, one behind the other, as one store. Waits for room like [`store`](Self::store).
@@ -186,15 +191,9 @@ impl Lane {
     }
 
     /// Gives the store its place, and lets a full batch go.
-    #[inline]
     fn append(&mut self, offset: usize, len: usize) -> Ticket {
         self.marks.last.0 += 1;
         self.stats.bytes += len as u64;
-        let ticket = Ticket { lane: self.id, session: self.session, sequence: self.marks.last };
-        if self.at_once() {
-            self.append_at_once(Run { end: self.marks.last, offset, len });
-            return ticket;
-        }
         if self.has_open {
             self.open.len += len;
             self.open.end = self.marks.last;
@@ -204,27 +203,13 @@ impl Lane {
             self.open_posted = 0;
             self.has_open = true;
         }
-        if self.marks.last.0 - self.rung.0 >= self.batch && self.close(true) {
+        if self.at_once() {
+            // One that finds no room stays open: `admit` posts it before the next.
+            self.close(true);
+            self.plan();
+        } else if self.marks.last.0 - self.rung.0 >= self.batch && self.close(true) {
             self.ring();
         }
-        ticket
-    }
-
-    /// Posts a store by itself. An earlier one that found no room was posted by `admit`.
-    #[inline(always)]
-    fn append_at_once(&mut self, run: Run) {
-        let posted = self.queue.post_write(self.window, run.end.0, run.offset, run.len);
-        if posted == Ok(true) {
-            self.in_flight.push(run);
-            self.marks.posted = run.end;
-        } else {
-            if let Err(error) = posted {
-                self.fail(error);
-            }
-            self.open = run;
-            self.open_posted = 0;
-            self.has_open = true;
-            self.plan();
-        }
+        Ticket { lane: self.id, session: self.session, sequence: self.marks.last }
     }
 }

@@ -51,7 +51,7 @@ impl Lane {
     /// [`WaitError::Deadline`], [`WaitError::LinkLost`], [`WaitError::StaleTicket`] and, for `Durable`,
     /// [`WaitError::Unsupported`] or [`WaitError::SyncFailed`].
     #[inline]
-    pub fn wait(&mut self, ticket: Ticket, level: Level, mut deadline: Deadline) -> Result<(), WaitError> {
+    pub fn wait(&mut self, ticket: Ticket, level: Level, deadline: Deadline) -> Result<(), WaitError> {
         if ticket.lane != self.id || ticket.session != self.session {
             return Err(self.stale(ticket));
         }
@@ -59,13 +59,25 @@ impl Lane {
         if level <= Level::Visible && self.complete_plainly() && self.marks.acked >= ticket.sequence {
             return Ok(());
         }
-        self.reach(ticket.sequence, level, &mut deadline)
+        let (within, at) = deadline.into_parts();
+        self.wait_long(ticket.sequence, level, within, at)
+    }
+
+    #[inline(never)]
+    fn wait_long(
+        &mut self,
+        target: Sequence,
+        level: Level,
+        within: Duration,
+        at: Option<Instant>,
+    ) -> Result<(), WaitError> {
+        self.reach(target, level, &mut Deadline::from_parts(within, at))
     }
 
     /// The plain way, when everything posted is complete as of now, and visible. `false` says nothing.
     #[inline(always)]
     pub(in crate::mirror) fn complete_plainly(&mut self) -> bool {
-        if !self.plain || self.core.lost() || !self.queue.complete_all() {
+        if !self.immediate || !self.queue.complete_all() {
             return false;
         }
         self.marks.acked = self.marks.posted;
@@ -184,6 +196,9 @@ impl Lane {
     /// Takes all completions there are.
     #[inline]
     pub(super) fn reap(&mut self) -> Result<(), QueueError> {
+        if self.complete_plainly() {
+            return Ok(());
+        }
         while self.marks.acked < self.marks.posted || self.marks.visible < self.flush_posted {
             let Some(completion) = self.queue.poll()? else { break };
             self.stats.completions += 1;
