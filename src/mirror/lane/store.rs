@@ -29,7 +29,7 @@ impl Lane {
         Ok(self.append(offset, data.len()))
     }
 
-    /// [`try_store`](Self::try_store) that waits for room, at most [`LaneConfig::store_timeout`].
+    /// [`try_store`](Self::try_store) that waits for room, at most [`store_timeout`](super::LaneConfig::store_timeout).
     ///
     /// # Errors
     /// Nothing was stored, on neither side.
