@@ -6,9 +6,13 @@
 //! wait  ◀───────────────── watermarks ◀──────── completion ◀───────────────┘
 //! ```
 //!
-//! **The prefix rule.** At every moment, and after any crash, the peer's copy of what a lane wrote is the result of a
-//! prefix of that lane's stores, in their order; of the first store beyond that prefix, which was never
-//! acknowledged, any part may be there too. Three things keep it:
+//! **The prefix rule.** The peer's copy of what a lane wrote is the result of a prefix of that lane's stores, in their
+//! order; of what comes directly behind the prefix, and was never acknowledged, any part may be there too. That part
+//! is one store, with one exception: a holder that is killed while it copies a request, and whose copy outlives it in
+//! a file, leaves any part of that request, which over a stream may be a run of several stores that continue each
+//! other. The rule holds at every moment and after the death of either process. It does not hold in the file after
+//! power loss at the holder, for what came after the last `Durable`, nor in the cases that a reconnection adds:
+//! `docs/semantics.md` has them all. Three things keep it:
 //!
 //! * requests take effect in post order (fabric contract), and a lane posts in store order;
 //! * a run of contiguous stores travels as one request, but a run that has not been handed over completely is
