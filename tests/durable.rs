@@ -129,6 +129,39 @@ fn memory_is_not_durable_and_says_why() {
 }
 
 #[test]
+fn a_flush_without_a_store_is_refused_as_well() {
+    for fabric in FABRICS {
+        let pair = Pair::new(fabric, SIZE);
+        let mut lane = pair.region.lane(LaneConfig::default()).unwrap();
+        let error = lane.flush(Level::Durable, soon()).unwrap_err();
+        assert!(matches!(error, WaitError::Unsupported(_)), "{fabric:?}: {error}");
+        let error = lane.into_shared().unwrap().flush(Level::Durable, soon()).unwrap_err();
+        assert!(matches!(error, WaitError::Unsupported(_)), "{fabric:?}: {error}");
+    }
+}
+
+#[test]
+fn nothing_is_flushed_to_durable_after_a_fence() {
+    for fabric in FABRICS {
+        let disk = disk();
+        let pair = Pair::with(fabric, SIZE, |config, _| config.file = Some(disk.path("copy")));
+        let mut lane = pair.region.lane(LaneConfig::default()).unwrap();
+        let shared = pair.region.lane(LaneConfig::default()).unwrap().into_shared().unwrap();
+        let ticket = lane.store(0, b"durable").unwrap();
+        lane.wait(ticket, Level::Durable, soon()).unwrap();
+        shared.flush(Level::Durable, soon()).unwrap();
+        pair.holder.fence(soon()).unwrap();
+        // At once: whether this side has heard of the fence already must not matter.
+        let error = lane.flush(Level::Durable, soon()).unwrap_err();
+        assert!(matches!(error, WaitError::LinkLost { .. }), "{fabric:?}: {error}");
+        let error = shared.flush(Level::Durable, soon()).unwrap_err();
+        assert!(matches!(error, WaitError::LinkLost { .. }), "{fabric:?}: {error}");
+        // What was durable before still is.
+        lane.wait(ticket, Level::Durable, soon()).unwrap();
+    }
+}
+
+#[test]
 fn a_file_in_memory_is_not_durable_and_says_why() {
     let scratch = Scratch::new();
     let in_memory = PathBuf::from("/dev/shm").join(scratch.0.file_name().unwrap());

@@ -167,7 +167,12 @@ impl SharedLane {
         if level >= Level::Durable {
             return self.lock().flush(level, deadline);
         }
-        let last = self.watermarks().last;
+        let last = {
+            let mut lane = self.lock();
+            lane.look()?;
+            self.publish(&lane);
+            lane.watermarks().last
+        };
         self.reach(last, level, &mut deadline)?;
         Ok(last)
     }

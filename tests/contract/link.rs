@@ -26,6 +26,7 @@ on_every_fabric!(
     a_shared_lane_reconnects,
     a_restarted_holder_is_not_resumed,
     a_stopped_holder_is_a_lost_link,
+    a_flush_finds_the_link_lost_with_nothing_in_flight,
     closing_is_orderly,
 );
 
@@ -324,6 +325,31 @@ fn a_stopped_holder_is_a_lost_link(fabric: Fabric) {
     }
     assert!(lane.unknown().ranges.is_empty());
     assert!(region.lane(LaneConfig::default()).is_err());
+}
+
+fn a_flush_finds_the_link_lost_with_nothing_in_flight(fabric: Fabric) {
+    let pair = Pair::new(fabric, SIZE);
+    let mut unused = pair.region.lane(LaneConfig::default()).unwrap();
+    let mut lane = pair.region.lane(LaneConfig::default()).unwrap();
+    let shared = pair.region.lane(LaneConfig::default()).unwrap().into_shared().unwrap();
+    lane.store(0, b"acknowledged").unwrap();
+    for level in [Level::Posted, Level::Acked, Level::Visible] {
+        assert_eq!(unused.flush(level, soon()).unwrap().0, 0);
+        assert_eq!(lane.flush(level, soon()).unwrap().0, 1);
+        assert_eq!(shared.flush(level, soon()).unwrap().0, 0);
+    }
+    pair.holder.fence(soon()).unwrap();
+    // Through memory the grant page says so at once; a stream's end is heard of a moment later.
+    while fabric != Fabric::Shm && pair.region.link() == LinkStatus::Up {
+        std::thread::yield_now();
+    }
+    for level in [Level::Posted, Level::Acked, Level::Visible, Level::Durable] {
+        for result in [unused.flush(level, soon()), lane.flush(level, soon()), shared.flush(level, soon())] {
+            let error = result.unwrap_err();
+            assert!(matches!(error, WaitError::LinkLost { .. }), "{level}: {error}");
+        }
+    }
+    assert_eq!(lane.watermarks().acked.0, 1);
 }
 
 fn closing_is_orderly(fabric: Fabric) {

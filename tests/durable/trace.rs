@@ -1,4 +1,5 @@
-//! Under strace: one sync of the file for each wait for `Durable`, complete before the answer, and none for less.
+//! Under strace: one sync of the file for each wait for `Durable` that needs one and for each flush to it, complete
+//! before the answer, and none for less.
 
 use std::path::Path;
 
@@ -50,7 +51,10 @@ fn each_durable_wait_is_one_sync(fabric: Fabric) {
     let hold = hold(fabric, &scratch, &disk, &before);
     let region = open(&hold.url, Attach::Push { replace: false });
     let mut lane = region.lane(LaneConfig::default()).unwrap();
+    let pushed = syncs(&trace, &file);
+    assert_eq!(lane.flush(Level::Durable, soon()).unwrap().0, 0);
     let start = syncs(&trace, &file);
+    assert_eq!(start, (pushed.0 + 1, pushed.1 + 1), "{fabric:?}: what was pushed is synced before any store");
     for round in 1..=5_u8 {
         let before = syncs(&trace, &file);
         assert_eq!(
@@ -58,8 +62,9 @@ fn each_durable_wait_is_one_sync(fabric: Fabric) {
             (start.0 + usize::from(round) - 1, start.1 + usize::from(round) - 1),
             "{fabric:?} round {round}"
         );
+        let mut ticket = lane.store(0, &[round]).unwrap();
         for number in 0..50 {
-            let ticket = lane.store(number * 5000, &[round; 300]).unwrap();
+            ticket = lane.store(number * 5000, &[round; 300]).unwrap();
             lane.wait(ticket, Level::Visible, soon()).unwrap();
         }
         lane.flush(Level::Visible, soon()).unwrap();
@@ -67,12 +72,19 @@ fn each_durable_wait_is_one_sync(fabric: Fabric) {
         lane.flush(Level::Durable, soon()).unwrap();
         let after = (before.0 + 1, before.1 + 1);
         assert_eq!(syncs(&trace, &file), after, "{fabric:?} round {round}: one sync, before the answer");
-        lane.flush(Level::Durable, soon()).unwrap();
+        lane.wait(ticket, Level::Durable, soon()).unwrap();
         assert_eq!(
             syncs(&trace, &file),
             after,
             "{fabric:?} round {round}: what is durable is not synced again"
         );
+    }
+    let before = syncs(&trace, &file);
+    let lane = lane.into_shared().unwrap();
+    for more in 1..=2 {
+        lane.flush(Level::Durable, soon()).unwrap();
+        let after = (before.0 + more, before.1 + more);
+        assert_eq!(syncs(&trace, &file), after, "{fabric:?}: each flush is a sync, store or not");
     }
 }
 

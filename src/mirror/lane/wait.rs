@@ -37,12 +37,38 @@ impl Lane {
 
     /// Brings every store taken so far to `level`; returns the last of them.
     ///
+    /// At `Durable` it asks the peer for a sync, whether or not there was a store since the last: on return the whole
+    /// copy, as it was when this was called, is on the peer's stable storage, with what attaching moved.
+    ///
     /// # Errors
-    /// See [`wait`](Self::wait).
+    /// See [`wait`](Self::wait). [`WaitError::LinkLost`] also when nothing is in flight.
     pub fn flush(&mut self, level: Level, mut deadline: Deadline) -> Result<Sequence, WaitError> {
         let last = self.marks.last;
-        self.reach(last, level, &mut deadline)?;
+        self.look()?;
+        match level {
+            Level::Durable => self.reach_durable(last, &mut deadline)?,
+            _ => self.reach(last, level, &mut deadline)?,
+        }
         Ok(last)
+    }
+
+    /// Whether the link is lost, as far as this side can see without waiting, even with nothing in flight.
+    pub(in crate::mirror) fn look(&mut self) -> Result<(), WaitError> {
+        if self.complete_plainly() {
+            return Ok(());
+        }
+        if self.core.lost() {
+            return Err(self.wait_lost());
+        }
+        if !self.at_once() {
+            return Ok(());
+        }
+        if self.marks.acked == self.marks.posted {
+            // Through memory an empty request is a look at the grant. Its completion is of what is acknowledged.
+            self.post(Operation::Write, self.marks.posted.0, 0, 0, true);
+            return self.queue.poll().map(|_| ()).map_err(|error| self.wait_failed(error));
+        }
+        self.reap().map_err(|error| self.wait_failed(error))
     }
 
     /// Waits until the store of `ticket`, and with it every earlier store of this lane, reached `level`.

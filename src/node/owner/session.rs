@@ -232,6 +232,11 @@ impl PeerSync for Session {
         match self.done(deadline, |request| Message::Sync { request }) {
             Ok(()) => Ok(true),
             Err(CallError::Timeout) => Ok(false),
+            Err(error @ CallError::Ended(_)) => {
+                // A connection refuses messages a moment before its end is told; the caller is to find the link lost.
+                let _ = self.calls.wait(deadline, |_| None::<()>);
+                Err(error.to_string())
+            }
             Err(error) => Err(error.to_string()),
         }
     }
