@@ -298,12 +298,17 @@ fn a_restarted_holder_is_not_resumed(fabric: Fabric) {
         error => panic!("{error}"),
     }
     let bytes = region.memory().to_vec();
+    let memory = region.mapping().clone();
     drop((lane, region));
-    let memory = mirrorbus::Mapping::anonymous(SIZE, mirrorbus::memory::MapOptions::default()).unwrap();
-    memory.slice().write(0, &bytes);
     let config = region_config(holder.url(), SIZE, Attach::Push { replace: false });
-    let again = Region::open_over(config, keys(), std::sync::Arc::new(memory)).unwrap();
-    assert_eq!(holder.memory().slice().to_vec(), again.memory().to_vec());
+    let again = Region::open_over(config, keys(), memory.clone()).unwrap();
+    assert!(std::sync::Arc::ptr_eq(again.mapping(), &memory), "the very same memory");
+    assert!(again.memory().to_vec() == bytes && holder.memory().slice().to_vec() == bytes);
+    let mut lane = again.lane(LaneConfig::default()).unwrap();
+    lane.store(3, b"mirrored again").unwrap();
+    lane.flush(Level::Visible, soon()).unwrap();
+    assert_eq!(&memory.slice().to_vec()[3..17], b"mirrored again");
+    assert_eq!(holder.memory().slice().to_vec(), memory.slice().to_vec());
 }
 
 fn a_stopped_holder_is_a_lost_link(fabric: Fabric) {

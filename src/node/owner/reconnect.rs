@@ -40,7 +40,7 @@ pub enum ReconnectError {
         exist: usize,
     },
     /// The holder cannot be reached, or refused. With [`RefusalCode::NotResumable`](crate::node::RefusalCode) it has
-    /// restarted or was fenced: open the region anew.
+    /// restarted or was fenced: open the region anew, over its [`mapping`](Region::mapping) to push what it holds.
     #[error(transparent)]
     Call(#[from] CallError),
 }

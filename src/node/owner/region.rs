@@ -88,6 +88,13 @@ impl Region {
         self.core.memory().slice()
     }
 
+    /// The local memory itself, to keep beyond the region: when the holder cannot resume (`NotResumable`), drop this
+    /// region with its lanes and holes, and [`open_over`](Self::open_over) pushes what the memory holds.
+    #[must_use]
+    pub fn mapping(&self) -> &Arc<Mapping> {
+        self.core.memory()
+    }
+
     /// The region's name.
     #[must_use]
     pub fn id(&self) -> RegionId {
