@@ -13,6 +13,7 @@ mod limit;
 mod machine;
 mod options;
 mod pair;
+mod ratio;
 mod report;
 mod subject;
 mod workload;
@@ -35,7 +36,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The options make no sense.
 const EXIT_USAGE: u8 = 2;
-/// The control ratio was off.
+/// The run is void.
 const EXIT_VOID: u8 = 3;
 
 fn main() -> ExitCode {
@@ -128,5 +129,5 @@ fn deliver(report: &Report, options: &RegionOptions) -> Result<ExitCode, Failure
     if let Some(path) = &options.html {
         write(path, report::html::render(report)?)?;
     }
-    Ok(if report.outcome.void() { ExitCode::from(EXIT_VOID) } else { ExitCode::SUCCESS })
+    Ok(if report.outcome.void().is_some() { ExitCode::from(EXIT_VOID) } else { ExitCode::SUCCESS })
 }

@@ -8,21 +8,29 @@
 //! ```
 //!
 //! The figure is the median of the rounds' ratios; its interval comes from the order statistics of the rounds, without
-//! any assumption on their distribution. The limit against itself must give 1 within [`CONTROL_TOLERANCE`], or the run
-//! is void.
+//! any assumption on their distribution.
+//!
+//! The limit against itself is the control. A run is void when the control's median is further than
+//! [`CONTROL_TOLERANCE`] from 1: something favours one place in the round. It is void as well when its interval reaches
+//! further than [`SPREAD_TOLERANCE`] from 1, although the median may be 1 by luck: this run could not have told a
+//! difference of that size from none, in the control or in any other ratio. That the interval contains 1 itself is not
+//! asked for: over many rounds it grows so narrow that a bias far within the tolerance leaves 1 outside.
 
 use std::time::Duration;
 
 use crate::Failure;
 use crate::driver::Slice;
 use crate::histogram::{Latencies, LatencySummary};
+use crate::ratio::{Ratio, median};
 
-/// How far from 1 the control ratio may lie.
-pub(crate) const CONTROL_TOLERANCE: f64 = 0.05;
+/// How far from 1 the control's median may lie.
+const CONTROL_TOLERANCE: f64 = 0.05;
+/// How far from 1 the control's interval may reach.
+const SPREAD_TOLERANCE: f64 = 0.10;
+/// The fewest rounds of which there is an interval: the extremes of five contain the median with 93.75 %.
+const ROUNDS_MIN: u32 = 6;
 /// Rounds that a run should have.
 pub(crate) const ROUNDS_WANTED: u32 = 20;
-/// Probability with which the interval contains the true median.
-const CONFIDENCE: f64 = 0.95;
 /// Slices are no longer than this.
 const SLICE_MAX: Duration = Duration::from_millis(500);
 /// Slices are no shorter than this.
@@ -110,17 +118,6 @@ impl Total {
     }
 }
 
-/// A median of ratios, with its interval.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Ratio {
-    /// The median.
-    pub median: f64,
-    /// Lower end of the interval.
-    pub low: f64,
-    /// Upper end of the interval.
-    pub high: f64,
-}
-
 /// What a run gave.
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
@@ -143,10 +140,30 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// The machine was too unsteady: the figures mean nothing.
-    pub(crate) fn void(&self) -> bool {
+    /// Why the figures mean nothing, if they do.
+    pub(crate) fn void(&self) -> Option<String> {
         // A ratio that is no number lies in no range.
-        !(1.0 - CONTROL_TOLERANCE..=1.0 + CONTROL_TOLERANCE).contains(&self.control.median)
+        let near_one = |ratio: f64, tolerance: f64| (1.0 - tolerance..=1.0 + tolerance).contains(&ratio);
+        let Ratio { median, low, high } = self.control;
+        if self.schedule.rounds < ROUNDS_MIN {
+            let rounds = self.schedule.rounds;
+            return Some(format!("{rounds} rounds give no interval, {ROUNDS_MIN} do: give more --seconds"));
+        }
+        if !near_one(median, CONTROL_TOLERANCE) {
+            return Some(format!(
+                "the limit differs from itself by more than {:.0} % (control {median:.3}): this machine is too unsteady \
+                 now. Run it again when nothing else runs",
+                CONTROL_TOLERANCE * 100.0
+            ));
+        }
+        if !near_one(low, SPREAD_TOLERANCE) || !near_one(high, SPREAD_TOLERANCE) {
+            return Some(format!(
+                "the limit may differ from itself by more than {:.0} % (control [{low:.3}, {high:.3}]): ours \
+                 may as well, by chance. Give more --seconds, or run it again when nothing else runs",
+                SPREAD_TOLERANCE * 100.0
+            ));
+        }
+        None
     }
 }
 
@@ -231,74 +248,9 @@ impl Ratios {
     }
 }
 
-/// The median of `values`, and the narrowest pair of order statistics around it that contains the true median with
-/// at least [`CONFIDENCE`]; with fewer than six values no pair does, and the extremes are given.
-///
-/// # Panics
-/// When there are none.
-pub(crate) fn median(mut values: Vec<f64>) -> Ratio {
-    assert!(!values.is_empty(), "no median of nothing");
-    values.sort_by(f64::total_cmp);
-    let count = values.len();
-    let upper = values[count / 2];
-    let median = if count % 2 == 1 { upper } else { f64::midpoint(values[count / 2 - 1], upper) };
-    // P(fewer than k of n fall below the true median) is a binomial tail; drop ranks while both tails together
-    // stay within what the confidence leaves. Logarithms, since 2^-n is 0 for some thousand rounds.
-    #[allow(clippy::cast_precision_loss, reason = "some thousand rounds")]
-    let binomial = |rank: usize| ((count - rank) as f64 / (rank + 1) as f64).ln();
-    #[allow(clippy::cast_precision_loss, reason = "some thousand rounds")]
-    let mut logarithm = -(count as f64) * std::f64::consts::LN_2;
-    let mut tail = 0.0;
-    let mut dropped = 0;
-    while dropped + 1 < count.div_ceil(2) && 2.0 * (tail + logarithm.exp()) <= 1.0 - CONFIDENCE {
-        tail += logarithm.exp();
-        logarithm += binomial(dropped);
-        dropped += 1;
-    }
-    let low = dropped.saturating_sub(1);
-    Ratio { median, low: values[low], high: values[count - 1 - low] }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    #[allow(clippy::float_cmp, reason = "the values are given, not computed")]
-    fn median_and_interval_are_those_of_the_tables() {
-        let ranks = |count: u32| {
-            let ratio = median((1..=count).rev().map(f64::from).collect());
-            (ratio.low, ratio.median, ratio.high)
-        };
-        // Ranks of the 95 % sign-test interval, as statistical tables print them.
-        assert_eq!(ranks(6), (1.0, 3.5, 6.0));
-        assert_eq!(ranks(9), (2.0, 5.0, 8.0));
-        assert_eq!(ranks(20), (6.0, 10.5, 15.0));
-        assert_eq!(ranks(25), (8.0, 13.0, 18.0));
-        assert_eq!(ranks(50), (18.0, 25.5, 33.0));
-        assert_eq!(ranks(3), (1.0, 2.0, 3.0));
-        let (low, median, high) = ranks(7000);
-        assert!(median == 3500.5 && low > 3410.0 && low < 3425.0 && high == 7001.0 - low, "{low} {high}");
-        assert_eq!(ranks(1), (1.0, 1.0, 1.0));
-    }
-
-    #[test]
-    fn the_interval_covers_the_true_median_as_often_as_it_says() {
-        let mut state = 88_172_645_463_325_252u64;
-        let mut uniform = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            f64::from(u32::try_from(state >> 32).unwrap()) / f64::from(u32::MAX)
-        };
-        let covered = (0..2000)
-            .filter(|_| {
-                let ratio = median((0..20).map(|_| uniform().powi(3)).collect());
-                (ratio.low..=ratio.high).contains(&0.125)
-            })
-            .count();
-        assert!((1880..1960).contains(&covered), "{covered} of 2000, expected 95.9 %");
-    }
 
     #[test]
     fn slices_fill_the_time_asked_for() {
@@ -341,17 +293,55 @@ mod tests {
         let outcome = contest(0.8, 1.0);
         assert!((outcome.rate.median - 0.8).abs() < 0.01, "{:?}", outcome.rate);
         assert!((outcome.p50.median - 1.25).abs() < 0.02, "{:?}", outcome.p50);
-        assert!((outcome.control.median - 1.0).abs() < 0.001 && !outcome.void(), "{:?}", outcome.control);
+        assert!((outcome.control.median - 1.0).abs() < 0.001, "{:?}", outcome.control);
+        assert_eq!(outcome.void(), None);
         assert!(outcome.bare.is_some_and(|bare| bare.stores_per_s() > outcome.limit.stores_per_s()));
         assert_eq!(outcome.ours.syscalls_per_store(), None);
     }
 
+    fn void(rounds: u32, median: f64, low: f64, high: f64) -> String {
+        let mut outcome = contest(1.0, 1.0);
+        outcome.schedule.rounds = rounds;
+        outcome.control = Ratio { median, low, high };
+        outcome.void().unwrap_or_default()
+    }
+
     #[test]
     fn an_unsteady_machine_makes_the_run_void() {
-        let mut outcome = contest(1.0, 1.0);
-        outcome.control.median = 1.06;
-        assert!(outcome.void());
-        outcome.control.median = f64::NAN;
-        assert!(outcome.void());
+        assert!(void(20, 1.06, 1.05, 1.07).contains("more than 5 % (control 1.060)"));
+        assert!(void(20, f64::NAN, 1.0, 1.0).contains("more than 5 %"));
+        // A median of 1 by luck: what was measured could as well be a tenth more or less.
+        assert!(void(20, 1.0, 0.89, 1.01).contains("more than 10 % (control [0.890, 1.010])"));
+        assert!(void(20, 1.0, 0.99, 1.11).contains("more than 10 %"));
+        assert!(void(20, 1.0, 0.99, f64::NAN).contains("more than 10 %"));
+        assert!(void(5, 1.0, 1.0, 1.0).contains("5 rounds give no interval"));
+    }
+
+    #[test]
+    fn a_steady_one_does_not() {
+        assert_eq!(void(6, 1.04, 0.91, 1.09), "");
+        assert_eq!(void(7000, 1.002, 1.001, 1.003), "", "a bias within the tolerance");
+    }
+
+    #[test]
+    fn a_control_that_scatters_makes_the_run_void() {
+        // The limit is twice as fast in one of two slices, which of the two changing as by the toss of a coin.
+        let (mut ours, mut limit) = (Tossing(0x5eed), Tossing(0xc0de));
+        let mut contest = Contest { ours: &mut ours, limit: &mut limit, bare: None, timer_ns: 0 };
+        let outcome = contest.run(Schedule { rounds: 20, slice: Duration::from_millis(500) }).unwrap();
+        assert!(outcome.void().is_some_and(|why| why.contains("more than 10 %")), "{:?}", outcome.control);
+    }
+
+    struct Tossing(u32);
+
+    impl Contender for Tossing {
+        fn slice(&mut self, duration: Duration) -> Result<Slice, Failure> {
+            self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let stores = 1_000_000 << (self.0 >> 31);
+            let seconds = duration.as_secs_f64();
+            let mut latencies = Latencies::new();
+            latencies.record(Duration::from_micros(1));
+            Ok(Slice { stores, seconds, cpu_ns: 1, syscalls: None, latencies })
+        }
     }
 }

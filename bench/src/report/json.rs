@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::Report;
 use crate::histogram::LatencySummary;
-use crate::pair::{Ratio, Total};
+use crate::pair::Total;
+use crate::ratio::Ratio;
 
 /// `report` as one JSON object.
 pub(crate) fn render(report: &Report) -> Value {
@@ -39,7 +40,8 @@ pub(crate) fn render(report: &Report) -> Value {
             "confidence": 0.95,
         },
         "ratio_p50_net_of_timer": outcome.p50_net.median,
-        "void": outcome.void(),
+        "void": outcome.void().is_some(),
+        "void_why": outcome.void(),
         "polling": workload.polling.to_string(),
         "region_bytes": workload.region,
         "rounds": outcome.schedule.rounds,
@@ -108,7 +110,7 @@ mod tests {
         "stores_per_s",
         "threads",
     ];
-    const BESIDE: [&str; 17] = [
+    const BESIDE: [&str; 18] = [
         "bare",
         "copies_per_byte",
         "latency_method",
@@ -126,6 +128,7 @@ mod tests {
         "syscalls_per_store",
         "timer_ns",
         "void",
+        "void_why",
     ];
 
     #[test]
@@ -157,5 +160,6 @@ mod tests {
             (&json["void"], &json["bare"], &json["syscalls_per_store"]),
             (&json!(false), &Value::Null, &json!(0.0))
         );
+        assert_eq!(json["void_why"], Value::Null);
     }
 }
