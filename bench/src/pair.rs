@@ -76,7 +76,8 @@ pub(crate) struct Total {
     /// Seconds that took.
     pub seconds: f64,
     cpu_ns: u64,
-    syscalls: Option<u64>,
+    /// System calls of the storing threads, when known.
+    pub syscalls: Option<u64>,
     /// From store to acknowledgment.
     pub latencies: Latencies,
 }

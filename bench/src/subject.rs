@@ -99,7 +99,6 @@ impl Subject {
                 source: vec![0xa5; workload.size],
                 level,
                 post_early: workload.pipelined(),
-                fabric: workload.fabric,
             });
             Box::new(Team::new(sides.collect(), workload, kept))
         } else {
@@ -138,7 +137,6 @@ struct ExclusiveSide {
     source: Vec<u8>,
     level: Level,
     post_early: bool,
-    fabric: Fabric,
 }
 
 impl Side for ExclusiveSide {
@@ -164,15 +162,14 @@ impl Side for ExclusiveSide {
     }
 
     fn syscalls(&self) -> Option<u64> {
-        match self.fabric {
-            // A store through shared memory makes none; only a waiter that sleeps does.
-            Fabric::Shm => Some(self.lane.stats().sleeps),
-            Fabric::Tcp => None,
-        }
+        // Those of its queue, and those of a waiter that sleeps.
+        let stats = self.lane.stats();
+        stats.syscalls.map(|calls| calls + stats.sleeps)
     }
 }
 
-/// A thread that shares its lane with others.
+/// A thread that shares its lane with others. What it waits for may be a lock or another thread, and nobody counts
+/// those system calls: so it gives none.
 struct SharedSide {
     lane: SharedLane,
     source: Vec<u8>,

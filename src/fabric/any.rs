@@ -65,6 +65,10 @@ impl Queue for AnyQueue {
         delegate!(self, queue => queue.arm())
     }
 
+    fn syscalls(&self) -> Option<u64> {
+        delegate!(self, queue => queue.syscalls())
+    }
+
     fn event_fd(&self) -> Option<BorrowedFd<'_>> {
         delegate!(self, queue => queue.event_fd())
     }

@@ -96,6 +96,11 @@ pub trait Queue: Send {
     /// The queue has failed.
     fn arm(&mut self) -> Result<Armed, QueueError>;
 
+    /// System calls that this queue has made so far, where the medium counts them.
+    fn syscalls(&self) -> Option<u64> {
+        None
+    }
+
     /// What to sleep on, for `POLLIN` (and `POLLOUT` when [`wants_write`](Self::wants_write)); `None` when completions
     /// never need a sleep on this medium.
     fn event_fd(&self) -> Option<BorrowedFd<'_>>;

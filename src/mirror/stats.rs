@@ -21,6 +21,8 @@ pub struct LaneStats {
     pub would_block: u64,
     /// Times that a waiter slept.
     pub sleeps: u64,
+    /// System calls that its queues made, beside `sleeps`; `None` where the medium does not count them.
+    pub syscalls: Option<u64>,
     /// Times that this lane was connected.
     pub sessions: u32,
 }

@@ -33,6 +33,7 @@ on_every_fabric!(
     tickets_of_another_lane_are_stale,
     two_lanes_are_independent,
     sixteen_threads_share_a_lane,
+    system_calls_are_counted,
     random_stores_leave_equal_copies,
 );
 
@@ -261,6 +262,32 @@ fn sixteen_threads_share_a_lane(fabric: Fabric) {
         assert_eq!(lane.stats().stores, 16 * 200);
         assert_eq!(lane.watermarks().acked.0, 16 * 200);
         assert_eq!(pair.held(), pair.local());
+    }
+}
+
+fn system_calls_are_counted(fabric: Fabric) {
+    let pair = Pair::new(fabric, SIZE);
+    for polling in [Polling::Spin, Polling::Block] {
+        let mut lane = pair.region.lane(LaneConfig { polling, ..LaneConfig::default() }).unwrap();
+        let calls = |lane: &mirrorbus::Lane| lane.stats().syscalls.unwrap();
+        let made = calls(&lane);
+        for number in 0..100 {
+            let before = calls(&lane);
+            let ticket = lane.store(number * 64, &[1; 64]).unwrap();
+            lane.wait(ticket, Level::Acked, soon()).unwrap();
+            // Over a stream at least one to send the store and one to receive its answer.
+            let least = if fabric == Fabric::Shm { 0 } else { 2 };
+            assert!(calls(&lane) >= before + least, "{before}, then {}", calls(&lane));
+        }
+        if fabric == Fabric::Shm {
+            assert_eq!(calls(&lane), 0, "a store through memory makes none");
+        } else if polling == Polling::Block {
+            // One that sleeps until the answer is there makes few: a send, a look in vain, a look that finds it.
+            assert!(calls(&lane) <= made + 100 * 8, "{} calls for 100 stores", calls(&lane));
+        }
+        let before = calls(&lane);
+        pair.region.reconnect(&mut [&mut lane], soon()).unwrap();
+        assert!(calls(&lane) >= before, "those of the queue before count as well");
     }
 }
 

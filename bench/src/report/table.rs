@@ -108,6 +108,12 @@ fn write_method(text: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(text, "limit: {}", report.limit_does)?;
     writeln!(text, "latency: {}", report.latency_method())?;
     writeln!(text, "copies: made by user code of the storing process; the kernel's are not counted")?;
+    let shared = if outcome.ours.syscalls_per_store().is_none() {
+        "; unknown of ours, whose threads share a lane and may wait for a lock or for each other"
+    } else {
+        ""
+    };
+    writeln!(text, "syscalls: sends, receives and sleeps of the storing threads{shared}")?;
     if let Some(why) = outcome.void() {
         writeln!(text, "\nVOID: {why}.")?;
     }
@@ -167,6 +173,14 @@ mod tests {
         let mut report = super::super::sample::report();
         report.outcome.control.low = 0.8;
         assert!(render(&report).contains("VOID: the limit may differ from itself"));
+    }
+
+    #[test]
+    fn unknown_system_calls_are_explained() {
+        let mut report = super::super::sample::report();
+        assert!(render(&report).contains("of the storing threads\n"));
+        report.outcome.ours.syscalls = None;
+        assert!(render(&report).contains("unknown of ours, whose threads share a lane"));
     }
 
     #[test]

@@ -352,6 +352,10 @@ impl Queue for TcpQueue {
         Ok(if ready { Armed::PollAgain } else { Armed::Sleep })
     }
 
+    fn syscalls(&self) -> Option<u64> {
+        Some(self.wire.calls())
+    }
+
     fn event_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.wire.fd())
     }

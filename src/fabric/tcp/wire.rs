@@ -76,6 +76,7 @@ pub(super) struct Sent {
 pub(super) struct Wire {
     stream: OwnedFd,
     sealing: Option<Sealing>,
+    calls: u64,
 }
 
 struct Sealing {
@@ -107,12 +108,17 @@ impl Wire {
             let outgoing = Vec::with_capacity(SEALED_BYTES_MAX);
             Sealing { cipher, outgoing, sent: 0, incoming, opened: 0 }
         });
-        (Self { stream, sealing }, leftover)
+        (Self { stream, sealing, calls: 0 }, leftover)
     }
 
     /// The socket, to sleep on.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
+    }
+
+    /// Calls of send and recv so far, those that moved nothing included.
+    pub(super) const fn calls(&self) -> u64 {
+        self.calls
     }
 
     /// Whether bytes that were taken have not left yet.
@@ -124,12 +130,12 @@ impl Wire {
     #[inline]
     pub(super) fn send(&mut self, plain: &[u8]) -> Result<Sent, WireError> {
         let Some(sealing) = &mut self.sealing else {
-            let taken = if plain.is_empty() { 0 } else { send(&self.stream, plain)? };
+            let taken = if plain.is_empty() { 0 } else { send(&self.stream, plain, &mut self.calls)? };
             return Ok(Sent { taken, full: taken < plain.len() });
         };
         let taken = sealing.seal(plain)?;
         if sealing.sent < sealing.outgoing.len() {
-            sealing.sent += send(&self.stream, &sealing.outgoing[sealing.sent..])?;
+            sealing.sent += send(&self.stream, &sealing.outgoing[sealing.sent..], &mut self.calls)?;
         }
         Ok(Sent { taken, full: self.backlog() })
     }
@@ -140,7 +146,7 @@ impl Wire {
     pub(super) fn receive(&mut self, plain: &mut Vec<u8>, blocking: bool) -> Result<Input, WireError> {
         let Some(sealing) = &mut self.sealing else {
             assert!(plain.len() < plain.capacity(), "no room to receive: complete frames were left in place");
-            return receive(&self.stream, plain, blocking);
+            return receive(&self.stream, plain, blocking, &mut self.calls);
         };
         if sealing.open(plain)? {
             return Ok(Input::Some);
@@ -148,7 +154,7 @@ impl Wire {
         if plain.capacity() - plain.len() < RECORD_PLAIN_MAX {
             return Ok(Input::None);
         }
-        let input = receive(&self.stream, &mut sealing.incoming, blocking)?;
+        let input = receive(&self.stream, &mut sealing.incoming, blocking, &mut self.calls)?;
         sealing.open(plain)?;
         Ok(input)
     }
@@ -173,7 +179,7 @@ impl Wire {
     /// Receives and drops bytes as they are; `false` once the peer has closed.
     pub(super) fn discard(&mut self, scratch: &mut Vec<u8>) -> bool {
         scratch.clear();
-        receive(&self.stream, scratch, true).is_ok()
+        receive(&self.stream, scratch, true, &mut self.calls).is_ok()
     }
 }
 
@@ -220,8 +226,9 @@ impl Sealing {
     }
 }
 
-fn send(stream: &OwnedFd, bytes: &[u8]) -> Result<usize, WireError> {
+fn send(stream: &OwnedFd, bytes: &[u8], calls: &mut u64) -> Result<usize, WireError> {
     loop {
+        *calls += 1;
         match rustix::net::send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(count) => return Ok(count),
             Err(Errno::AGAIN) => return Ok(0),
@@ -231,9 +238,15 @@ fn send(stream: &OwnedFd, bytes: &[u8]) -> Result<usize, WireError> {
     }
 }
 
-fn receive(stream: &OwnedFd, bytes: &mut Vec<u8>, blocking: bool) -> Result<Input, WireError> {
+fn receive(
+    stream: &OwnedFd,
+    bytes: &mut Vec<u8>,
+    blocking: bool,
+    calls: &mut u64,
+) -> Result<Input, WireError> {
     let flags = if blocking { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
     loop {
+        *calls += 1;
         match rustix::net::recv(stream, spare_capacity(bytes), flags) {
             Ok((_, 0)) => return Err(WireError::Gone("it closed the connection".into())),
             Ok(_) => return Ok(Input::Some),

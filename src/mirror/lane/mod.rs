@@ -141,7 +141,7 @@ impl Lane {
             plain: is_immediate(&capabilities),
             flush_posted: Sequence(0),
             holes: Vec::with_capacity(crate::mirror::hole::HOLES_MAX),
-            stats: LaneStats { sessions: 1, ..LaneStats::default() },
+            stats: LaneStats { sessions: 1, syscalls: Some(0), ..LaneStats::default() },
             capabilities,
             queue,
         }
@@ -168,8 +168,10 @@ impl Lane {
 
     /// Counts of what it did.
     #[must_use]
-    pub const fn stats(&self) -> LaneStats {
+    pub fn stats(&self) -> LaneStats {
         let mut stats = self.stats;
+        // Of this queue, and of those before.
+        stats.syscalls = stats.syscalls.zip(self.queue.syscalls()).map(|(before, now)| before + now);
         stats.stores = self.marks.last.0;
         if self.at_once() {
             // Every store is a request of its own, and each is signaled.
@@ -215,6 +217,7 @@ impl Lane {
     pub fn resume(&mut self, queue: AnyQueue, window: WindowId) {
         self.capabilities = queue.capabilities().clone();
         self.immediate = is_immediate(&self.capabilities);
+        self.stats.syscalls = self.stats.syscalls.zip(self.queue.syscalls()).map(|(sum, last)| sum + last);
         self.queue = queue;
         self.window = window;
         self.session += 1;
