@@ -106,10 +106,12 @@ impl RegionCore {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Marks the link as lost and wakes all waiters. The first reason stays.
+    /// Marks the link as lost and wakes all waiters. The first reason stays, but for a revocation: the holder cuts a
+    /// revoked owner off, and that may be seen before the message that says why.
     pub fn lose(&self, reason: LostReason) {
         let mut slot = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_none() {
+        let symptom = matches!(*slot, Some(LostReason::Queue(_) | LostReason::Control(_)));
+        if slot.is_none() || (symptom && matches!(reason, LostReason::Revoked(_))) {
             log::info!("link lost: {reason}");
             *slot = Some(reason);
         }
@@ -173,5 +175,32 @@ impl RegionCore {
     /// Puts back what a reconnection that failed had taken.
     pub fn return_orphans(&self, ranges: Vec<ByteRange>) {
         self.leave_orphans(ranges);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MapOptions;
+
+    #[test]
+    fn a_revocation_takes_the_place_of_what_it_brings_about_and_of_nothing_else() {
+        let memory = Arc::new(Mapping::anonymous(4096, MapOptions::default()).unwrap());
+        let gone = || LostReason::Queue(QueueError::PeerGone { why: "it closed the connection".into() });
+        let cut = || LostReason::Control("it ended".into());
+        let revoked = || LostReason::Revoked("fenced".into());
+        for (first, second, stays) in [
+            (gone(), revoked(), revoked()),
+            (cut(), revoked(), revoked()),
+            (revoked(), gone(), revoked()),
+            (revoked(), cut(), revoked()),
+            (gone(), cut(), gone()),
+            (LostReason::Closed, revoked(), LostReason::Closed),
+        ] {
+            let core = RegionCore::new(memory.clone()).unwrap();
+            core.lose(first);
+            core.lose(second);
+            assert_eq!(core.lost_reason(), Some(stays));
+        }
     }
 }
