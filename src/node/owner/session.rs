@@ -41,6 +41,7 @@ pub(super) struct Session {
     driver: Driver,
     calls: Arc<Calls>,
     id: SessionId,
+    medium: Medium,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +57,7 @@ struct State {
     waiting: HashMap<u32, Option<Message>>,
     established: Option<SessionId>,
     ended: Option<String>,
+    revoked: Option<String>,
     silent_since: Option<Instant>,
 }
 
@@ -94,8 +96,8 @@ impl Calls {
             Event::Established { session, .. } => state.established = Some(session),
             Event::Message { body, .. } => match Message::decode(&body) {
                 Ok(Message::Revoked { why }) => {
-                    drop(state);
-                    return lose(LostReason::Revoked(why));
+                    state.revoked = Some(why.clone());
+                    lose(LostReason::Revoked(why));
                 }
                 Ok(message) => {
                     if let Some(slot) = message.answers().and_then(|request| state.waiting.get_mut(&request))
@@ -109,7 +111,7 @@ impl Calls {
                 state.silent_since = Some(Instant::now());
                 // Where stores need the peer's processor, silence is loss. Memory takes stores all the same.
                 if medium == Medium::Tcp {
-                    lose(LostReason::Control("nothing was heard of the holder for the silence time".into()));
+                    lose(silence());
                 }
             }
             Event::PeerHeard => state.silent_since = None,
@@ -121,6 +123,10 @@ impl Calls {
         drop(state);
         self.changed.notify_all();
     }
+}
+
+fn silence() -> LostReason {
+    LostReason::Control("nothing was heard of the holder for the silence time".into())
 }
 
 impl Session {
@@ -148,7 +154,7 @@ impl Session {
             .map_err(|error| ended(error.to_string()))?
         };
         let id = calls.wait(deadline, |state| state.established)?;
-        Ok(Self { driver, calls, id })
+        Ok(Self { driver, calls, id, medium: url.medium() })
     }
 
     /// Its name, equal on both sides.
@@ -208,16 +214,18 @@ impl Session {
         self.driver.abort();
     }
 
-    /// Why it ended, if it has.
-    pub(super) fn ended(&self) -> Option<String> {
-        self.calls.lock().ended.clone()
-    }
-
-    /// Puts `core` up over this session; one that ended meanwhile takes it down again.
+    /// Puts `core` up over this session; what takes a link down and came before takes it down again.
     pub(super) fn put_up(self: &Arc<Self>, core: &RegionCore) {
         core.restore(self.clone());
-        if let Some(why) = self.ended() {
+        let state = self.calls.lock();
+        if let Some(why) = &state.revoked {
+            core.lose(LostReason::Revoked(why.clone()));
+        }
+        if let Some(why) = &state.ended {
             core.lose(LostReason::Control(format!("the control connection: {why}")));
+        }
+        if state.silent_since.is_some() && self.medium == Medium::Tcp {
+            core.lose(silence());
         }
     }
 
@@ -238,6 +246,39 @@ impl PeerSync for Session {
                 Err(error.to_string())
             }
             Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{MapOptions, Mapping};
+    use crate::node::{Holder, HolderConfig};
+
+    #[test]
+    fn what_came_before_the_link_was_put_up_takes_it_down() {
+        let keys = KeySet::from_bytes(&[[7; 32]]).unwrap();
+        let mut config = HolderConfig::new("tcp://127.0.0.1:0".parse().unwrap(), 4096);
+        config.lock = crate::memory::LockPolicy::Off;
+        let holder = Holder::start(config, keys.clone()).unwrap();
+        let second = Duration::from_secs(1);
+        let memory = Arc::new(Mapping::anonymous(4096, MapOptions::default()).unwrap());
+        let revoked = Message::Revoked { why: "fenced".into() }.encode();
+        let channel = crate::control::Channel::MIRROR;
+        for (event, word) in [
+            (Event::Message { channel, body: revoked }, "fenced"),
+            (Event::PeerSilent, "nothing was heard"),
+        ] {
+            let core = RegionCore::new(memory.clone()).unwrap();
+            let mut deadline = Deadline::within(10 * second);
+            let session =
+                Session::connect(holder.url(), &keys, second, 60 * second, &core, &mut deadline).unwrap();
+            let session = Arc::new(session);
+            session.calls.handle(event, &Arc::downgrade(&core), Medium::Tcp);
+            session.put_up(&core);
+            let reason = core.lost_reason().map(|reason| reason.to_string()).unwrap_or_default();
+            assert!(reason.contains(word), "{word}: {reason:?}");
         }
     }
 }
