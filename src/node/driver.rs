@@ -104,7 +104,20 @@ impl Drop for Driver {
     }
 }
 
+/// What a look at the socket gave.
+enum Filled {
+    Some,
+    None,
+    Gone,
+}
+
 fn run(shared: &Shared, mut on_event: impl FnMut(Event)) {
+    drive(shared, &mut on_event);
+    // The peer need not wait for the descriptor to be closed.
+    let _ = rustix::net::shutdown(&shared.socket, rustix::net::Shutdown::Both);
+}
+
+fn drive(shared: &Shared, on_event: &mut impl FnMut(Event)) {
     let mut output = Vec::new();
     let mut sent = 0;
     let mut input = vec![0; READ_BYTES];
@@ -113,22 +126,26 @@ fn run(shared: &Shared, mut on_event: impl FnMut(Event)) {
             let mut connection = shared.lock();
             // An error shows as a `Closed` event as well.
             let _ = connection.handle_timeout(Instant::now());
-            if sent == output.len() {
-                output.clear();
-                sent = 0;
-            }
-            connection.poll_transmit(&mut output);
             let events: Vec<Event> = std::iter::from_fn(|| connection.poll_event()).collect();
             (events, connection.poll_timeout())
         };
-        let mut gone = flush(shared, &output, &mut sent);
-        let closed = events.iter().any(|event| matches!(event, Event::Closed { .. }));
-        events.into_iter().for_each(&mut on_event);
-        if closed {
+        let mut gone = transmit(shared, &mut output, &mut sent);
+        if deliver(events, on_event) {
             return;
         }
-        if !gone && wait_ready(shared.socket.as_fd(), sent < output.len(), shared.wake.as_fd(), timeout) {
-            gone = fill(shared, &mut input);
+        if gone {
+            // What the peer said before it left counts.
+            while matches!(fill(shared, &mut input), Filled::Some) {
+                let events: Vec<Event> = {
+                    let mut connection = shared.lock();
+                    std::iter::from_fn(|| connection.poll_event()).collect()
+                };
+                if deliver(events, on_event) {
+                    return;
+                }
+            }
+        } else if wait_ready(shared.socket.as_fd(), sent < output.len(), shared.wake.as_fd(), timeout) {
+            gone = matches!(fill(shared, &mut input), Filled::Gone);
         }
         let mut counter = [0; 8];
         let _ = rustix::io::read(&shared.wake, &mut counter);
@@ -137,9 +154,7 @@ fn run(shared: &Shared, mut on_event: impl FnMut(Event)) {
             let _ = connection.handle_eof();
             let events: Vec<Event> = std::iter::from_fn(|| connection.poll_event()).collect();
             drop(connection);
-            let closed = events.iter().any(|event| matches!(event, Event::Closed { .. }));
-            events.into_iter().for_each(&mut on_event);
-            if !closed {
+            if !deliver(events, on_event) {
                 let reason = Ended::ByUs(CloseReason::Finished);
                 on_event(Event::Closed { reason });
             }
@@ -148,7 +163,34 @@ fn run(shared: &Shared, mut on_event: impl FnMut(Event)) {
     }
 }
 
-/// Sends what can be sent; `true` when the stream is gone.
+/// Hands the events on; whether the end was among them.
+fn deliver(events: Vec<Event>, on_event: &mut impl FnMut(Event)) -> bool {
+    let closed = events.iter().any(|event| matches!(event, Event::Closed { .. }));
+    events.into_iter().for_each(on_event);
+    closed
+}
+
+/// Sends what can be sent; `true` when the stream is gone. The connection is asked for more only when everything that it
+/// gave before is out, so that its own bound on what waits holds.
+fn transmit(shared: &Shared, output: &mut Vec<u8>, sent: &mut usize) -> bool {
+    loop {
+        if *sent == output.len() {
+            output.clear();
+            *sent = 0;
+            if !shared.lock().poll_transmit(output) {
+                return false;
+            }
+        }
+        if flush(shared, output, sent) {
+            return true;
+        }
+        if *sent < output.len() {
+            return false;
+        }
+    }
+}
+
+/// Sends until nothing is left or the socket is full; `true` when the stream is gone.
 fn flush(shared: &Shared, output: &[u8], sent: &mut usize) -> bool {
     while *sent < output.len() {
         match rustix::net::send(&shared.socket, &output[*sent..], SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
@@ -161,16 +203,75 @@ fn flush(shared: &Shared, output: &[u8], sent: &mut usize) -> bool {
     false
 }
 
-/// Takes what has come, at most one buffer; `true` when the stream is gone.
-fn fill(shared: &Shared, input: &mut [u8]) -> bool {
+/// Takes what has come, at most one buffer.
+fn fill(shared: &Shared, input: &mut [u8]) -> Filled {
     match rustix::net::recv(&shared.socket, &mut *input, RecvFlags::DONTWAIT) {
-        Ok((_, 0)) => true,
+        Ok((_, 0)) => Filled::Gone,
         Ok((_, count)) => {
             // An error shows as a `Closed` event.
             let _ = shared.lock().handle_bytes(&input[..count], Instant::now());
-            false
+            Filled::Some
         }
-        Err(Errno::AGAIN | Errno::INTR) => false,
-        Err(_) => true,
+        Err(Errno::AGAIN | Errno::INTR) => Filled::None,
+        Err(_) => Filled::Gone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::control::{ConnectionConfig, Hello, KeySet, SEND_QUEUE_BYTES_MAX};
+
+    fn hello() -> ConnectionConfig {
+        ConnectionConfig::new(Hello::new(0, Duration::from_secs(9), Duration::from_secs(60), vec![]).unwrap())
+    }
+
+    /// A driver whose peer shook hands and reads nothing since.
+    fn with_a_peer_that_does_not_read() -> (Driver, UnixStream, Connection) {
+        let keys = KeySet::from_bytes(&[[7; 32]]).unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let accepting = Connection::accept(hello(), &keys, Instant::now());
+        let driver = Driver::start("test", accepting, ours.into(), drop).unwrap();
+        let mut peer = Connection::initiate(hello(), &keys, Instant::now());
+        let mut buffer = [0; 4096];
+        let mut out = Vec::new();
+        while !matches!(peer.poll_event(), Some(Event::Established { .. })) {
+            use std::io::{Read, Write};
+            out.clear();
+            peer.poll_transmit(&mut out);
+            theirs.write_all(&out).unwrap();
+            let count = theirs.read(&mut buffer).unwrap();
+            peer.handle_bytes(&buffer[..count], Instant::now()).unwrap();
+        }
+        (driver, theirs, peer)
+    }
+
+    #[test]
+    fn what_a_peer_does_not_take_is_bounded() {
+        let (driver, _theirs, _peer) = with_a_peer_that_does_not_read();
+        let body = vec![0; 32 * 1024];
+        let mut taken = 0;
+        // Far more than the queue, one handed-out queue and any socket buffer together.
+        while taken < 8 * SEND_QUEUE_BYTES_MAX {
+            match driver.send(&body) {
+                Ok(()) => taken += body.len(),
+                Err(SendError::Full { .. }) => return,
+                Err(error) => panic!("{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("{taken} bytes wait for a peer that reads nothing");
+    }
+
+    #[test]
+    fn a_failed_connection_is_hung_up_on() {
+        use std::io::{Read, Write};
+        let (_driver, mut theirs, _peer) = with_a_peer_that_does_not_read();
+        theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        theirs.write_all(&[16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]).unwrap();
+        assert_eq!(theirs.read_to_end(&mut Vec::new()).unwrap(), 0);
     }
 }

@@ -132,6 +132,8 @@ impl Service {
                 && let Err(error) = self.driver.send(&answer.encode())
             {
                 log::warn!("session {}: {error}", self.session);
+                // Nobody would answer any more: the peer is to know.
+                self.driver.close(CloseReason::Finished);
                 return;
             }
         }
