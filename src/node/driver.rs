@@ -80,10 +80,15 @@ impl Driver {
         self.shared.wake();
     }
 
-    /// Cuts the connection and waits for the thread. No event comes after this.
-    pub(super) fn abort(&self) {
+    /// Cuts the connection; the thread ends by itself.
+    pub(super) fn cut(&self) {
         let _ = rustix::net::shutdown(&self.shared.socket, rustix::net::Shutdown::Both);
         self.shared.wake();
+    }
+
+    /// Cuts the connection and waits for the thread. No event comes after this.
+    pub(super) fn abort(&self) {
+        self.cut();
         self.join();
     }
 

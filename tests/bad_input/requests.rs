@@ -22,6 +22,7 @@ on_both!(
     nonsense_from_an_owner_is_refused_or_dropped,
     data_streams_need_a_fresh_token_of_their_session,
     garbage_on_a_data_stream_ends_that_stream,
+    connections_that_ask_for_nothing_make_room,
 );
 
 const PUSH: Attach = Attach::Push { replace: false };
@@ -252,5 +253,26 @@ fn garbage_on_a_data_stream_ends_that_stream(fabric: Fabric) {
     drop(data_stream(url, session, &token, &[1], Duration::ZERO).unwrap());
     assert_eq!(holder.memory().slice().to_vec(), before, "garbage reached the copy");
     drop(peer);
+    still_serves(&holder);
+}
+
+fn connections_that_ask_for_nothing_make_room(fabric: Fabric) {
+    const BOUND: usize = 64;
+    let (holder, _scratch) = holder(fabric);
+    let region = open(&holder, SIZE, PUSH).unwrap();
+    let mut lane = region.lane(LaneConfig::default()).unwrap();
+    let mut peers: Vec<_> = (0..BOUND + 10).map(|_| Peer::connect(holder.url(), &keys())).collect();
+    let young = peers.split_off(10);
+    for mut peer in peers {
+        assert_eq!(peer.next(), None, "one of the oldest was left alone");
+        assert!(peer.ended.is_some());
+    }
+    for mut peer in young {
+        assert_eq!(refusal(&peer.call(&open_queue(1))), "code 7: this session is not attached");
+    }
+    // The owner asks for nothing either, and stays.
+    let ticket = lane.store(5, b"mine").unwrap();
+    lane.wait(ticket, Level::Visible, soon()).unwrap();
+    drop((lane, region));
     still_serves(&holder);
 }

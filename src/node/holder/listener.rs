@@ -17,7 +17,7 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use super::state::Shared;
 use super::streams::ProvenStream;
-use super::{HolderConfig, HolderError, service};
+use super::{HolderConfig, HolderError, links};
 use crate::base::{FabricUrl, SessionId};
 use crate::control::{
     Connection, ConnectionConfig, DataHandshake, Event, Hello, PREFACE_LEN, Preface, PrefaceKind, Token,
@@ -265,7 +265,7 @@ impl Arrival {
 
     fn serve(self, shared: &Arc<Shared>, session: SessionId) -> Step {
         if let Stage::Control(connection) = self.stage
-            && let Err(error) = service::start(shared, *connection, self.socket, session)
+            && let Err(error) = links::start(shared, *connection, self.socket, session)
         {
             log::warn!("an owner cannot be served: {error}");
         }

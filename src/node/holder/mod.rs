@@ -12,6 +12,7 @@
 
 mod config;
 mod file_record;
+mod links;
 mod listener;
 mod service;
 mod state;

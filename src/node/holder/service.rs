@@ -3,15 +3,15 @@
 //! One thread per connection, so that a slow request (a sync, the digest of a large copy) holds up neither the
 //! heartbeats nor another owner's refusal. Requests of one owner are carried out in order.
 
-use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use super::links::Presence;
 use super::state::{Content, Owner, Shared, State};
 use crate::base::{Deadline, FabricUrl, RegionId, SessionId};
-use crate::control::{CloseReason, Connection, Event, Token};
+use crate::control::{CloseReason, Token};
 use crate::fabric::shm::{GrantPage, LifeWord};
 use crate::fabric::{Access, ExportedWindow};
 use crate::mirror::ByteRange;
@@ -19,107 +19,25 @@ use crate::node::driver::Driver;
 use crate::node::message::{AttachMode, AttachRequest, DIGESTS_MAX, Granted, Message, RefusalCode};
 use crate::node::{REGION_WINDOW, STAGING_WINDOW};
 
-/// Requests of one owner that wait.
-const REQUESTS_MAX: usize = 256;
 /// Tokens handed out and not used.
 const TOKENS_MAX: usize = 64;
 /// How long an attachment waits for the one before it to be revoked.
 const REVOKE_TIME: Duration = Duration::from_secs(5);
 
-/// A control connection and the thread that serves it.
-#[derive(Debug)]
-pub(super) struct Link {
-    driver: Arc<Driver>,
-    service: JoinHandle<()>,
-}
-
-impl Link {
-    /// Ends both.
-    pub(super) fn end(self, reason: CloseReason, deadline: &mut Deadline) {
-        self.driver.close(reason);
-        while !self.service.is_finished()
-            && deadline.remaining().is_some_and(|left| left > Duration::from_secs(4))
-        {
-            std::thread::yield_now();
-        }
-        self.driver.abort();
-        let _ = self.service.join();
-    }
-
-    /// Whether it has ended.
-    fn ended(&self) -> bool {
-        self.service.is_finished()
-    }
-}
-
 type Refusal = (RefusalCode, String);
 
-/// Serves an authenticated connection.
-///
-/// # Errors
-/// No thread or descriptor left.
-pub(super) fn start(
-    shared: &Arc<Shared>,
-    connection: Connection,
-    socket: OwnedFd,
-    session: SessionId,
-) -> std::io::Result<()> {
-    let (requests, inbox) = sync_channel(REQUESTS_MAX);
-    let events = shared.clone();
-    let driver = Driver::start("mirrorbus-link", connection, socket, move |event| {
-        on_event(&events, session, event, &requests);
-    })?;
-    let driver = Arc::new(driver);
-    let service = {
-        let (shared, driver) = (shared.clone(), driver.clone());
-        std::thread::Builder::new()
-            .name("mirrorbus-serve".into())
-            .spawn(move || Service { shared, driver, session }.run(&inbox))?
-    };
-    let mut links = shared.links.lock().unwrap_or_else(PoisonError::into_inner);
-    let (ended, live): (Vec<_>, Vec<_>) = links.drain(..).partition(Link::ended);
-    *links = live;
-    links.push(Link { driver, service });
-    drop(links);
-    ended.into_iter().for_each(|link| link.end(CloseReason::Finished, &mut Deadline::within(Duration::ZERO)));
-    Ok(())
-}
-
-fn on_event(shared: &Shared, session: SessionId, event: Event, requests: &SyncSender<Option<Vec<u8>>>) {
-    let note = |action: &dyn Fn(&mut Owner)| {
-        let mut state = shared.lock();
-        if let Some(owner) = state.owner_of(session) {
-            action(owner);
-            shared.note_change(&mut state);
-        }
-    };
-    match event {
-        Event::Message { body, .. } => {
-            if let Err(TrySendError::Full(_)) = requests.try_send(Some(body)) {
-                // An owner waits for each answer; one that does not is of another make.
-                log::warn!("more than {REQUESTS_MAX} requests of one owner wait: the newest is dropped");
-            }
-        }
-        Event::PeerSilent => note(&|owner| owner.silent = true),
-        Event::PeerHeard => note(&|owner| owner.silent = false),
-        Event::Closed { reason } => {
-            log::info!("session {session}: {reason}");
-            note(&|owner| owner.connected = false);
-            // The service ends behind what was asked before; when its queue is full it ends with its sender.
-            let _ = requests.try_send(None);
-        }
-        Event::Established { .. } => {}
-    }
-}
-
-struct Service {
-    shared: Arc<Shared>,
-    driver: Arc<Driver>,
-    session: SessionId,
+/// What serves one connection.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) shared: Arc<Shared>,
+    pub(super) driver: Arc<Driver>,
+    pub(super) session: SessionId,
+    pub(super) presence: Arc<Presence>,
 }
 
 impl Service {
-    fn run(&self, inbox: &Receiver<Option<Vec<u8>>>) {
+    /// Serves until the inbox says that the connection ended.
+    pub(super) fn run(&self, inbox: &Receiver<Option<Vec<u8>>>) {
         while let Ok(Some(body)) = inbox.recv() {
             let answer = match Message::decode(&body) {
                 Ok(message) => self.carry_out(message),
@@ -163,9 +81,13 @@ impl Service {
         Some(result.unwrap_or_else(|(code, why)| Message::Refused { request, code, why }))
     }
 
-    fn attach(&self, attach: &AttachRequest) -> Result<Granted, Refusal> {
+    pub(super) fn attach(&self, attach: &AttachRequest) -> Result<Granted, Refusal> {
         let shared = &self.shared;
         let mut state = shared.lock();
+        if self.presence.ended.load(Ordering::SeqCst) {
+            // Nobody would end what is granted now, and it would keep every other owner out.
+            return Err((RefusalCode::OutOfOrder, "its connection has ended".into()));
+        }
         let size = shared.config.size as u64;
         if attach.size != size {
             let why = format!("this holder keeps {size} bytes, the region has {}", attach.size);
@@ -222,6 +144,7 @@ impl Service {
         if attach.mode != AttachMode::Resume {
             state.resumable = None;
         }
+        self.presence.attached.store(true, Ordering::SeqCst);
         state.owner = Some(Owner {
             session: self.session,
             driver: self.driver.clone(),
@@ -229,8 +152,9 @@ impl Service {
             processes: Vec::new(),
             tokens: Vec::new(),
             receivers: Vec::new(),
-            connected: true,
-            silent: false,
+            // Either may have changed while the one before was revoked, and what is unchanged is not told again.
+            connected: !self.presence.ended.load(Ordering::SeqCst),
+            silent: self.presence.silent.load(Ordering::SeqCst),
             apply: Vec::new(),
             pushing,
             windows,

@@ -149,7 +149,7 @@ pub(super) struct Shared {
     pub(super) stopping: AtomicBool,
     pub(super) wake: OwnedFd,
     /// Every control connection, attached or not, to be ended with the holder.
-    pub(super) links: Mutex<Vec<super::service::Link>>,
+    pub(super) links: Mutex<Vec<super::links::Link>>,
 }
 
 impl Shared {
