@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::base::{Deadline, FabricUrl};
 
+/// Time between two attempts to find room in a holder's queue of connections.
+const QUEUE_LOOK: Duration = Duration::from_millis(5);
+
 /// Connects to the control port of `url`: each address that the name has, in turn.
 ///
 /// # Errors
@@ -16,8 +19,7 @@ use crate::base::{Deadline, FabricUrl};
 pub(crate) fn dial(url: &FabricUrl, deadline: &mut Deadline) -> io::Result<OwnedFd> {
     match url {
         FabricUrl::Shm { socket } => {
-            let stream = UnixStream::connect(socket).map_err(|error| named(&error, &socket.display()))?;
-            Ok(stream.into())
+            dial_unix(socket, deadline).map_err(|error| named(&error, &socket.display()))
         }
         FabricUrl::ShmDevice { address, .. } | FabricUrl::Tcp { address, .. } => {
             let mut last = io::Error::new(ErrorKind::NotFound, format!("{address} has no address"));
@@ -32,6 +34,25 @@ pub(crate) fn dial(url: &FabricUrl, deadline: &mut Deadline) -> io::Result<Owned
                 }
             }
             Err(last)
+        }
+    }
+}
+
+/// Connects without waiting in the kernel, which would go on as long as the queue of a stopped holder is full.
+fn dial_unix(path: &Path, deadline: &mut Deadline) -> io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let address = SocketAddrUnix::new(path)?;
+    loop {
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => return Ok(socket),
+            Err(rustix::io::Errno::AGAIN) => {
+                let left = deadline.remaining().ok_or_else(|| io::Error::from(ErrorKind::TimedOut))?;
+                std::thread::sleep(left.min(QUEUE_LOOK));
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -158,5 +179,29 @@ pub(crate) fn timespec(left: Duration) -> rustix::event::Timespec {
     rustix::event::Timespec {
         tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(left.subsec_nanos()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_that_accepts_nobody_keeps_nobody_beyond_the_deadline() {
+        let path = std::env::temp_dir().join(format!("mirrorbus-dial-{}.sock", std::process::id()));
+        let _listener = UnixListener::bind(&path).unwrap();
+        let url = FabricUrl::Shm { socket: path.clone() };
+        let (finished, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            // Those who gave up stay in the queue, until it is full.
+            let mut dialed = 0;
+            while dial(&url, &mut Deadline::within(Duration::from_millis(100))).is_ok() {
+                dialed += 1;
+            }
+            finished.send(dialed)
+        });
+        let dialed = end.recv_timeout(Duration::from_secs(30));
+        std::fs::remove_file(&path).unwrap();
+        assert!(dialed.expect("a connection attempt does not end") > 0);
     }
 }
