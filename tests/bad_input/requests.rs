@@ -23,6 +23,7 @@ on_both!(
     data_streams_need_a_fresh_token_of_their_session,
     garbage_on_a_data_stream_ends_that_stream,
     connections_that_ask_for_nothing_make_room,
+    a_resumption_whose_end_was_not_heard_can_be_repeated,
 );
 
 const PUSH: Attach = Attach::Push { replace: false };
@@ -274,5 +275,38 @@ fn connections_that_ask_for_nothing_make_room(fabric: Fabric) {
     let ticket = lane.store(5, b"mine").unwrap();
     lane.wait(ticket, Level::Visible, soon()).unwrap();
     drop((lane, region));
+    still_serves(&holder);
+}
+
+/// Resumes `prior`, as granted by `granted`, with so much staging memory.
+fn resume(prior: SessionId, granted: &[u8], staging: u64) -> Vec<u8> {
+    let mut body = attach(1, 5, SIZE as u64, staging);
+    body[25..41].copy_from_slice(&prior.to_bytes());
+    body[41..57].copy_from_slice(&granted[25..41]);
+    body
+}
+
+const COMPLETE: [u8; 5] = [4, 1, 0, 0, 0];
+
+fn a_resumption_whose_end_was_not_heard_can_be_repeated(fabric: Fabric) {
+    let (holder, _scratch) = holder(fabric);
+    let mut first = Peer::connect(holder.url(), &keys());
+    let session = first.session.unwrap();
+    let granted = first.call(&attach(1, PUSH_REPLACE, SIZE as u64, 0));
+    assert_eq!((granted[0], first.call(&COMPLETE)[0]), (129, 132));
+    drop(first);
+    // The holder completes each, and the owner hears of none.
+    for _ in 0..3 {
+        let mut again = Peer::connect(holder.url(), &keys());
+        let answer = again.call(&resume(session, &granted, 0));
+        assert_eq!(answer[0], 129, "{}", refusal(&answer));
+        assert_eq!(again.call(&COMPLETE)[0], 132);
+    }
+    // When another was the owner meanwhile, it is over.
+    still_serves(&holder);
+    let mut late = Peer::connect(holder.url(), &keys());
+    let why = refusal(&late.call(&resume(session, &granted, 0)));
+    assert!(why.starts_with("code 5:"), "{why}");
+    drop(late);
     still_serves(&holder);
 }

@@ -92,7 +92,7 @@ impl Holder {
         let mut state = self.shared.lock();
         let exact = self.shared.revoke(&mut state, "the holder was fenced", &mut deadline)?;
         state.memory.check_whole().map_err(FenceError::Truncated)?;
-        state.resumable = None;
+        state.resumable.clear();
         state.raise();
         Ok(Fenced { memory: state.memory.clone(), generation: state.generation, exact })
     }

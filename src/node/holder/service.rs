@@ -141,8 +141,10 @@ impl Service {
             state.region = Some(RegionId::from_bytes(attach.region));
             shared.remember(state).map_err(|error| resources(&error))?;
         }
-        if attach.mode != AttachMode::Resume {
-            state.resumable = None;
+        let resumes =
+            (attach.mode == AttachMode::Resume).then(|| SessionId::from_bytes(attach.prior_session));
+        if resumes.is_none() {
+            state.resumable.clear();
         }
         self.presence.attached.store(true, Ordering::SeqCst);
         state.owner = Some(Owner {
@@ -157,6 +159,7 @@ impl Service {
             silent: self.presence.silent.load(Ordering::SeqCst),
             apply: Vec::new(),
             pushing,
+            resumes,
             windows,
         });
         shared.note_change(state);
@@ -212,11 +215,13 @@ impl Service {
         self.with_owner(|state| {
             let session = self.session;
             let Some(owner) = state.owner_of(session) else { unreachable!("checked by with_owner") };
+            let resumes = owner.resumes;
             if std::mem::take(&mut owner.pushing) {
                 state.content = Content::Complete;
                 self.shared.remember(state).map_err(|error| (RefusalCode::Resources, error.to_string()))?;
             }
-            state.resumable = Some(session);
+            // An owner that does not hear the answer goes on from the session before.
+            state.resumable = resumes.into_iter().chain([session]).collect();
             self.shared.note_change(state);
             Ok(())
         })
@@ -285,7 +290,7 @@ fn check_mode(state: &State, attach: &AttachRequest) -> Result<(), Refusal> {
         AttachMode::Pull | AttachMode::Equal => Ok(()),
         AttachMode::Resume => {
             let same = state.life.to_bytes() == attach.life
-                && state.resumable.is_some_and(|session| session.to_bytes() == attach.prior_session);
+                && state.resumable.iter().any(|session| session.to_bytes() == attach.prior_session);
             if same && whole {
                 return Ok(());
             }

@@ -92,6 +92,8 @@ pub(super) struct Owner {
     pub(super) apply: Vec<ByteRange>,
     /// A push: the copy becomes whole at `Complete`.
     pub(super) pushing: bool,
+    /// The session that this one resumes.
+    pub(super) resumes: Option<SessionId>,
 }
 
 /// Everything that changes, under one lock.
@@ -102,8 +104,9 @@ pub(super) struct State {
     pub(super) generation: Generation,
     pub(super) content: Content,
     pub(super) region: Option<RegionId>,
-    /// The session that may be resumed.
-    pub(super) resumable: Option<SessionId>,
+    /// The sessions that may be resumed: the last that completed and, where that was a resumption itself, the one that it
+    /// resumed. The owner goes on from that when it did not hear that the last was complete.
+    pub(super) resumable: Vec<SessionId>,
     pub(super) owner: Option<Owner>,
     /// A sync failed: what is on stable storage is unknown from then on, and no sync succeeds any more.
     pub(super) sync_failed: Option<String>,
@@ -164,7 +167,7 @@ impl Shared {
             generation: Generation(0),
             content,
             region,
-            resumable: None,
+            resumable: Vec::new(),
             owner: None,
             sync_failed: None,
             changes: 0,
