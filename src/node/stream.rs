@@ -9,9 +9,6 @@ use std::time::{Duration, Instant};
 
 use crate::base::{Deadline, FabricUrl};
 
-/// Time between two attempts to find room in a holder's queue of connections.
-const QUEUE_LOOK: Duration = Duration::from_millis(5);
-
 /// Connects to the control port of `url`: each address that the name has, in turn.
 ///
 /// # Errors
@@ -38,23 +35,25 @@ pub(crate) fn dial(url: &FabricUrl, deadline: &mut Deadline) -> io::Result<Owned
     }
 }
 
-/// Connects without waiting in the kernel, which would go on as long as the queue of a stopped holder is full.
+/// Connects by the deadline: the kernel alone would wait as long as the queue of a stopped holder is full.
 fn dial_unix(path: &Path, deadline: &mut Deadline) -> io::Result<OwnedFd> {
+    use rustix::net::sockopt::{Timeout, set_socket_timeout};
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let address = SocketAddrUnix::new(path)?;
     loop {
+        let left = deadline.remaining().ok_or_else(|| io::Error::from(ErrorKind::TimedOut))?;
+        set_socket_timeout(&socket, Timeout::Send, Some(left))?;
         match rustix::net::connect(&socket, &address) {
-            Ok(()) => return Ok(socket),
-            Err(rustix::io::Errno::AGAIN) => {
-                let left = deadline.remaining().ok_or_else(|| io::Error::from(ErrorKind::TimedOut))?;
-                std::thread::sleep(left.min(QUEUE_LOOK));
-            }
-            Err(rustix::io::Errno::INTR) => {}
+            Ok(()) => break,
+            // The time is over, or a signal came: the deadline knows.
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
+    set_socket_timeout(&socket, Timeout::Send, None)?;
+    Ok(socket)
 }
 
 fn named(error: &io::Error, what: &dyn std::fmt::Display) -> io::Error {
