@@ -10,6 +10,8 @@ mod child;
 #[path = "common/wire.rs"]
 mod wire;
 
+#[path = "durable/files.rs"]
+mod files;
 #[path = "durable/restart.rs"]
 mod restart;
 #[path = "durable/trace.rs"]

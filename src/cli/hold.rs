@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     /// Keep the copy in this file: it outlives this process, and owners can have their stores Durable.
     #[arg(long)]
     file: Option<PathBuf>,
-    /// Use the file although the host has rebooted since it was written.
+    /// Use the file although the host has rebooted since it was written, or a sync of it failed.
     #[arg(long)]
     accept_uncertain: bool,
     /// Microseconds that a tcp receiver spins for more before it sleeps.

@@ -51,13 +51,13 @@ fn a_killed_holder_has_everything_when_it_is_back() {
 }
 
 /// A holder's file after one region was pushed and one store made, with nobody holding it any more.
-struct Left {
-    disk: Scratch,
-    scratch: Scratch,
+pub(crate) struct Left {
+    pub(crate) disk: Scratch,
+    pub(crate) scratch: Scratch,
 }
 
 impl Left {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let left = Self { disk: disk(), scratch: Scratch::new() };
         let holder = Holder::start(left.config(), keys()).unwrap();
         let region = open(holder.url(), Attach::Push { replace: false });
@@ -69,22 +69,22 @@ impl Left {
         left
     }
 
-    fn config(&self) -> HolderConfig {
+    pub(crate) fn config(&self) -> HolderConfig {
         let mut config = holder_config(Fabric::Tcp.url(&self.scratch), SIZE);
         config.file = Some(self.file());
         config
     }
 
-    fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.disk.path("copy")
     }
 
-    fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.disk.path("copy.state")
     }
 
     /// The words with which a holder refuses to start; neither file was touched.
-    fn refused(&self, config: HolderConfig) -> String {
+    pub(crate) fn refused(&self, config: HolderConfig) -> String {
         let before = (std::fs::read(self.file()).ok(), std::fs::read(self.state()).ok());
         let error = Holder::start(config, keys()).expect_err("a holder started on what it must not trust");
         assert!(matches!(error, HolderError::File { .. }), "{error}");
@@ -96,7 +96,7 @@ impl Left {
     }
 
     /// A holder starts, and what was kept is pulled from it.
-    fn accepted(&self, config: HolderConfig) {
+    pub(crate) fn accepted(&self, config: HolderConfig) {
         let holder = Holder::start(config, keys()).unwrap();
         assert_eq!(holder.status().content, Content::Complete);
         assert_eq!(&open(holder.url(), Attach::Pull).memory().to_vec()[5..9], b"kept");
@@ -104,7 +104,7 @@ impl Left {
 }
 
 /// Changes a record as `change` says and makes its checksum right again.
-fn forge(record: &Path, change: impl FnOnce(&mut [u8])) {
+pub(crate) fn forge(record: &Path, change: impl FnOnce(&mut [u8])) {
     let mut bytes = std::fs::read(record).unwrap();
     change(&mut bytes);
     let sum = crc32c(&bytes[..60]);

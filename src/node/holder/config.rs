@@ -16,7 +16,8 @@ pub struct HolderConfig {
     /// Keep the copy in this file, so that `Durable` can be had and a restart of the holder loses nothing.
     pub file: Option<PathBuf>,
     /// Accept a file whose host has rebooted since it was written: what was synced is in it, of the stores after the
-    /// last sync any part may be missing.
+    /// last sync any part may be missing. Or one of which a sync failed: any part may be missing then, and nothing
+    /// becomes `Durable` any more.
     pub accept_uncertain: bool,
     /// Ask for huge pages.
     pub huge_pages: bool,

@@ -1,7 +1,7 @@
 //! What a holder remembers of its file: one small file beside it, `PATH.state`, replaced whole.
 //!
 //! ```text
-//!  0  magic "MBHOLD01"      8  u32 content (0 empty, 1 partial, 2 complete)   12  u32 reserved
+//!  0  magic "MBHOLD01"      8  u32 content (0 empty, 1 partial, 2 complete)   12  u32 flags (1 a sync failed)
 //! 16  region id            32  kernel boot id in force when it was written    48  u64 bytes of the copy
 //! 56  u32 reserved         60  u32 CRC32C of the first 60 bytes
 //! ```
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::copy::beside;
 use super::state::Content;
 use crate::base::{RegionId, crc32c};
 
@@ -24,10 +25,10 @@ const MAGIC: [u8; 8] = *b"MBHOLD01";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-struct Record {
+struct Wire {
     magic: [u8; 8],
     content: U32,
-    reserved: U32,
+    flags: U32,
     region: [u8; 16],
     boot: [u8; 16],
     bytes: U64,
@@ -35,21 +36,23 @@ struct Record {
     crc: U32,
 }
 
-const _: () = assert!(size_of::<Record>() == 64);
+const _: () = assert!(size_of::<Wire>() == 64);
 
-/// What was remembered.
+/// Flag: a sync of the copy failed.
+const SYNC_FAILED: u32 = 1;
+
+/// What is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Remembered {
+pub(super) struct Record {
     pub(super) content: Content,
-    pub(super) region: RegionId,
+    /// None while empty.
+    pub(super) region: Option<RegionId>,
     pub(super) bytes: u64,
-    pub(super) same_boot: bool,
+    pub(super) sync_failed: bool,
 }
 
 fn path_of(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".state");
-    name.into()
+    beside(file, ".state")
 }
 
 /// This boot of the kernel.
@@ -61,11 +64,11 @@ fn boot_id() -> io::Result<[u8; 16]> {
         .map_err(|_| io::Error::other(format!("the kernel's boot id {text:?} is none")))
 }
 
-/// What the record beside `file` says; `None` when there is none.
+/// What the record beside `file` says, and whether it was written in this boot; `None` when there is none.
 ///
 /// # Errors
 /// It cannot be read or is damaged.
-pub(super) fn read(file: &Path) -> Result<Option<Remembered>, String> {
+pub(super) fn read(file: &Path) -> Result<Option<(Record, bool)>, String> {
     let path = path_of(file);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
@@ -74,37 +77,36 @@ pub(super) fn read(file: &Path) -> Result<Option<Remembered>, String> {
     };
     let damaged =
         |why: &str| format!("{} is damaged ({why}): restore it, or move both files away", path.display());
-    let record = Record::read_from_bytes(&bytes).map_err(|_| damaged("it has another size"))?;
+    let record = Wire::read_from_bytes(&bytes).map_err(|_| damaged("it has another size"))?;
     if record.magic != MAGIC || record.crc.get() != crc32c(&bytes[..60]) {
         return Err(damaged("its checksum is wrong"));
     }
     let content = Content::from_code(record.content.get()).ok_or_else(|| damaged("unknown content"))?;
     let boot = boot_id().map_err(|error| error.to_string())?;
-    Ok(Some(Remembered {
+    let known = Record {
         content,
-        region: RegionId::from_bytes(record.region),
+        region: (content != Content::Empty).then(|| RegionId::from_bytes(record.region)),
         bytes: record.bytes.get(),
-        same_boot: record.boot == boot,
-    }))
+        sync_failed: record.flags.get() & SYNC_FAILED != 0,
+    };
+    Ok(Some((known, record.boot == boot)))
 }
 
 /// Remembers. On return it is on stable storage.
-pub(super) fn write(file: &Path, content: Content, region: Option<RegionId>, bytes: u64) -> io::Result<()> {
-    let mut record = Record {
+pub(super) fn write(file: &Path, known: Record) -> io::Result<()> {
+    let mut record = Wire {
         magic: MAGIC,
-        content: content.code().into(),
-        reserved: 0.into(),
-        region: region.map_or([0; 16], RegionId::to_bytes),
+        content: known.content.code().into(),
+        flags: if known.sync_failed { SYNC_FAILED } else { 0 }.into(),
+        region: known.region.map_or([0; 16], RegionId::to_bytes),
         boot: boot_id()?,
-        bytes: bytes.into(),
+        bytes: known.bytes.into(),
         reserved_too: 0.into(),
         crc: 0.into(),
     };
     record.crc = crc32c(&record.as_bytes()[..60]).into();
     let path = path_of(file);
-    let mut next = path.clone().into_os_string();
-    next.push(".next");
-    let next = PathBuf::from(next);
+    let next = beside(&path, ".next");
     let mut target = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
     target.write_all(record.as_bytes())?;
     target.sync_all()?;
@@ -128,10 +130,12 @@ mod tests {
         std::fs::create_dir_all(&directory).unwrap();
         let file = directory.join("copy");
         assert_eq!(read(&file), Ok(None));
-        let region = RegionId::from_bytes([7; 16]);
-        write(&file, Content::Complete, Some(region), 4096).unwrap();
-        let expected = Remembered { content: Content::Complete, region, bytes: 4096, same_boot: true };
-        assert_eq!(read(&file), Ok(Some(expected)));
+        let region = Some(RegionId::from_bytes([7; 16]));
+        for sync_failed in [false, true] {
+            let record = Record { content: Content::Complete, region, bytes: 4096, sync_failed };
+            write(&file, record).unwrap();
+            assert_eq!(read(&file), Ok(Some((record, true))));
+        }
         let mut bytes = std::fs::read(path_of(&file)).unwrap();
         for index in 0..bytes.len() {
             bytes[index] ^= 1;

@@ -10,7 +10,9 @@
 //! Invariant: at most one session has windows, and the copy's memory is swapped, or handed to the application as
 //! stable, only after every window was revoked and found quiesced.
 
+mod apply;
 mod config;
+mod copy;
 mod file_record;
 mod links;
 mod listener;

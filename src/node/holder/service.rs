@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::links::Presence;
 use super::state::{Content, Owner, Shared, State};
+use super::{apply, copy};
 use crate::base::{Deadline, FabricUrl, RegionId, SessionId};
 use crate::control::{CloseReason, Token};
 use crate::fabric::shm::{GrantPage, LifeWord};
@@ -21,6 +22,8 @@ use crate::node::{REGION_WINDOW, STAGING_WINDOW};
 
 /// Tokens handed out and not used.
 const TOKENS_MAX: usize = 64;
+/// Ranges of one `Apply`, over all its messages: what 256 lanes of the greatest depth can have in flight.
+const APPLY_ALL_MAX: usize = 1 << 20;
 /// How long an attachment waits for the one before it to be revoked.
 const REVOKE_TIME: Duration = Duration::from_secs(5);
 
@@ -119,12 +122,16 @@ impl Service {
     fn grant(&self, state: &mut State, attach: &AttachRequest) -> Result<Granted, Refusal> {
         let shared = &self.shared;
         let resources = |error: &dyn std::fmt::Display| (RefusalCode::Resources, error.to_string());
+        if let Some(file) = &shared.config.file {
+            // One that could not be dropped would undo what is stored from now on.
+            apply::forget(file).map_err(|error| resources(&error))?;
+        }
         let generation = state.raise();
         let window = |id, memory| ExportedWindow::new(id, generation, Access::ReadWrite, memory);
         let mut windows = vec![window(REGION_WINDOW, state.memory.clone())];
         if attach.mode == AttachMode::Resume && attach.staging > 0 {
             let len = usize::try_from(attach.staging.min(attach.size)).map_err(|error| resources(&error))?;
-            let staging = shared.memory_of(len).map_err(|error| resources(&error))?;
+            let staging = copy::memory_of(&shared.config, len).map_err(|error| resources(&error))?;
             windows.push(window(STAGING_WINDOW, Arc::new(staging)));
         }
         let page = match &shared.url {
@@ -137,9 +144,14 @@ impl Service {
         };
         let pushing = matches!(attach.mode, AttachMode::Push | AttachMode::PushReplace);
         if pushing {
+            // On the disk first: when that fails the copy is what it was.
+            let region = Some(RegionId::from_bytes(attach.region));
+            if let Err(error) = shared.remember(state, Content::Partial, region) {
+                let _ = shared.remember(state, state.content, state.region);
+                return Err(resources(&error));
+            }
             state.content = Content::Partial;
-            state.region = Some(RegionId::from_bytes(attach.region));
-            shared.remember(state).map_err(|error| resources(&error))?;
+            state.region = region;
         }
         let resumes =
             (attach.mode == AttachMode::Resume).then(|| SessionId::from_bytes(attach.prior_session));
@@ -216,9 +228,12 @@ impl Service {
             let session = self.session;
             let Some(owner) = state.owner_of(session) else { unreachable!("checked by with_owner") };
             let resumes = owner.resumes;
-            if std::mem::take(&mut owner.pushing) {
+            if owner.pushing {
+                let remembered = self.shared.remember(state, Content::Complete, state.region);
+                remembered.map_err(|error| (RefusalCode::Resources, error.to_string()))?;
                 state.content = Content::Complete;
-                self.shared.remember(state).map_err(|error| (RefusalCode::Resources, error.to_string()))?;
+                let Some(owner) = state.owner_of(session) else { unreachable!("checked by with_owner") };
+                owner.pushing = false;
             }
             // An owner that does not hear the answer goes on from the session before.
             state.resumable = resumes.into_iter().chain([session]).collect();
@@ -238,7 +253,7 @@ impl Service {
             if error.kind() == std::io::ErrorKind::Unsupported {
                 return (RefusalCode::Unsupported, error.to_string());
             }
-            self.shared.lock().sync_failed = Some(error.to_string());
+            self.shared.remember_failed_sync(&mut self.shared.lock(), error.to_string());
             (RefusalCode::SyncFailed, error.to_string())
         })
     }
@@ -247,29 +262,38 @@ impl Service {
         self.with_owner(|state| {
             let memory = state.memory.clone();
             let Some(owner) = state.owner_of(self.session) else { unreachable!("checked by with_owner") };
-            owner.apply.extend(ranges);
             let staging = owner.windows.iter().find(|window| window.grant().window == STAGING_WINDOW);
             let staging =
                 staging.ok_or_else(|| (RefusalCode::OutOfOrder, "there is no staging memory".to_owned()))?;
             let staging = staging.mapping().clone();
-            let sum = owner.apply.iter().try_fold(0usize, |sum, range| sum.checked_add(range.len));
-            let within = owner.apply.iter().all(|range| memory.slice().contains(range.offset, range.len));
-            if !within || sum.is_none_or(|sum| sum > staging.len()) {
-                let why =
-                    format!("{sum:?} bytes were staged in {}, or lie outside the region", staging.len());
-                owner.apply.clear();
+            let mut all = std::mem::take(&mut owner.apply);
+            all.extend(ranges);
+            let sum = all.iter().try_fold(0usize, |sum, range| sum.checked_add(range.len));
+            let good = |range: &ByteRange| range.len > 0 && memory.slice().contains(range.offset, range.len);
+            if !all.iter().all(good) || sum.is_none_or(|sum| sum > staging.len()) {
+                let why = format!(
+                    "{sum:?} bytes were staged in {}, or a range is empty or outside the region",
+                    staging.len()
+                );
                 return Err((RefusalCode::OutOfOrder, why));
             }
-            if last {
-                let mut at = 0;
-                for range in std::mem::take(&mut owner.apply) {
-                    if let Some(source) = staging.slice().subslice(at, range.len) {
-                        memory.slice().copy_from(range.offset, source);
-                    }
-                    at += range.len;
-                }
+            if all.len() > APPLY_ALL_MAX {
+                let why = format!("{} ranges are to be applied, the limit is {APPLY_ALL_MAX}", all.len());
+                return Err((RefusalCode::Resources, why));
             }
-            Ok(())
+            if !last {
+                owner.apply = all;
+                return Ok(());
+            }
+            let refuse = |error: &dyn std::fmt::Display| (RefusalCode::Resources, error.to_string());
+            if let Some(file) = &self.shared.config.file {
+                apply::note(file, &all, staging.slice(), memory.len()).map_err(|error| refuse(&error))?;
+            }
+            apply::carry_out(&all, staging.slice(), 0, &memory);
+            match &self.shared.config.file {
+                Some(file) => apply::forget(file).map_err(|error| refuse(&error)),
+                None => Ok(()),
+            }
         })
     }
 }

@@ -1,20 +1,20 @@
 //! What a holder knows: its copy, and the one session that may write it.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::EventfdFlags;
 
+use super::file_record::{self, Record};
 use super::streams::ReceiverThread;
-use super::{FenceError, HolderConfig, HolderError, file_record};
-use crate::base::{Deadline, FabricUrl, Generation, LifeId, Medium, RegionId, SessionId, Unsupported};
+use super::{FenceError, HolderConfig, HolderError, copy};
+use crate::base::{Deadline, FabricUrl, Generation, LifeId, RegionId, SessionId, Unsupported};
 use crate::control::{CloseReason, KeySet, Token};
 use crate::fabric::ExportedWindow;
 use crate::fabric::shm::{GrantPage, LifeWord, OwnerProcess, take_snapshot};
-use crate::memory::{MapError, MapOptions, Mapping};
+use crate::memory::Mapping;
 use crate::mirror::ByteRange;
 use crate::node::driver::Driver;
 use crate::node::message::Message;
@@ -153,11 +153,13 @@ pub(super) struct Shared {
     pub(super) wake: OwnedFd,
     /// Every control connection, attached or not, to be ended with the holder.
     pub(super) links: Mutex<Vec<super::links::Link>>,
+    /// Keeps every other holder from the file.
+    _lock: Option<OwnedFd>,
 }
 
 impl Shared {
     pub(super) fn new(config: HolderConfig, url: FabricUrl, keys: KeySet) -> Result<Arc<Self>, HolderError> {
-        let (memory, content, region) = open_memory(&config)?;
+        let copy::Opened { memory, content, region, sync_failed, lock } = copy::open(&config)?;
         memory.lock(config.lock)?;
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(std::io::Error::from)?;
@@ -169,7 +171,7 @@ impl Shared {
             region,
             resumable: Vec::new(),
             owner: None,
-            sync_failed: None,
+            sync_failed: sync_failed.then(|| "in an earlier life of this holder".to_owned()),
             changes: 0,
         };
         Ok(Arc::new(Self {
@@ -181,6 +183,7 @@ impl Shared {
             stopping: AtomicBool::new(false),
             wake,
             links: Mutex::new(Vec::new()),
+            _lock: lock,
         }))
     }
 
@@ -198,10 +201,26 @@ impl Shared {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    /// Puts what the copy is worth on stable storage, where it is a file.
-    pub(super) fn remember(&self, state: &State) -> std::io::Result<()> {
+    /// Puts what the copy is to be worth on stable storage, where it is a file.
+    pub(super) fn remember(
+        &self,
+        state: &State,
+        content: Content,
+        region: Option<RegionId>,
+    ) -> std::io::Result<()> {
         let Some(file) = &self.config.file else { return Ok(()) };
-        file_record::write(file, state.content, state.region, self.config.size as u64)
+        let bytes = self.config.size as u64;
+        file_record::write(file, Record { content, region, bytes, sync_failed: state.sync_failed.is_some() })
+    }
+
+    /// Keeps in mind, over a restart too, that a sync failed.
+    pub(super) fn remember_failed_sync(&self, state: &mut State, why: String) {
+        state.sync_failed = Some(why);
+        if let Err(error) = self.remember(state, state.content, state.region) {
+            log::error!(
+                "a sync failed, and that cannot be written down ({error}): do not restart on this file"
+            );
+        }
     }
 
     /// Takes the windows of the present owner away and proves that nothing writes the copy any more. Returns whether
@@ -240,58 +259,26 @@ impl Shared {
         owner.receivers.drain(..).for_each(ReceiverThread::join);
         let mut exact = true;
         if owner.page.is_some() && !owner_is_dead(owner) {
-            let fresh = self.fresh_memory().map_err(FenceError::Map)?;
+            let fresh = copy::fresh(&self.config).map_err(FenceError::Map)?;
             if let Err(error) = take_snapshot(state.memory.slice(), fresh.slice(), || false) {
                 log::error!("{error}");
                 exact = false;
             }
             // Looked at behind the copying, which reads zeroes where there is nothing any more.
             state.memory.check_whole().map_err(FenceError::Truncated)?;
-            self.settle(&fresh)?;
+            copy::settle(&self.config, &fresh).map_err(FenceError::Map)?;
+            let _ = fresh
+                .lock(self.config.lock)
+                .map_err(|error| log::warn!("the moved copy is not locked: {error}"));
             state.memory = Arc::new(fresh);
+            if let Err(error) = copy::keep_name(&self.config) {
+                // A power loss may bring the old file back.
+                self.remember_failed_sync(state, format!("the copy's new name: {error}"));
+            }
         }
         state.owner = None;
         self.note_change(state);
         Ok(exact)
-    }
-
-    /// New memory of the kind that this holder uses.
-    fn fresh_memory(&self) -> Result<Mapping, MapError> {
-        match &self.config.file {
-            Some(path) => Mapping::file(&next_of(path), self.config.size, self.options()),
-            None => self.memory_of(self.config.size),
-        }
-    }
-
-    /// Memory that is no file: private for tcp, shareable for shared memory.
-    pub(super) fn memory_of(&self, len: usize) -> Result<Mapping, MapError> {
-        match self.url.medium() {
-            Medium::Shm => Mapping::memfd("mirrorbus-copy", len, self.options()),
-            Medium::Tcp => Mapping::anonymous(len, self.options()),
-        }
-    }
-
-    fn options(&self) -> MapOptions {
-        MapOptions { huge_pages: self.config.huge_pages }
-    }
-
-    /// A file takes the name of the one that it replaces once its bytes are on stable storage.
-    fn settle(&self, fresh: &Mapping) -> Result<(), FenceError> {
-        let failed = |error: std::io::Error| {
-            FenceError::Map(MapError::System {
-                call: "replace the copy's file",
-                len: self.config.size,
-                error,
-            })
-        };
-        if let Some(path) = &self.config.file {
-            fresh.sync().map_err(failed)?;
-            std::fs::rename(next_of(path), path).map_err(failed)?;
-            file_record::sync_directory(path).map_err(failed)?;
-        }
-        let _ =
-            fresh.lock(self.config.lock).map_err(|error| log::warn!("the moved copy is not locked: {error}"));
-        Ok(())
     }
 
     /// Ends every control connection and every thread that serves one.
@@ -316,12 +303,6 @@ impl Shared {
     }
 }
 
-fn next_of(path: &Path) -> std::path::PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".next");
-    name.into()
-}
-
 /// Whether the owner's process is dead for certain; one whose connection broke off is given a moment to die.
 fn owner_is_dead(owner: &Owner) -> bool {
     let until = Instant::now() + if owner.connected { Duration::ZERO } else { DYING_TIME };
@@ -332,42 +313,4 @@ fn owner_is_dead(owner: &Owner) -> bool {
         std::thread::yield_now();
     }
     true
-}
-
-/// The copy as it was left, or a new one.
-fn open_memory(config: &HolderConfig) -> Result<(Mapping, Content, Option<RegionId>), HolderError> {
-    let options = MapOptions { huge_pages: config.huge_pages };
-    if let FabricUrl::ShmDevice { device, .. } = &config.url {
-        return Ok((Mapping::device(device, config.size, options)?, Content::Empty, None));
-    }
-    let Some(path) = &config.file else {
-        let memory = match config.url.medium() {
-            Medium::Shm => Mapping::memfd("mirrorbus-copy", config.size, options)?,
-            Medium::Tcp => Mapping::anonymous(config.size, options)?,
-        };
-        return Ok((memory, Content::Empty, None));
-    };
-    let refuse = |why: String| HolderError::File { path: path.clone(), why };
-    let existing = std::fs::metadata(path).map(|meta| meta.len()).unwrap_or(0);
-    let size = config.size as u64;
-    let remembered = file_record::read(path).map_err(refuse)?;
-    let (content, region) = match remembered {
-        None if existing == 0 => (Content::Empty, None),
-        None => return Err(refuse(format!("has {existing} bytes and no record of a holder: move it away"))),
-        Some(known) if known.bytes != size || existing != size => {
-            let why = format!("holds a copy of {} bytes in {existing}, {size} were asked for", known.bytes);
-            return Err(refuse(why));
-        }
-        Some(known) if known.content == Content::Complete && !known.same_boot && !config.accept_uncertain => {
-            return Err(refuse(
-                "the host has rebooted since: what was synced is in the file, of the stores after the last sync any \
-                 part may be missing; to use it all the same, accept uncertain content"
-                    .into(),
-            ));
-        }
-        Some(known) => (known.content, (known.content != Content::Empty).then_some(known.region)),
-    };
-    let memory = Mapping::file(path, config.size, options)?;
-    file_record::write(path, content, region, size)?;
-    Ok((memory, content, region))
 }

@@ -266,10 +266,9 @@ mod tests {
         let memory = Arc::new(Mapping::anonymous(4096, MapOptions::default()).unwrap());
         let revoked = Message::Revoked { why: "fenced".into() }.encode();
         let channel = crate::control::Channel::MIRROR;
-        for (event, word) in [
-            (Event::Message { channel, body: revoked }, "fenced"),
-            (Event::PeerSilent, "nothing was heard"),
-        ] {
+        for (event, word) in
+            [(Event::Message { channel, body: revoked }, "fenced"), (Event::PeerSilent, "nothing was heard")]
+        {
             let core = RegionCore::new(memory.clone()).unwrap();
             let mut deadline = Deadline::within(10 * second);
             let session =
