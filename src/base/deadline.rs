@@ -5,6 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+/// Stands for "for ever" where a duration is longer than the clock can tell: a hundred years.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// When a wait gives up. Every wait of this library takes one.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
@@ -41,7 +44,10 @@ impl Deadline {
     /// The instant at which the wait ends; starts the clock if it does not run yet.
     pub fn instant(&mut self) -> Instant {
         let within = self.within;
-        *self.at.get_or_insert_with(|| Instant::now() + within)
+        *self.at.get_or_insert_with(|| {
+            let now = Instant::now();
+            now.checked_add(within).unwrap_or_else(|| now + FOR_EVER)
+        })
     }
 
     /// Time left, or `None` when there is none. Starts the clock if it does not run yet.
@@ -62,5 +68,11 @@ mod tests {
         assert_eq!(first, deadline.instant());
         assert!(deadline.remaining().is_some());
         assert!(Deadline::at(Instant::now()).remaining().is_none());
+    }
+
+    #[test]
+    fn longer_than_the_clock_can_tell_is_a_wait_all_the_same() {
+        let left = Deadline::within(Duration::MAX).remaining();
+        assert!(left.is_some_and(|left| left > Duration::from_secs(365 * 24 * 60 * 60)), "{left:?}");
     }
 }
