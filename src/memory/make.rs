@@ -179,10 +179,14 @@ impl Mapping {
             unsafe { rustix::mm::mmap(std::ptr::null_mut(), mapped, protection, MapFlags::SHARED, &fd, 0) }
                 .map_err(failed("mmap", len))?;
         let sealed = rustix::fs::fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+        let status = rustix::fs::fstat(&fd);
+        // Looked at behind the seal, which came from whoever sealed it: before, it may have been cut.
+        let whole = status
+            .as_ref()
+            .is_ok_and(|status| u64::try_from(status.st_size).is_ok_and(|size| size >= len as u64));
         // Sealed pages of the reserved pool can be punched out, and the pool be empty when they are wanted again.
-        let certain = sealed && matches!(pages, Pages::Base { .. });
-        let is_file =
-            rustix::fs::fstat(&fd).is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_file());
+        let certain = sealed && whole && matches!(pages, Pages::Base { .. });
+        let is_file = status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_file());
         let rule = (is_file && super::named::is_shmem(&fd)).then_some(Transparent::Shmem);
         let parts = Parts { start: start.cast(), len, mapped, kind, pages, fd: Some(fd), volatile };
         let mut mapping = Self::assemble(parts);

@@ -204,6 +204,21 @@ fn shared_memory_and_descriptors_are_guarded_too() {
     assert!(same.lost());
 }
 
+/// A peer may cut what it hands over after its size was looked at, and seal it then.
+#[test]
+fn a_seal_on_what_is_too_short_is_no_guarantee() {
+    in_child("memory::tests::a_seal_on_what_is_too_short_is_no_guarantee", || {
+        let flags = rustix::fs::MemfdFlags::CLOEXEC | rustix::fs::MemfdFlags::ALLOW_SEALING;
+        let fd = rustix::fs::memfd_create("short", flags).expect("memfd");
+        rustix::fs::ftruncate(&fd, 4096).expect("size");
+        let seals = rustix::fs::SealFlags::SHRINK | rustix::fs::SealFlags::GROW;
+        rustix::fs::fcntl_add_seals(&fd, seals).expect("sealing");
+        let mapping = Mapping::map(fd, 8 * KIB, MappingKind::Descriptor, None, PLAIN).expect("mapped");
+        mapping.slice().write(6 * KIB, b"beyond the end");
+        assert!(mapping.lost());
+    });
+}
+
 #[test]
 fn many_threads_survive_a_cut() {
     let scratch = Scratch::new();
