@@ -144,11 +144,12 @@ impl GrantView {
         fencing::still_granted(self.word(), self.granted)
     }
 
-    /// Before a store, without a fence: whether the grant stood a moment ago. Keeps an owner from storing on and on
-    /// after a revocation.
+    /// Before a store: whether the grant stood a moment ago. Keeps an owner from storing on and on after a revocation,
+    /// and its stores in their order; it is no full fence.
     #[inline]
     #[must_use]
     pub fn stands(&self) -> bool {
+        fencing::after_earlier_stores();
         self.word().load(Ordering::Relaxed) == self.granted
     }
 

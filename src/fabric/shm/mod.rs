@@ -23,7 +23,7 @@ mod peer;
 mod queue;
 mod snapshot;
 
-pub use fencing::{Word, raise, still_granted};
+pub use fencing::{Word, after_earlier_stores, between_readings, raise, still_granted};
 pub use grant_page::{GrantPage, GrantView};
 pub use life::LifeWord;
 pub use owner::OwnerProcess;

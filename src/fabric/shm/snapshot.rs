@@ -6,6 +6,7 @@
 //! constant from its first reading to its second, and the copy is what the memory held at the moment between the two
 //! passes (a double collect). Stores acknowledged before are in it by the fences (`fencing`).
 
+use super::fencing;
 use crate::memory::VolatileSlice;
 
 /// Passes over the memory before giving up on an owner that keeps writing.
@@ -39,6 +40,7 @@ pub fn take_snapshot(
         return Ok(());
     }
     for _ in 0..PASSES_MAX {
+        fencing::between_readings();
         if copy_differences(source, target) == 0 {
             return Ok(());
         }
