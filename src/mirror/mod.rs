@@ -28,6 +28,7 @@ mod error;
 mod hole;
 mod lane;
 mod shared_lane;
+mod sleeper;
 mod stats;
 mod ticket;
 mod unknown;

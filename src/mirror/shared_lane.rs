@@ -4,15 +4,15 @@
 //! reaping, which cost more, are combined: one waiter does them for all (see `combine`). Whoever waits holds the
 //! lock only while it advances the lane, never while it sleeps.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
 use super::combine::{Combiner, Role};
-use super::lane::sleep_on;
-use super::{Lane, LaneConfig, LaneStats, Polling, RegionCore, StoreError, Ticket, WaitError, Watermarks};
+use super::sleeper::Sleeper;
+use super::{Lane, LaneConfig, LaneStats, Polling, StoreError, Ticket, WaitError, Watermarks};
 use crate::base::sync::{AtomicU64, Ordering};
 use crate::base::{Deadline, Level, Sequence};
 use crate::fabric::{Armed, Queue};
@@ -31,33 +31,37 @@ pub struct SharedLane {
 
 #[derive(Debug)]
 struct Shared {
-    core: Arc<RegionCore>,
     config: LaneConfig,
     id: u32,
     session: AtomicU64,
     lane: CachePadded<Mutex<Lane>>,
     acked: CachePadded<AtomicU64>,
     visible: AtomicU64,
+    posted: AtomicU64,
     combiner: Combiner,
     /// The queue's event, to sleep on without the lock. Replaced when the lane reconnects.
     event: Mutex<Option<Arc<OwnedFd>>>,
+    /// Where the leader sleeps, on media that have an event.
+    sleeper: Option<Sleeper>,
 }
 
 impl SharedLane {
     pub(super) fn new(lane: Lane) -> std::io::Result<Self> {
         let event = event_of(&lane)?;
+        let sleeper = event.as_ref().map(|_| Sleeper::new(lane.core.wake_fd())).transpose()?;
         let marks = lane.watermarks();
         Ok(Self {
             shared: Arc::new(Shared {
-                core: lane.core.clone(),
                 config: lane.config,
                 id: lane.id,
                 session: AtomicU64::new(u64::from(lane.session)),
                 acked: CachePadded::new(AtomicU64::new(marks.acked.0)),
                 visible: AtomicU64::new(marks.visible.0),
+                posted: AtomicU64::new(marks.posted.0),
                 lane: CachePadded::new(Mutex::new(lane)),
                 combiner: Combiner::default(),
                 event: Mutex::new(event),
+                sleeper,
             }),
         })
     }
@@ -89,7 +93,17 @@ impl SharedLane {
     /// # Errors
     /// Nothing was stored, on neither side.
     pub fn try_store(&self, offset: usize, data: &[u8]) -> Result<Ticket, StoreError> {
-        self.lock().try_store(offset, data)
+        self.attempt(&mut self.lock(), |lane| lane.try_store(offset, data))
+    }
+
+    /// A store, which reaps when it finds the window full: a leader that sleeps must hear of it.
+    #[inline]
+    fn attempt<T>(&self, lane: &mut Lane, action: impl FnOnce(&mut Lane) -> T) -> T {
+        let result = action(lane);
+        if self.shared.sleeper.is_some() {
+            self.publish(lane);
+        }
+        result
     }
 
     fn waiting_for_room(
@@ -100,7 +114,7 @@ impl SharedLane {
         loop {
             let (error, oldest) = {
                 let mut lane = self.lock();
-                match attempt(&mut lane) {
+                match self.attempt(&mut lane, &mut attempt) {
                     Err(error @ StoreError::WouldBlock { .. }) => {
                         (error, Sequence(lane.watermarks().acked.0 + 1))
                     }
@@ -192,21 +206,24 @@ impl SharedLane {
     /// Runs `action` on the lane alone, for what the shared handle does not offer (reconnecting, holes).
     ///
     /// # Errors
-    /// The process has no file descriptor left.
+    /// The process has no file descriptor left. What `action` did is done and the lane goes on; waiters spin.
     pub fn exclusively<T>(&self, action: impl FnOnce(&mut Lane) -> T) -> std::io::Result<T> {
         let mut lane = self.lock();
         let result = action(&mut lane);
-        let event = event_of(&lane)?;
-        *self.shared.event.lock().unwrap_or_else(PoisonError::into_inner) = event;
         self.shared.session.store(u64::from(lane.session), Ordering::Release);
         self.publish(&lane);
-        Ok(result)
+        let event = event_of(&lane);
+        // Without the new event nobody sleeps: the old one would never come.
+        let kept = event.as_ref().ok().and_then(Clone::clone);
+        *self.shared.event.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        event.map(|_| result)
     }
 
     #[inline]
     fn mark(&self, level: Level) -> u64 {
         match level {
-            Level::Posted | Level::Acked => self.shared.acked.load(Ordering::Acquire),
+            Level::Posted => self.shared.posted.load(Ordering::Acquire),
+            Level::Acked => self.shared.acked.load(Ordering::Acquire),
             Level::Visible => self.shared.visible.load(Ordering::Acquire),
             Level::Durable => 0,
         }
@@ -215,8 +232,15 @@ impl SharedLane {
     #[inline]
     fn publish(&self, lane: &Lane) {
         let marks = lane.watermarks();
+        let before = (self.shared.visible.load(Ordering::Relaxed), self.shared.acked.load(Ordering::Relaxed));
+        self.shared.posted.store(marks.posted.0, Ordering::Release);
         self.shared.visible.store(marks.visible.0, Ordering::Release);
         self.shared.acked.store(marks.acked.0, Ordering::Release);
+        if let Some(sleeper) = &self.shared.sleeper
+            && before != (marks.visible.0, marks.acked.0)
+        {
+            sleeper.wake();
+        }
     }
 
     /// One step for all: posts what is open, reaps, publishes.
@@ -271,7 +295,9 @@ impl SharedLane {
                 None if step.is_multiple_of(STEPS_PER_CLOCK) => std::thread::yield_now(),
                 None => std::hint::spin_loop(),
                 Some((Ok(Armed::PollAgain), _)) => {}
-                Some((Ok(Armed::Sleep), wants_write)) => self.sleep(wants_write, deadline),
+                Some((Ok(Armed::Sleep), wants_write)) => {
+                    self.sleep(wants_write, deadline, || self.mark(level) >= target.0)
+                }
                 Some((Err(error), _)) => self.lock().fail(error),
             }
             if step.is_multiple_of(STEPS_PER_CLOCK) && deadline.remaining().is_none() {
@@ -289,15 +315,14 @@ impl SharedLane {
         }
     }
 
-    fn sleep(&self, wants_write: bool, deadline: &mut Deadline) {
+    fn sleep(&self, wants_write: bool, deadline: &mut Deadline, reached: impl FnOnce() -> bool) {
         let event = self.shared.event.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let left = deadline.remaining().unwrap_or_default().min(FOLLOW_MAX);
-        match event {
-            Some(event) => {
-                use std::os::fd::AsFd;
-                sleep_on(event.as_fd(), wants_write, self.shared.core.wake_fd(), left);
+        match (event, &self.shared.sleeper) {
+            (Some(event), Some(sleeper)) => {
+                sleeper.sleep(event.as_fd(), wants_write, left, reached);
             }
-            None => std::thread::yield_now(),
+            _ => std::thread::yield_now(),
         }
     }
 }
@@ -305,3 +330,7 @@ impl SharedLane {
 fn event_of(lane: &Lane) -> std::io::Result<Option<Arc<OwnedFd>>> {
     lane.queue.event_fd().map(|fd| fd.try_clone_to_owned().map(Arc::new)).transpose()
 }
+
+#[cfg(all(test, not(loom), not(miri)))]
+#[path = "shared_lane_tests.rs"]
+mod tests;

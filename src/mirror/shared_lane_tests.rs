@@ -1,0 +1,161 @@
+//! A shared lane over a queue whose completions come when a test says so.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::base::{Medium, Unsupported};
+use crate::fabric::{AnyQueue, Capabilities, Completion, QueueError, SourceUse, WindowId, WorkRequest};
+use crate::memory::{MapOptions, Mapping};
+use crate::mirror::RegionCore;
+
+/// Takes every request; completes what `completed` says.
+struct Fake {
+    capabilities: Capabilities,
+    taken: u64,
+    reported: u64,
+    completed: Arc<AtomicU64>,
+    /// Times that somebody was told to sleep.
+    armed: Arc<AtomicU64>,
+    event: OwnedFd,
+}
+
+impl Queue for Fake {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn post(&mut self, requests: &[WorkRequest]) -> Result<usize, QueueError> {
+        self.taken = requests.iter().map(|request| request.wr_id).fold(self.taken, u64::max);
+        Ok(requests.len())
+    }
+
+    fn doorbell(&mut self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Result<Option<Completion>, QueueError> {
+        let done = self.completed.load(Ordering::SeqCst).min(self.taken);
+        if done <= self.reported {
+            return Ok(None);
+        }
+        self.reported = done;
+        Ok(Some(Completion { wr_id: done }))
+    }
+
+    fn free_slots(&self) -> usize {
+        1000
+    }
+
+    fn arm(&mut self) -> Result<Armed, QueueError> {
+        self.armed.fetch_add(1, Ordering::SeqCst);
+        Ok(Armed::Sleep)
+    }
+
+    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.event.as_fd())
+    }
+}
+
+struct Rig {
+    lane: SharedLane,
+    completed: Arc<AtomicU64>,
+    armed: Arc<AtomicU64>,
+}
+
+fn rig() -> Rig {
+    let memory = Arc::new(Mapping::anonymous(4096, MapOptions::default()).unwrap());
+    let core = RegionCore::new(memory).unwrap();
+    let (completed, armed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let why = Unsupported { what: "Durable".into(), why: "a test".into() };
+    let capabilities = Capabilities {
+        medium: Medium::Tcp,
+        message_bytes_max: 4096,
+        depth_max: 1000,
+        source: SourceUse::AtPost,
+        coalesce_bytes_max: 4096,
+        one_sided: false,
+        visible_on_completion: true,
+        durable: Err(why),
+    };
+    let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+    let (done, told) = (completed.clone(), armed.clone());
+    let queue = Fake { capabilities, taken: 0, reported: 0, completed: done, armed: told, event };
+    let config = LaneConfig { polling: Polling::Block, ..LaneConfig::default() };
+    let lane = Lane::new(core, AnyQueue::Other(Box::new(queue)), WindowId(1), config);
+    Rig { lane: lane.into_shared().unwrap(), completed, armed }
+}
+
+#[test]
+fn posted_is_not_acknowledged() {
+    let rig = rig();
+    let ticket = rig.lane.store(0, b"nobody acknowledges").unwrap();
+    let short = || Deadline::within(Duration::from_millis(100));
+    rig.lane.wait(ticket, Level::Posted, short()).unwrap();
+    assert_eq!(rig.lane.flush(Level::Posted, short()), Ok(ticket.sequence()));
+    assert!(matches!(rig.lane.wait(ticket, Level::Acked, short()), Err(WaitError::Deadline { .. })));
+}
+
+/// Waits that `count` is above `than`: whoever raised it is about to sleep.
+fn wait_for_sleep(count: &AtomicU64, than: u64) {
+    let patience = Instant::now() + Duration::from_secs(10);
+    while count.load(Ordering::SeqCst) <= than {
+        assert!(Instant::now() < patience, "nobody goes to sleep");
+        std::thread::yield_now();
+    }
+}
+
+/// How long a sleeping leader takes to see what `by_another` reaped.
+fn time_to_wake(rig: &Rig, by_another: impl FnOnce()) -> Duration {
+    let armed = rig.armed.load(Ordering::SeqCst);
+    let ticket = rig.lane.store(0, b"a").unwrap();
+    std::thread::scope(|scope| {
+        let leader = scope.spawn(|| {
+            rig.lane.wait(ticket, Level::Acked, Deadline::within(Duration::from_secs(10))).unwrap();
+            Instant::now()
+        });
+        wait_for_sleep(&rig.armed, armed);
+        by_another();
+        let reaped = Instant::now();
+        leader.join().unwrap().saturating_duration_since(reaped)
+    })
+}
+
+/// The event of what another thread reaps is gone before the leader sees it.
+#[test]
+fn a_leader_does_not_sleep_on_what_another_thread_reaped() {
+    const ROUNDS: u32 = 10;
+    let rig = rig();
+    let complete = || rig.completed.store(rig.lane.watermarks().last.0, Ordering::SeqCst);
+    let waits: Duration = (0..ROUNDS)
+        .map(|_| {
+            time_to_wake(&rig, || {
+                let ticket = rig.lane.store(8, b"b").unwrap();
+                complete();
+                rig.lane.wait(ticket, Level::Acked, Deadline::within(Duration::from_secs(10))).unwrap();
+            })
+        })
+        .sum();
+    assert!(waits < FOLLOW_MAX * ROUNDS / 3, "{ROUNDS} wake-ups took {waits:?}");
+}
+
+/// A store that finds the window full reaps as well.
+#[test]
+fn a_leader_does_not_sleep_on_what_a_store_reaped() {
+    const ROUNDS: u32 = 10;
+    let rig = rig();
+    let waits: Duration = (0..ROUNDS)
+        .map(|_| {
+            time_to_wake(&rig, || {
+                while rig.lane.watermarks().in_flight() < LaneConfig::default().depth {
+                    rig.lane.try_store(100, b"c").unwrap();
+                }
+                rig.completed.store(rig.lane.watermarks().last.0, Ordering::SeqCst);
+                rig.lane.try_store(200, b"d").unwrap();
+            })
+        })
+        .sum();
+    assert!(waits < FOLLOW_MAX * ROUNDS / 3, "{ROUNDS} wake-ups took {waits:?}");
+}
