@@ -58,32 +58,62 @@ pub(crate) fn cargo_tool(subcommand: &str, why: &str) -> Result<()> {
     run(&mut cargo(&["install", &package, "--locked"]))
 }
 
+/// QEMU, xz and the tools of `.deb` files, for machines with soft-RoCE.
+pub(crate) fn emulator() -> Result<()> {
+    system("qemu-system-x86_64", &["qemu-system-x86"], "it emulates two machines with soft-RoCE")?;
+    system("xz", &["xz-utils"], "the guests' kernel is compressed with it")?;
+    system("dpkg-deb", &["dpkg"], "the guests' programs are unpacked from Debian's packages")?;
+    system("strip", &["binutils"], "the guests have little memory for what only a debugger reads")
+}
+
+/// What soft-RoCE on this host itself takes.
+pub(crate) fn soft_roce() -> Result<()> {
+    system("modprobe", &["kmod"], "it loads the soft-RoCE module")?;
+    system("ip", &["iproute2"], "`ip` and `rdma` make a soft-RoCE device")?;
+    let packages = ["ibverbs-utils", "ibverbs-providers"];
+    system_by("command -v ibv_devinfo", &packages, "the verbs library with its soft-RoCE provider")
+}
+
+/// Asks the mirrors which versions of the packages there are.
+pub(crate) fn update_package_lists() -> Result<()> {
+    static UPDATED: Once = Once::new();
+    let mut updated = Ok(());
+    UPDATED.call_once(|| updated = apt(&["update", "--quiet"]));
+    updated
+}
+
 fn system(name: &str, packages: &[&str], why: &str) -> Result<()> {
-    if succeeds(name, &["--version"]) {
+    system_by(&format!("{name} --version"), packages, why)
+}
+
+/// Installs packages unless `check`, a command of the shell, succeeds.
+fn system_by(check: &str, packages: &[&str], why: &str) -> Result<()> {
+    let there = || succeeds("sh", &["-c", check]);
+    if there() {
         return Ok(());
     }
     let list = packages.join(" ");
     println!("installing {list}: {why}");
-    let root = succeeds("sh", &["-c", "test \"$(id -u)\" = 0"]);
-    if !succeeds("apt-get", &["--version"]) || !(root || succeeds("sudo", &["-n", "true"])) {
-        let way_out =
-            "cannot be installed here (needs apt-get, as root or with sudo): install it and run this again";
-        return Err(Failure::new(format!("{name} ({list}) {way_out}")));
-    }
-    let apt = |arguments: &[&str]| {
-        let (first, rest) =
-            if root { ("apt-get", arguments.to_vec()) } else { ("sudo", [&["apt-get"], arguments].concat()) };
-        run(program(first, &rest).env("DEBIAN_FRONTEND", "noninteractive"))
-    };
-    static UPDATED: Once = Once::new();
-    let mut updated = Ok(());
-    UPDATED.call_once(|| updated = apt(&["update", "--quiet"]));
-    updated?;
-    apt(&[&["install", "--yes", "--quiet", "--no-install-recommends"], packages].concat())?;
-    if succeeds(name, &["--version"]) {
+    update_package_lists().and_then(|()| {
+        apt(&[&["install", "--yes", "--quiet", "--no-install-recommends"], packages].concat())
+    })?;
+    if there() {
         return Ok(());
     }
-    Err(Failure::new(format!("{list} is installed, yet {name} does not run")))
+    Err(Failure::new(format!("{list} is installed, yet `{check}` fails")))
+}
+
+/// apt-get, as root.
+fn apt(arguments: &[&str]) -> Result<()> {
+    let root = succeeds("sh", &["-c", "test \"$(id -u)\" = 0"]);
+    if !succeeds("apt-get", &["--version"]) || !(root || succeeds("sudo", &["-n", "true"])) {
+        let what = arguments.join(" ");
+        let way_out = "cannot be done here (needs apt-get, as root or with sudo): do it and run this again";
+        return Err(Failure::new(format!("apt-get {what} {way_out}")));
+    }
+    let (first, rest) =
+        if root { ("apt-get", arguments.to_vec()) } else { ("sudo", [&["apt-get"], arguments].concat()) };
+    run(program(first, &rest).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
 #[cfg(test)]

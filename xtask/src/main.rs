@@ -9,6 +9,7 @@ mod failure;
 mod fuzz;
 mod install;
 mod instructions;
+mod rxe;
 mod shell;
 mod steps;
 mod test;
@@ -52,6 +53,8 @@ enum Command {
         #[arg(long, default_value_t = fuzz::SECONDS)]
         seconds: u32,
     },
+    /// Test on soft-RoCE: two emulated machines and the link between them, which is cut; nothing is needed of this one
+    Rxe(rxe::Arguments),
     /// Everything a change has to pass
     Ci {
         /// The long version of everything
@@ -77,6 +80,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo { arguments } => demo::run(&arguments),
         Command::Instructions => instructions::run(),
         Command::Fuzz { seconds } => fuzz::run(seconds),
+        Command::Rxe(arguments) => rxe::run(&arguments),
         Command::Ci { full } => ci::run(full),
     }
 }

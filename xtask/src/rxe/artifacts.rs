@@ -1,0 +1,77 @@
+//! Builds the project's own programs for the guests, and finds them by what cargo reports.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::failure::{Context, Failure, Result};
+use crate::shell::cargo;
+
+/// Integration tests that run in guests too.
+pub(crate) const TESTS: &[&str] = &["contract", "across"];
+
+/// A program and its name in the guests.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Artifact {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
+/// The programs and the tests. They are built as `cargo test` builds them, so that neither builds twice.
+pub(crate) fn build() -> Result<Vec<Artifact>> {
+    let mut tests = vec!["test", "--workspace", "--no-run"];
+    TESTS.iter().for_each(|name| tests.extend(["--test", name]));
+    let mut built = executables(&report(&["build", "--workspace", "--bins"])?)?;
+    built.extend(executables(&report(&tests)?)?);
+    // Itself, and the programs that cargo builds for the tests once more.
+    built.retain(|artifact| artifact.name != "xtask");
+    built.sort_by(|one, other| one.name.cmp(&other.name));
+    built.dedup_by(|one, other| one.name == other.name);
+    for name in ["mirrorbus", "mirrorbus-bench"].iter().chain(TESTS) {
+        if !built.iter().any(|artifact| artifact.name == *name) {
+            return Err(Failure::new(format!("cargo built no {name}")));
+        }
+    }
+    Ok(built)
+}
+
+fn report(arguments: &[&str]) -> Result<String> {
+    println!("$ cargo {}", arguments.join(" "));
+    let mut command = cargo(arguments);
+    command.args(["--quiet", "--message-format=json-render-diagnostics"]).stderr(Stdio::inherit());
+    let output = command.output().context(|| "cargo".to_owned())?;
+    if !output.status.success() {
+        return Err(Failure::new(format!("cargo {}: {}", arguments.join(" "), output.status)));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The executables in cargo's messages, one a line.
+fn executables(messages: &str) -> Result<Vec<Artifact>> {
+    let mut found = Vec::new();
+    for line in messages.lines().filter(|line| line.starts_with('{')) {
+        let message: Value = serde_json::from_str(line).context(|| format!("cargo said {line:?}"))?;
+        if let (Some(path), Some(name)) = (message["executable"].as_str(), message["target"]["name"].as_str())
+        {
+            found.push(Artifact { name: name.to_owned(), path: PathBuf::from(path) });
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executables_are_found_and_libraries_are_not() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"libc","kind":["lib"]},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"contract","kind":["test"]},"executable":"/t/debug/deps/contract-1"}
+{"reason":"build-finished","success":true}
+"#;
+        let expected = Artifact { name: "contract".to_owned(), path: "/t/debug/deps/contract-1".into() };
+        assert_eq!(executables(messages).unwrap(), [expected]);
+        assert!(executables("{broken").is_err());
+    }
+}

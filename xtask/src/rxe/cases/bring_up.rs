@@ -1,0 +1,85 @@
+//! That the guests are what the other tests take them for.
+
+use std::time::{Duration, Instant};
+
+use crate::failure::Result;
+use crate::rxe::guests::Guests;
+use crate::rxe::machine::Machine;
+use crate::rxe::port::End;
+use crate::rxe::random::Random;
+
+use super::{copy, ensure};
+
+const SHORT: Duration = Duration::from_secs(30);
+
+pub(super) fn device_is_active(machine: &dyn Machine) -> Result<()> {
+    let link = machine.run("rdma link show rxe0/1", SHORT)?;
+    ensure(link.contains("state ACTIVE"), || format!("rxe0 is not active: {link}"))?;
+    let device = machine.run("ibv_devinfo --ib-dev=rxe0 --verbose", SHORT)?;
+    // The largest that RoCE has: the link below takes it whole.
+    for word in ["PORT_ACTIVE", "active_mtu:\t\t4096"] {
+        ensure(device.contains(word), || format!("ibv_devinfo does not say {word:?}: {device}"))?;
+    }
+    Ok(())
+}
+
+pub(super) fn rdma_between_guests(guests: &Guests, _: &mut Random) -> Result<()> {
+    device_is_active(&guests.b)?;
+    let address = guests.b.address();
+    // Each pair: the waiting side, and the side that begins. `-R` is the connection manager, `-g 1` the RoCEv2 address.
+    for (waiting, beginning, word) in [
+        (
+            format!("rping -s -a {address} -C 10 -V"),
+            format!("rping -c -a {address} -C 10 -V -v"),
+            "ping data",
+        ),
+        ("ibv_rc_pingpong -g 1".to_owned(), format!("ibv_rc_pingpong -g 1 {address}"), "usec/iter"),
+        ("ib_write_lat -R -n 200".to_owned(), format!("ib_write_lat -R -n 200 {address}"), "typical"),
+    ] {
+        let server = guests.b.spawn(&waiting, SHORT)?;
+        let output = until_accepted(guests, &beginning)?;
+        ensure(output.contains(word), || format!("{beginning}: {output}"))?;
+        server.wait()?.success()?;
+        if word == "typical" {
+            let line = output.lines().skip_while(|line| !line.contains(word)).nth(1).unwrap_or_default();
+            println!("ib_write_lat, µs (bytes, rounds, least, most, typical, …): {}", line.trim());
+        }
+    }
+    Ok(())
+}
+
+/// Runs the side that begins as soon as the other one listens.
+fn until_accepted(guests: &Guests, command: &str) -> Result<String> {
+    let until = Instant::now() + SHORT;
+    loop {
+        let output = guests.a.run(command, SHORT);
+        if output.is_ok() || Instant::now() > until {
+            return output;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+pub(super) fn files_and_commands(guests: &Guests, _: &mut Random) -> Result<()> {
+    // Every byte, and no end of a line at the end.
+    guests.b.run("head -c 3000000 /dev/urandom >/tmp/file; printf '\\nEND 7 0' >>/tmp/file", SHORT)?;
+    copy(guests, "/tmp/file")?;
+    let sums: Vec<_> = guests
+        .both()
+        .map(|guest| guest.run("sha256sum /tmp/file", SHORT))
+        .into_iter()
+        .collect::<Result<_>>()?;
+    ensure(sums[0] == sums[1], || format!("the file changed on its way: {sums:?}"))?;
+    let output = guests.a.exec("echo out; echo err >&2; exit 3", SHORT)?;
+    ensure(output.text() == "out\nerr\n" && output.end == End::Exit(3), || format!("{output:?}"))?;
+    let start = Instant::now();
+    let slow = guests.a.exec("sleep 1000 & sleep 1000", Duration::from_secs(1))?;
+    ensure(slow.end == End::Exit(137), || format!("the limit did not end it: {slow:?}"))?;
+    ensure(start.elapsed() < SHORT, || format!("it ended after {:?}", start.elapsed()))?;
+    let running = guests.a.spawn("echo $$; exec sleep 1000", SHORT)?;
+    let meanwhile = guests.a.run("ps | grep -c '[s]leep 1000'", SHORT)?;
+    ensure(meanwhile.trim() == "1", || format!("sleeping: {meanwhile}"))?;
+    guests.a.signal(&running, "TERM")?;
+    let end = running.wait()?.end;
+    ensure(end == End::Exit(128 + 15), || format!("{end:?}"))
+}

@@ -1,0 +1,180 @@
+//! A guest: commands and files in and out, power off and on.
+//!
+//! All of it works from several threads at once: while one waits for a command, another may cut the power.
+
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+
+use crate::failure::{Context, Failure, Result};
+
+use super::machine::Machine;
+use super::port::{End, Output, Port, Running};
+use super::qemu::{Hardware, PORTS, Qemu};
+
+/// How long a guest may take to answer after its start, on a machine that does much else.
+const BOOT: Duration = Duration::from_secs(120);
+
+/// How long a command waits for a port.
+const FREE_PORT: Duration = Duration::from_secs(30);
+
+/// A small command, a file.
+const SHORT: Duration = Duration::from_secs(60);
+
+/// One of the two.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    /// `a` or `b`.
+    pub(crate) name: &'static str,
+    pub(crate) hardware: Hardware,
+    boot: Mutex<Option<Arc<Boot>>>,
+    next_id: AtomicU64,
+}
+
+/// What ends with the power.
+#[derive(Debug)]
+struct Boot {
+    qemu: Mutex<Option<Qemu>>,
+    free: Mutex<Vec<Port>>,
+    freed: Condvar,
+}
+
+impl Guest {
+    /// A guest that is off.
+    pub(crate) const fn new(name: &'static str, hardware: Hardware) -> Self {
+        Self { name, hardware, boot: Mutex::new(None), next_id: AtomicU64::new(1) }
+    }
+
+    /// Its address on the link.
+    pub(crate) fn address(&self) -> String {
+        format!("10.77.0.{}", self.hardware.number)
+    }
+
+    /// Starts it. [`Self::until_up`] waits for it.
+    pub(crate) fn power_on(&self) -> Result<()> {
+        let boot = Boot { qemu: Mutex::new(None), free: Mutex::new(Vec::new()), freed: Condvar::new() };
+        *lock(&boot.qemu) = Some(Qemu::start(&self.hardware)?);
+        let until = Instant::now() + SHORT;
+        for number in 0..PORTS {
+            let paths = self.hardware.port(number);
+            // Without blocking it opens only once QEMU has the other end.
+            let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+            while File::options().write(true).custom_flags(nonblocking).open(&paths[0]).is_err() {
+                if Instant::now() > until {
+                    let errors = fs::read_to_string(self.hardware.errors()).unwrap_or_default();
+                    return Err(Failure::new(format!("QEMU does not start: {errors}")));
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            lock(&boot.free).push(Port::open(&paths)?);
+        }
+        *lock(&self.boot) = Some(Arc::new(boot));
+        Ok(())
+    }
+
+    /// Waits until soft-RoCE is active in it.
+    pub(crate) fn until_up(&self) -> Result<()> {
+        let script = "until test -e /run/up; do sleep 0.05; done";
+        let up = self.exec(script, BOOT).and_then(Output::success);
+        up.map(drop).context(|| format!("guest {} did not come up", self.name))
+    }
+
+    /// Cuts its power: nothing that it had in memory remains.
+    pub(crate) fn kill(&self) {
+        if let Some(boot) = lock(&self.boot).take() {
+            drop(lock(&boot.qemu).take());
+        }
+    }
+
+    /// Cuts its power if it is on, and starts it again.
+    pub(crate) fn restart(&self) -> Result<()> {
+        self.kill();
+        self.power_on()?;
+        self.until_up()
+    }
+
+    /// Whether its power is on.
+    pub(crate) fn is_on(&self) -> bool {
+        lock(&self.boot).is_some()
+    }
+
+    /// Raises or drops the carrier of its network card; nothing if its power is off.
+    pub(crate) fn set_carrier(&self, up: bool) -> Result<()> {
+        let Some(boot) = lock(&self.boot).clone() else { return Ok(()) };
+        let qemu = lock(&boot.qemu);
+        qemu.as_ref().map_or(Ok(()), |qemu| qemu.set_carrier(up))
+    }
+
+    /// Starts a command of the shell, which is killed after `limit` with all that it started.
+    pub(crate) fn spawn(&self, command: &str, limit: Duration) -> Result<Running> {
+        self.start(command.as_bytes(), limit)
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn exec(&self, command: &str, limit: Duration) -> Result<Output> {
+        self.spawn(command, limit)?.wait()
+    }
+
+    /// Sends a signal, such as `TERM` or `STOP`, to a running command and all that it started.
+    pub(crate) fn signal(&self, running: &Running, signal: &str) -> Result<()> {
+        self.run(&format!("kill -{signal} -$(cat /run/process.{})", running.id), SHORT).map(drop)
+    }
+
+    /// Writes a file of the guest.
+    pub(crate) fn push(&self, from: &Path, to: &str) -> Result<()> {
+        let bytes = fs::read(from).context(|| format!("reading {}", from.display()))?;
+        // The file follows the script's first line, which copies what is behind it.
+        let first = format!("exec tail -n +2 \"$0\" >'{to}'\n");
+        let pushed =
+            self.start(&[first.as_bytes(), &bytes].concat(), SHORT)?.wait().and_then(Output::success);
+        pushed.map(drop).context(|| format!("writing {to} in guest {}", self.name))
+    }
+
+    /// Reads a file of the guest.
+    pub(crate) fn pull(&self, from: &str) -> Result<Vec<u8>> {
+        let output = self.exec(&format!("cat '{from}'"), SHORT)?;
+        match output.end {
+            End::Exit(0) => Ok(output.bytes),
+            end => Err(Failure::new(format!("reading {from} in guest {}: {end:?}", self.name))),
+        }
+    }
+
+    fn start(&self, script: &[u8], limit: Duration) -> Result<Running> {
+        let boot = lock(&self.boot).clone();
+        let boot = boot.ok_or_else(|| Failure::new(format!("guest {} is off", self.name)))?;
+        let port = boot.free_port().ok_or_else(|| {
+            Failure::new(format!("guest {} runs {PORTS} commands already, which do not end", self.name))
+        })?;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        port.start(id, script, limit, move |port| {
+            lock(&boot.free).push(port);
+            boot.freed.notify_one();
+        })
+    }
+}
+
+impl Machine for Guest {
+    fn run(&self, command: &str, limit: Duration) -> Result<String> {
+        let output = self.exec(command, limit).and_then(Output::success);
+        output.context(|| format!("guest {}: {command}", self.name))
+    }
+}
+
+impl Boot {
+    fn free_port(&self) -> Option<Port> {
+        let free = lock(&self.free);
+        let none = |free: &mut Vec<Port>| free.is_empty();
+        let waited = self.freed.wait_timeout_while(free, FREE_PORT, none);
+        waited.unwrap_or_else(PoisonError::into_inner).0.pop()
+    }
+}
+
+/// A thread that panicked holding one of these left nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

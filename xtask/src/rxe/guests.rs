@@ -1,0 +1,159 @@
+//! Two guests and the link between them.
+//!
+//! The link is a pair of Unix datagram sockets, one frame a datagram. Moving a socket's file aside loses what is sent to
+//! it, and nobody is told.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::failure::{Context, Result};
+
+use super::guest::Guest;
+use super::image::Image;
+use super::qemu::Hardware;
+
+/// A guest without a disk has its files in here too.
+const MEMORY_MIB: u32 = 1024;
+
+/// With one alone, a program that polls keeps the kernel from receiving what is polled for.
+const PROCESSORS: u32 = 2;
+
+/// Ways for the link to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Both network cards lose their carrier, which their kernels see.
+    Carrier,
+    /// What is sent vanishes, both ways.
+    Silent,
+    /// What is sent to guest `a` vanishes.
+    ToA,
+    /// What is sent to guest `b` vanishes.
+    ToB,
+}
+
+impl Cut {
+    /// Every way.
+    pub(crate) const ALL: [Self; 4] = [Self::Carrier, Self::Silent, Self::ToA, Self::ToB];
+}
+
+/// The two guests. They are off when this is dropped, or this process has ended in whatever way.
+#[derive(Debug)]
+pub(crate) struct Guests {
+    pub(crate) a: Guest,
+    pub(crate) b: Guest,
+    _only: File,
+}
+
+impl Guests {
+    /// Starts both, with their files in `directory`, and waits until soft-RoCE is active in each.
+    pub(crate) fn up(image: &Image, directory: &Path) -> Result<Self> {
+        let what = || format!("making {}", directory.display());
+        fs::create_dir_all(directory).context(what)?;
+        let only = File::create(directory.join("lock")).context(what)?;
+        flock(&only, FlockOperation::NonBlockingLockExclusive)
+            .context(|| format!("another run has its guests in {}", directory.display()))?;
+        let guest = |name: &'static str, number: u8, peer: &str| {
+            let hardware = Hardware {
+                number,
+                memory_mib: MEMORY_MIB,
+                processors: PROCESSORS,
+                image: image.clone(),
+                directory: directory.join(name),
+                peer: directory.join(peer).join("link"),
+            };
+            if hardware.directory.exists() {
+                fs::remove_dir_all(&hardware.directory)
+                    .context(|| format!("removing {}", hardware.directory.display()))?;
+            }
+            Ok(Guest::new(name, hardware))
+        };
+        let (a, b) = (guest("a", 1, "b")?, guest("b", 2, "a")?);
+        let guests = Self { a, b, _only: only };
+        guests.mend()?;
+        Ok(guests)
+    }
+
+    /// Both.
+    pub(crate) const fn both(&self) -> [&Guest; 2] {
+        [&self.a, &self.b]
+    }
+
+    /// Makes the link fail.
+    pub(crate) fn cut(&self, how: Cut) -> Result<()> {
+        match how {
+            Cut::Carrier => self.both().into_iter().try_for_each(|guest| guest.set_carrier(false)),
+            Cut::Silent => self.both().into_iter().try_for_each(deafen),
+            Cut::ToA => deafen(&self.a),
+            Cut::ToB => deafen(&self.b),
+        }
+    }
+
+    /// Makes the link whole, in whatever way it failed.
+    pub(crate) fn heal(&self) -> Result<()> {
+        for guest in self.both() {
+            let (aside, link) = (guest.hardware.link_aside(), guest.hardware.link());
+            if aside.exists() {
+                fs::rename(&aside, &link).context(|| format!("healing {}", link.display()))?;
+            }
+            guest.set_carrier(true)?;
+        }
+        Ok(())
+    }
+
+    /// Heals the link and starts the guests that are off: what each test finds.
+    pub(crate) fn mend(&self) -> Result<()> {
+        self.heal()?;
+        let off: Vec<_> = self.both().into_iter().filter(|guest| !guest.is_on()).collect();
+        let start = Instant::now();
+        off.iter().try_for_each(|guest| guest.power_on())?;
+        off.iter().try_for_each(|guest| guest.until_up())?;
+        if !off.is_empty() {
+            println!("guests {} up in {:.1} s", names(&off), start.elapsed().as_secs_f64());
+        }
+        Ok(())
+    }
+
+    /// Cuts the power of both.
+    pub(crate) fn kill(&self) {
+        self.both().into_iter().for_each(Guest::kill);
+    }
+
+    /// Copies what tells of a failure into `logs`: both consoles, what QEMU said, and the kernels' messages if they can
+    /// still be had.
+    pub(crate) fn keep_logs(&self, logs: &Path, test: &str) -> Result<()> {
+        fs::create_dir_all(logs).context(|| format!("making {}", logs.display()))?;
+        for guest in self.both() {
+            let path = |what: &str| logs.join(format!("{test}.{}.{what}", guest.name));
+            for (from, what) in [(guest.hardware.console(), "console"), (guest.hardware.errors(), "qemu")] {
+                fs::copy(&from, path(what)).context(|| format!("copying {}", from.display()))?;
+            }
+            let messages = guest.exec("dmesg; ps; ip address", Duration::from_secs(10));
+            let text = messages.map_or_else(|failure| failure.to_string(), |output| output.text());
+            fs::write(path("kernel"), text).context(|| format!("writing into {}", logs.display()))?;
+        }
+        println!("logs of both guests: {}/{test}.*", logs.display());
+        Ok(())
+    }
+}
+
+impl Drop for Guests {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Loses what is sent to this guest. Lost once is lost: a second time changes nothing.
+fn deafen(guest: &Guest) -> Result<()> {
+    let (link, aside) = (guest.hardware.link(), guest.hardware.link_aside());
+    if aside.exists() {
+        return Ok(());
+    }
+    fs::rename(&link, &aside).context(|| format!("cutting {}", link.display()))
+}
+
+fn names(guests: &[&Guest]) -> String {
+    guests.iter().map(|guest| guest.name).collect::<Vec<_>>().join(" and ")
+}

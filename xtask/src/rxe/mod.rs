@@ -1,0 +1,209 @@
+//! `cargo xtask rxe`: tests on soft-RoCE, the RDMA device that is all software, in two emulated machines.
+//!
+//! ```text
+//! packages, kernel, modules ─┐
+//! artifacts ─────────────────┴▶ image ─▶ guests (two of guest, on qemu and port) ─▶ cases
+//! ```
+//!
+//! Nothing is asked of this machine's kernel: no RDMA, no modules, no KVM, no network device, no root. The link between the
+//! guests can be cut, and their power. How to write a test: docs/guests.md.
+
+mod artifacts;
+mod cases;
+mod console;
+mod cpio;
+mod guest;
+mod guests;
+mod host;
+mod image;
+mod kernel;
+mod libraries;
+mod machine;
+mod modules;
+mod packages;
+mod port;
+mod qemu;
+mod random;
+
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use crate::failure::{Failure, Result};
+use crate::install;
+use crate::shell::root;
+
+use cases::{Case, On};
+use guests::Guests;
+use host::Host;
+use random::Random;
+
+/// At which a test is given up: the guests' power is cut, so that all that it waits for ends.
+const CASE_MAX: Duration = Duration::from_secs(180);
+
+/// `cargo xtask rxe`
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Tests by name; all without any. An unknown name lists them
+    tests: Vec<String>,
+    /// Run those tests that choose at random so many times
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
+    /// What the choices at random begin with; printed by each run
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Afterwards leave the guests on and take commands from stdin, one a line
+    #[arg(long, conflicts_with = "host")]
+    keep: bool,
+    /// No guests: use this host's own soft-RoCE, for the tests that need one machine
+    #[arg(long)]
+    host: bool,
+}
+
+/// A line of the closing table.
+struct Row {
+    name: String,
+    took: Duration,
+    result: Result<()>,
+}
+
+/// Runs the tests asked for.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let chosen = cases::choose(&arguments.tests)?;
+    install::c_compiler()?;
+    let mut random = Random::new(arguments.seed);
+    let cache = root().join("target/rxe");
+    let rows = if arguments.host {
+        let artifacts = artifacts::build()?;
+        on_host(&Host::up(&cache, &artifacts)?, &chosen)
+    } else {
+        let guests = guests(&cache)?;
+        let rows = in_guests(&guests, &chosen, arguments.rounds, &mut random, &cache.join("logs"));
+        if arguments.keep {
+            console::serve(&guests)?;
+        }
+        rows
+    };
+    finish(&rows)
+}
+
+/// All that it takes to have the guests up.
+fn guests(cache: &Path) -> Result<Guests> {
+    if !cfg!(target_arch = "x86_64") {
+        let why = "the guests are x86-64 and run this machine's programs: use --host on another processor";
+        return Err(Failure::new(why.to_owned()));
+    }
+    install::emulator()?;
+    let artifacts = artifacts::build()?;
+    let (kernel, userland) = (packages::kernel(cache)?, packages::userland(cache)?);
+    let image = image::build(cache, &kernel, &userland, &artifacts)?;
+    Guests::up(&image, &cache.join("run"))
+}
+
+fn in_guests(guests: &Guests, chosen: &[&Case], rounds: u32, random: &mut Random, logs: &Path) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for case in chosen {
+        for round in 1..=if case.random { rounds } else { 1 } {
+            let name = if round == 1 { case.name.to_owned() } else { format!("{} ({round})", case.name) };
+            let row = timed(name, case, || {
+                guests.mend()?;
+                watched(guests, || match case.on {
+                    On::One(body) => body(&guests.a),
+                    On::Two(body) => body(guests, random),
+                })
+            });
+            if row.result.is_err() {
+                if let Err(failure) = guests.keep_logs(logs, case.name) {
+                    println!("the logs could not be kept: {failure}");
+                }
+                // What a failed test left running is not to be in the next one's way.
+                guests.kill();
+            }
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+fn on_host(host: &Host, chosen: &[&Case]) -> Vec<Row> {
+    let run = |case: &&Case| match case.on {
+        On::One(body) => Some(timed(case.name.to_owned(), case, || body(host))),
+        On::Two(_) => {
+            println!("skipped: {} (needs two machines)", case.name);
+            None
+        }
+    };
+    chosen.iter().filter_map(run).collect()
+}
+
+fn timed(name: String, case: &Case, body: impl FnOnce() -> Result<()>) -> Row {
+    println!("-- {name}: {}", case.about);
+    let start = Instant::now();
+    let result = body();
+    if let Err(failure) = &result {
+        println!("{failure}");
+    }
+    Row { name, took: start.elapsed(), result }
+}
+
+/// Cuts the guests' power when the body does not end.
+fn watched(guests: &Guests, body: impl FnOnce() -> Result<()>) -> Result<()> {
+    let (running, ended) = channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if ended.recv_timeout(CASE_MAX) == Err(RecvTimeoutError::Timeout) {
+                println!("no end within {CASE_MAX:?}: cutting the guests' power");
+                guests.kill();
+            }
+        });
+        let result = body();
+        drop(running);
+        result
+    })
+}
+
+fn finish(rows: &[Row]) -> Result<()> {
+    println!("\n{:<34} {:>8}  result", "test", "seconds");
+    for Row { name, took, result } in rows {
+        let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+        println!("{name:<34} {:>8.1}  {verdict}", took.as_secs_f64());
+    }
+    let failed: Vec<_> = rows.iter().filter(|row| row.result.is_err()).map(|row| row.name.as_str()).collect();
+    println!("{} passed, {} failed", rows.len() - failed.len(), failed.len());
+    match (rows.is_empty(), failed.is_empty()) {
+        (true, _) => Err(Failure::new("no test ran".to_owned())),
+        (_, true) => Ok(()),
+        (_, false) => Err(Failure::new(format!("failed: {}", failed.join(", ")))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn the_command_line_is_read() {
+        let parse = |words: &str| Line::try_parse_from(["rxe"].into_iter().chain(words.split_whitespace()));
+        let line = parse("--rounds 5 --keep bring-up cut-carrier").unwrap().arguments;
+        assert_eq!((line.rounds, line.keep, line.host), (5, true, false));
+        assert_eq!(line.tests, ["bring-up", "cut-carrier"]);
+        assert!(parse("--host --keep").is_err());
+        assert!(parse("--rounds many").is_err());
+    }
+
+    #[test]
+    fn a_failed_test_fails_the_command() {
+        let row = |result| Row { name: "x".to_owned(), took: Duration::ZERO, result };
+        assert!(finish(&[row(Ok(()))]).is_ok());
+        let failed = finish(&[row(Ok(())), row(Err(Failure::new("y".to_owned())))]);
+        assert!(failed.unwrap_err().to_string().contains("failed: x"));
+        assert!(finish(&[]).is_err());
+    }
+}

@@ -1,0 +1,208 @@
+//! One QEMU process: how it is started, told of its link, and ended for certain.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::fs::{CWD, Mode, mkfifoat};
+
+use crate::failure::{Context, Failure, Result};
+
+use super::image::Image;
+
+/// Commands that a guest can carry out at the same time.
+pub(crate) const PORTS: usize = 8;
+
+/// QEMU answers at once, or not at all.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Runs QEMU until stdin ends: whatever becomes of us, the pipe behind it closes, and the guest is gone.
+const GUARD: &str = r#""$@" & read -r _; kill -KILL $!; wait $!"#;
+
+/// What a guest is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Hardware {
+    /// 1 or 2: its address on the link is 10.77.0.1 or 10.77.0.2.
+    pub(crate) number: u8,
+    pub(crate) memory_mib: u32,
+    pub(crate) processors: u32,
+    pub(crate) image: Image,
+    /// Its own files: console, ports, the socket of its end of the link.
+    pub(crate) directory: PathBuf,
+    /// The socket of the other end.
+    pub(crate) peer: PathBuf,
+}
+
+impl Hardware {
+    /// The socket to which the other guest sends what is for this one.
+    pub(crate) fn link(&self) -> PathBuf {
+        self.directory.join("link")
+    }
+
+    /// Where that socket is moved to so that what is sent to it is lost.
+    pub(crate) fn link_aside(&self) -> PathBuf {
+        self.directory.join("link.cut")
+    }
+
+    /// What the guest's kernel and first process print.
+    pub(crate) fn console(&self) -> PathBuf {
+        self.directory.join("console")
+    }
+
+    /// What QEMU itself prints.
+    pub(crate) fn errors(&self) -> PathBuf {
+        self.directory.join("qemu.log")
+    }
+
+    /// A pair of FIFOs, to the guest and from it.
+    pub(crate) fn port(&self, number: usize) -> [PathBuf; 2] {
+        ["in", "out"].map(|way| self.directory.join(format!("port{number}.{way}")))
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let Self { number, memory_mib, processors, image, directory, peer } = self;
+        let directory = directory.display();
+        // `guest=N` is no word of the kernel's, so it becomes a variable of the first process.
+        let kernel = format!(
+            "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable clocksource=tsc nowatchdog \
+             random.trust_cpu=on guest={number}"
+        );
+        let mut all: Vec<String> = [
+            // KVM is never tried: there are hosts on which the attempt hangs.
+            "-machine pc,usb=off,vmport=off -accel tcg,thread=multi -cpu max -nodefaults -no-user-config",
+            "-display none -no-reboot",
+            &format!("-smp {processors} -m {memory_mib}"),
+            &format!("-chardev file,id=console,append=on,path={directory}/console -serial chardev:console"),
+            &format!("-qmp unix:{directory}/qmp,server=on,wait=off"),
+            &format!("-kernel {} -initrd {}", image.kernel.display(), image.initrd.display()),
+            &format!(
+                "-netdev dgram,id=wire,local.type=unix,local.path={directory}/link,remote.type=unix,remote.path={}",
+                peer.display()
+            ),
+            &format!(
+                "-device virtio-net-pci,id=nic,netdev=wire,mac=52:54:00:77:00:0{number},host_mtu=9000,romfile="
+            ),
+            &format!("-device virtio-serial-pci,max_ports={}", PORTS + 1),
+        ]
+        .iter()
+        .flat_map(|line| line.split(' '))
+        .map(str::to_owned)
+        .collect();
+        for port in 0..PORTS {
+            all.extend(["-chardev".to_owned(), format!("pipe,id=port{port},path={directory}/port{port}")]);
+            let device = format!("virtserialport,chardev=port{port},name=port{port},nr={}", port + 1);
+            all.extend(["-device".to_owned(), device]);
+        }
+        all.extend(["-append".to_owned(), kernel]);
+        all
+    }
+}
+
+/// The process. Dropping it is the guest's power loss.
+#[derive(Debug)]
+pub(crate) struct Qemu {
+    guard: Child,
+    control: PathBuf,
+}
+
+impl Qemu {
+    /// Starts a guest with no memory of an earlier one; only the console's file goes on.
+    pub(crate) fn start(hardware: &Hardware) -> Result<Self> {
+        let directory = &hardware.directory;
+        if directory.display().to_string().contains([' ', ',']) {
+            return Err(Failure::new(format!("QEMU takes no space or comma in {}", directory.display())));
+        }
+        fs::create_dir_all(directory).context(|| format!("making {}", directory.display()))?;
+        let control = directory.join("qmp");
+        let stale = [hardware.link(), hardware.link_aside(), control.clone()];
+        let ports = (0..PORTS).flat_map(|port| hardware.port(port));
+        for path in ports.clone().chain(stale) {
+            if path.exists() {
+                fs::remove_file(&path).context(|| format!("removing {}", path.display()))?;
+            }
+        }
+        for path in ports {
+            mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).context(|| format!("making {}", path.display()))?;
+        }
+        let log = |path: &Path| {
+            let file = File::options().create(true).append(true).open(path);
+            file.context(|| format!("opening {}", path.display()))
+        };
+        let output = log(&hardware.errors())?;
+        let guard = Command::new("sh")
+            .args(["-c", GUARD, "sh", "qemu-system-x86_64"])
+            .args(hardware.arguments())
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone().context(|| "a descriptor".to_owned())?)
+            .stderr(output)
+            // Ctrl-C ends us, and by that QEMU: it should not take itself what we were to see first.
+            .process_group(0)
+            .spawn()
+            .context(|| "starting a guest".to_owned())?;
+        Ok(Self { guard, control })
+    }
+
+    /// Raises or drops the carrier of its network card.
+    pub(crate) fn set_carrier(&self, up: bool) -> Result<()> {
+        self.command(&format!(r#"{{"execute":"set_link","arguments":{{"name":"nic","up":{up}}}}}"#))
+    }
+
+    /// Says one thing to QEMU's control socket, after the greeting.
+    fn command(&self, line: &str) -> Result<()> {
+        let what = || format!("telling QEMU {line}");
+        let mut stream = UnixStream::connect(&self.control).context(what)?;
+        stream.set_read_timeout(Some(ANSWER)).context(what)?;
+        let mut answers = BufReader::new(stream.try_clone().context(what)?).lines();
+        for request in [r#"{"execute":"qmp_capabilities"}"#, line] {
+            writeln!(stream, "{request}").context(what)?;
+            loop {
+                // The greeting, and events that come in between, are neither.
+                let answer = answers.next().unwrap_or_else(|| Ok(r#""error": no answer"#.to_owned()));
+                let answer = answer.context(what)?;
+                if answer.contains(r#""return""#) {
+                    break;
+                }
+                if answer.contains(r#""error""#) {
+                    return Err(Failure::new(format!("{}: {answer}", what())));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guard_ends_its_program_when_the_pipe_ends() {
+        let mut guard = Command::new("sh")
+            .args(["-c", GUARD, "sh", "sleep", "1000"])
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", guard.id());
+        let child = loop {
+            let found = fs::read_to_string(&children).unwrap();
+            if let Some(child) = found.split_whitespace().next() {
+                break child.to_owned();
+            }
+        };
+        drop(guard.stdin.take());
+        guard.wait().unwrap();
+        assert!(!Path::new("/proc").join(child).exists());
+    }
+}
