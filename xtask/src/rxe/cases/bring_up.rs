@@ -26,7 +26,9 @@ pub(super) fn device_is_active(machine: &dyn Machine) -> Result<()> {
 pub(super) fn rdma_between_guests(guests: &Guests, _: &mut Random) -> Result<()> {
     device_is_active(&guests.b)?;
     let address = guests.b.address();
-    // Each pair: the waiting side, and the side that begins. `-R` is the connection manager, `-g 1` the RoCEv2 address.
+    // Each pair: the waiting side, and the side that begins. rping uses the connection manager, `-g 1` and `-x 1` are the
+    // RoCEv2 address. Not `ib_write_lat -R`: its sides send before the other has posted a receive, and on this kernel
+    // the sender may then try again for ever.
     for (waiting, beginning, word) in [
         (
             format!("rping -s -a {address} -C 10 -V"),
@@ -34,7 +36,7 @@ pub(super) fn rdma_between_guests(guests: &Guests, _: &mut Random) -> Result<()>
             "ping data",
         ),
         ("ibv_rc_pingpong -g 1".to_owned(), format!("ibv_rc_pingpong -g 1 {address}"), "usec/iter"),
-        ("ib_write_lat -R -n 200".to_owned(), format!("ib_write_lat -R -n 200 {address}"), "typical"),
+        ("ib_write_lat -x 1 -n 200".to_owned(), format!("ib_write_lat -x 1 -n 200 {address}"), "typical"),
     ] {
         let server = guests.b.spawn(&waiting, SHORT)?;
         let output = until_accepted(guests, &beginning)?;
