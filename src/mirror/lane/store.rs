@@ -1,14 +1,14 @@
 //! The taking half of a lane: a store is admitted, copied into the local memory and given its place.
 //!
-//! Most stores through shared memory go the plain way: one predicate, two copies, one entry in the ring of runs in
-//! flight. It is kept free of everything else, since what is written besides waits in the processor's store buffer
+//! Most stores through shared memory go the plain way: one predicate, two copies, one entry in the ring of
+//! recent stores, one count. It is kept free of everything else, since what is written besides waits in the processor's store buffer
 //! behind the bytes to be mirrored.
 
 use super::super::window::Run;
 use super::super::{ByteRange, Hole, LostReason, StoreError, Ticket};
 use super::Lane;
-use crate::base::{Deadline, Sequence};
-use crate::fabric::{Queue, SourceUse};
+use crate::base::Deadline;
+use crate::fabric::SourceUse;
 use crate::mirror::hole::HOLES_MAX;
 
 impl Lane {
@@ -52,19 +52,14 @@ impl Lane {
     /// look. `None` takes nothing.
     #[inline(always)]
     pub(in crate::mirror) fn store_plainly(&mut self, offset: usize, data: &[u8]) -> Option<Ticket> {
-        if !self.plain || self.core.lost() {
+        let plain = self.marks.plain()?;
+        if self.core.lost() || !self.way.store(offset, data) {
             return None;
         }
-        let place = self.in_flight.vacant(self.config.depth)?;
-        if !self.queue.store_plainly(offset, data) {
-            return None;
-        }
-        let sequence = Sequence(self.marks.last.0 + 1);
-        place.fill(Run { end: sequence, offset, len: data.len() });
-        self.marks.last = sequence;
-        self.marks.posted = sequence;
-        self.stats.bytes += data.len() as u64;
-        Some(Ticket { lane: self.id, session: self.session, sequence })
+        let sequence = plain.sequence();
+        self.recent.record(sequence, offset, data.len());
+        plain.finish(&mut self.marks, data.len());
+        Some(Ticket { stream: self.stream, sequence })
     }
 
     /// Stores `parts`, one behind the other, as one store. Waits for room like [`store`](Self::store).
@@ -102,7 +97,7 @@ impl Lane {
         let range = ByteRange { offset, len };
         self.holes.push(range);
         self.plan();
-        Ok(Hole { lane: self.id, range, memory: self.core.memory().clone() })
+        Ok(Hole { lane: self.stream.lane(), range, memory: self.core.memory().clone() })
     }
 
     /// Ends a hole: what it holds now is a store.
@@ -112,7 +107,8 @@ impl Lane {
     /// both copies agree on it.
     pub fn seal(&mut self, hole: Hole) -> Result<Ticket, StoreError> {
         let ByteRange { offset, len } = hole.range;
-        let place = self.holes.iter().position(|range| *range == hole.range && hole.lane == self.id);
+        let place =
+            self.holes.iter().position(|range| *range == hole.range && hole.lane == self.stream.lane());
         self.holes.swap_remove(place.ok_or(StoreError::StrangeHole)?);
         self.plan();
         match self.admit_waiting(offset, len) {
@@ -192,14 +188,17 @@ impl Lane {
 
     /// Gives the store its place, and lets a full batch go.
     fn append(&mut self, offset: usize, len: usize) -> Ticket {
-        self.marks.last.0 += 1;
-        self.stats.bytes += len as u64;
+        self.marks.take(len);
+        let last = self.marks.last();
+        if self.at_once() {
+            self.recent.record(last, offset, len);
+        }
         if self.has_open {
             self.open.len += len;
-            self.open.end = self.marks.last;
+            self.open.end = last;
             self.stats.coalesced += 1;
         } else {
-            self.open = Run { end: self.marks.last, offset, len };
+            self.open = Run { end: last, offset, len };
             self.open_posted = 0;
             self.has_open = true;
         }
@@ -207,9 +206,9 @@ impl Lane {
             // One that finds no room stays open: `admit` posts it before the next.
             self.close(true);
             self.plan();
-        } else if self.marks.last.0 - self.rung.0 >= self.batch && self.close(true) {
+        } else if last.0 - self.rung.0 >= self.batch && self.close(true) {
             self.ring();
         }
-        Ticket { lane: self.id, session: self.session, sequence: self.marks.last }
+        Ticket { stream: self.stream, sequence: last }
     }
 }
