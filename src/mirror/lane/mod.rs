@@ -85,7 +85,7 @@ pub struct Lane {
     /// The runs in flight, where stores are gathered; the newest stores, where each is posted at once.
     in_flight: InFlight,
     recent: Recent,
-    /// Stores that start a batch on their own: a quarter of the depth, so that four batches are under way.
+    /// Stores that start a batch on their own: half of the depth, so that two batches are under way.
     batch: u64,
     /// The last store of which a completion was asked for.
     pub(super) signaled: Sequence,
@@ -134,7 +134,7 @@ impl Lane {
             open_posted: 0,
             in_flight: InFlight::new(config.depth + 1),
             recent: Recent::new(),
-            batch: (config.depth as u64 / 4).max(1),
+            batch: (config.depth as u64 / 2).max(1),
             signaled: Sequence(0),
             rung: Sequence(0),
             unsignaled: 0,

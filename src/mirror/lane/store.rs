@@ -15,7 +15,7 @@ impl Lane {
     /// Stores `data` at `offset` in the local memory and queues it for the peer. Never waits.
     ///
     /// On return the local copy has the bytes; the peer has them when the ticket's level says so. What was taken goes
-    /// to the peer by itself once a quarter of the depth has gathered; `poll`, `flush` and `wait` send the rest.
+    /// to the peer by itself once half of the depth has gathered; `poll`, `flush` and `wait` send the rest.
     ///
     /// # Errors
     /// Nothing was stored, on neither side; [`StoreError::WouldBlock`] when the window is full.
