@@ -20,6 +20,7 @@ on_every_fabric!(
     fencing_stops_everything_and_keeps_what_was_acknowledged,
     a_fenced_owner_cannot_resume_and_another_can_pull,
     reconnecting_sends_what_is_unknown,
+    reconnecting_sends_no_hole_before_it_is_sealed,
     reconnecting_needs_every_lane,
     a_lane_that_ended_leaves_its_ranges_to_the_reconnection,
     many_reconnections_under_load,
@@ -235,6 +236,19 @@ fn reconnecting_sends_what_is_unknown(fabric: Fabric) {
         assert_eq!(pair.held(), pair.local());
         assert_eq!(lane.stats().sessions, 2);
     }
+}
+
+fn reconnecting_sends_no_hole_before_it_is_sealed(fabric: Fabric) {
+    let pair = Pair::new(fabric, SIZE);
+    let mut lane = pair.region.lane(LaneConfig::default()).unwrap();
+    lane.store(0, &[1; 100]).unwrap();
+    let hole = lane.reserve(20, 40).unwrap();
+    hole.memory().write(0, &[2; 30]);
+    pair.region.reconnect(&mut [&mut lane], soon()).unwrap();
+    assert_eq!(pair.held()[..100], [1; 100], "the hole is no store yet");
+    lane.seal(hole).unwrap();
+    lane.flush(Level::Visible, soon()).unwrap();
+    assert_eq!(pair.held(), pair.local());
 }
 
 fn reconnecting_needs_every_lane(fabric: Fabric) {

@@ -242,6 +242,10 @@ fn is_immediate(capabilities: &Capabilities) -> bool {
         && capabilities.visible_on_completion
 }
 
+#[cfg(all(test, not(loom), not(miri)))]
+#[path = "late_source_tests.rs"]
+mod late_source_tests;
+
 impl Drop for Lane {
     fn drop(&mut self) {
         let unknown = self.unknown();

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use super::{Lane, Polling};
 use crate::base::{Deadline, Level, Sequence};
 use crate::fabric::{Armed, Operation, Queue, QueueError};
-use crate::mirror::{LostReason, SharedLane, StoreError, Ticket, WaitError, Watermarks};
+use crate::mirror::{ByteRange, LostReason, SharedLane, StoreError, Ticket, WaitError, Watermarks};
 
 /// Marks the completion of a flush request among the ids of stores.
 const FLUSH: u64 = 1 << 63;
@@ -256,8 +256,14 @@ impl Lane {
         if self.marks.in_flight() >= self.config.depth { Err(self.would_block()) } else { Ok(()) }
     }
 
-    /// Waits until something completed, so that an admission is worth another try.
-    pub(super) fn wait_for_room(&mut self, deadline: &mut Deadline) -> Result<(), StoreError> {
+    /// Waits until something completed, so that an admission is worth another try; `quiet`: of one that nothing in
+    /// flight may share a byte of `range` with.
+    pub(super) fn wait_for_room(
+        &mut self,
+        range: ByteRange,
+        quiet: bool,
+        deadline: &mut Deadline,
+    ) -> Result<(), StoreError> {
         let acked = self.marks.acked;
         let mut pause = Pause::default();
         loop {
@@ -265,7 +271,8 @@ impl Lane {
                 return Err(self.store_lost());
             }
             self.push_out_and_reap().map_err(|error| self.store_failed(error))?;
-            if self.marks.acked > acked || (!self.has_open && self.marks.in_flight() < self.config.depth) {
+            let room = !self.has_open && self.marks.in_flight() < self.config.depth;
+            if self.marks.acked > acked || (room && !(quiet && self.in_flight.overlaps(range))) {
                 return Ok(());
             }
             if !self.pause(&mut pause, deadline) {
