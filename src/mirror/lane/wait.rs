@@ -323,7 +323,7 @@ impl Lane {
     }
 
     #[cold]
-    pub(super) fn wait_lost(&self) -> WaitError {
+    pub(in crate::mirror) fn wait_lost(&self) -> WaitError {
         let reason = self.core.lost_reason().unwrap_or(LostReason::Closed);
         WaitError::LinkLost { reason, acked: self.marks.acked, last: self.marks.last }
     }
