@@ -18,7 +18,8 @@ const SPINS_PER_CLOCK: u32 = 64;
 #[derive(Debug, Default)]
 pub(super) struct Pause {
     spins: u32,
-    sleep_from: Option<Instant>,
+    /// When the clock was read first.
+    began: Option<Instant>,
 }
 
 impl Lane {
@@ -290,7 +291,7 @@ impl Lane {
             Polling::Block => true,
             Polling::Adaptive(spin) => {
                 pause.spins.is_multiple_of(SPINS_PER_CLOCK)
-                    && Instant::now() >= *pause.sleep_from.get_or_insert_with(|| Instant::now() + spin)
+                    && pause.began.get_or_insert_with(Instant::now).elapsed() >= spin
             }
         };
         if !sleeps {
