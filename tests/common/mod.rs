@@ -16,7 +16,12 @@ pub enum Fabric {
     Shm,
     Tcp,
     TcpSealed,
+    /// A device window; here a file that both sides map.
+    Device,
 }
+
+/// What a device of these tests has, more than any region of them.
+const DEVICE_BYTES: u64 = 4 << 20;
 
 /// A directory that is removed on drop.
 #[derive(Debug)]
@@ -49,6 +54,11 @@ impl Fabric {
             Self::Shm => FabricUrl::Shm { socket: scratch.path("holder.sock") },
             Self::Tcp => "tcp://127.0.0.1:0".parse().unwrap(),
             Self::TcpSealed => "tcp://127.0.0.1:0?encrypt=1".parse().unwrap(),
+            Self::Device => {
+                let device = scratch.path("device");
+                std::fs::File::create(&device).unwrap().set_len(DEVICE_BYTES).unwrap();
+                format!("shm://127.0.0.1:0?device={}", device.display()).parse().unwrap()
+            }
         }
     }
 }

@@ -18,7 +18,15 @@ macro_rules! on_every_fabric {
 }
 pub(crate) use on_every_fabric;
 
-on_every_fabric!(
+/// What needs neither staging memory nor a fence holds over a device window too.
+macro_rules! over_a_device_too {
+    ($($name:ident),* $(,)?) => {
+        on_every_fabric!($($name),*);
+        mod device { $(#[test] fn $name() { super::$name(crate::common::Fabric::Device); })* }
+    };
+}
+
+over_a_device_too!(
     a_store_reaches_the_peer_at_its_offset,
     levels_grow_in_order,
     the_window_bounds_what_is_in_flight,
@@ -266,6 +274,7 @@ fn sixteen_threads_share_a_lane(fabric: Fabric) {
 }
 
 fn system_calls_are_counted(fabric: Fabric) {
+    let through_memory = matches!(fabric, Fabric::Shm | Fabric::Device);
     let pair = Pair::new(fabric, SIZE);
     for polling in [Polling::Spin, Polling::Block] {
         let mut lane = pair.region.lane(LaneConfig { polling, ..LaneConfig::default() }).unwrap();
@@ -276,10 +285,10 @@ fn system_calls_are_counted(fabric: Fabric) {
             let ticket = lane.store(number * 64, &[1; 64]).unwrap();
             lane.wait(ticket, Level::Acked, soon()).unwrap();
             // Over a stream at least one to send the store and one to receive its answer.
-            let least = if fabric == Fabric::Shm { 0 } else { 2 };
+            let least = if through_memory { 0 } else { 2 };
             assert!(calls(&lane) >= before + least, "{before}, then {}", calls(&lane));
         }
-        if fabric == Fabric::Shm {
+        if through_memory {
             assert_eq!(calls(&lane), 0, "a store through memory makes none");
         } else if polling == Polling::Block {
             // One that sleeps until the answer is there makes few: a send, a look in vain, a look that finds it.

@@ -211,6 +211,12 @@ impl Lane {
         self.capabilities.coalesce_bytes_max == 0
     }
 
+    /// Whether a request in flight has bytes of `range`.
+    fn overlaps(&self, range: ByteRange) -> bool {
+        let recent = || self.recent.between(self.marks.acked(), self.marks.posted());
+        self.in_flight.overlaps(range) || (self.at_once() && recent().any(|store| store.overlaps(range)))
+    }
+
     /// The range of every hole that is neither sealed nor void.
     #[must_use]
     pub fn open_holes(&self) -> &[ByteRange] {
@@ -253,6 +259,10 @@ impl Lane {
         self.find_way();
     }
 }
+
+#[cfg(all(test, not(loom), not(miri)))]
+#[path = "late_source_tests.rs"]
+mod late_source_tests;
 
 impl Drop for Lane {
     fn drop(&mut self) {

@@ -79,22 +79,35 @@ impl Lane {
         Ok(self.append(offset, len))
     }
 
-    /// Reserves a range to be filled in place: see [`Hole`]. Waits for room like [`store`](Self::store), since the
-    /// range must not be the source of a request.
+    /// Reserves a range to be filled in place: see [`Hole`]. Waits like [`store`](Self::store) for room, and on every
+    /// medium until no store of this lane to the range is in flight: the medium may still read it, and a reconnection
+    /// would send what the hole holds by then in that store's name.
     ///
     /// # Errors
     /// Nothing was reserved.
     pub fn reserve(&mut self, offset: usize, len: usize) -> Result<Hole, StoreError> {
+        let mut deadline = Deadline::within(self.config.store_timeout);
+        loop {
+            match self.try_reserve(offset, len) {
+                Err(StoreError::WouldBlock { .. }) => {
+                    self.wait_for_room(ByteRange { offset, len }, true, &mut deadline)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// [`reserve`](Self::reserve) that never waits.
+    ///
+    /// # Errors
+    /// Nothing was reserved; [`StoreError::WouldBlock`] also while a store to the range is in flight.
+    pub fn try_reserve(&mut self, offset: usize, len: usize) -> Result<Hole, StoreError> {
         if self.holes.len() == HOLES_MAX {
             return Err(StoreError::TooManyHoles(self.holes.len()));
         }
-        self.admit_waiting(offset, len)?;
-        let mut deadline = Deadline::within(self.config.store_timeout);
-        // The application writes the range from now on, whatever else this lane does: nothing may still read it.
-        while self.has_open && !self.close(false) {
-            self.wait_for_room(&mut deadline)?;
-        }
+        self.admit(offset, len)?;
         let range = ByteRange { offset, len };
+        self.quieten(range)?;
         self.holes.push(range);
         self.plan();
         Ok(Hole { lane: self.stream.lane(), range, memory: self.core.memory().clone() })
@@ -154,13 +167,19 @@ impl Lane {
         if self.has_open && !continues && !self.close(false) {
             return Err(self.would_block());
         }
-        if self.capabilities.source == SourceUse::UntilCompleted && self.in_flight.overlaps(offset, len) {
-            self.push_out_and_reap().map_err(|error| self.store_failed(error))?;
-            if self.in_flight.overlaps(offset, len) {
-                return Err(self.would_block());
-            }
+        if self.capabilities.source == SourceUse::UntilCompleted {
+            self.quieten(ByteRange { offset, len })?;
         }
         Ok(())
+    }
+
+    /// Looks once whether no request in flight has bytes of `range`.
+    fn quieten(&mut self, range: ByteRange) -> Result<(), StoreError> {
+        if !self.overlaps(range) {
+            return Ok(());
+        }
+        self.push_out_and_reap().map_err(|error| self.store_failed(error))?;
+        if self.overlaps(range) { Err(self.would_block()) } else { Ok(()) }
     }
 
     fn admit_waiting(&mut self, offset: usize, len: usize) -> Result<(), StoreError> {
@@ -168,9 +187,10 @@ impl Lane {
             Err(StoreError::WouldBlock { .. }) => {}
             other => return other,
         }
+        let quiet = self.capabilities.source == SourceUse::UntilCompleted;
         let mut deadline = Deadline::within(self.config.store_timeout);
         loop {
-            self.wait_for_room(&mut deadline)?;
+            self.wait_for_room(ByteRange { offset, len }, quiet, &mut deadline)?;
             match self.admit(offset, len) {
                 Err(StoreError::WouldBlock { .. }) => {}
                 other => return other,
@@ -180,8 +200,8 @@ impl Lane {
 
     #[cold]
     fn check_holes(&self, offset: usize, len: usize) -> Result<(), StoreError> {
-        let overlaps = |hole: &&ByteRange| hole.offset < offset + len && offset < hole.offset + hole.len;
-        self.holes.iter().find(overlaps).map_or(Ok(()), |hole| {
+        let range = ByteRange { offset, len };
+        self.holes.iter().find(|hole| hole.overlaps(range)).map_or(Ok(()), |hole| {
             Err(StoreError::OpenHole { offset, len, hole_offset: hole.offset, hole_len: hole.len })
         })
     }

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use super::{Lane, Polling};
 use crate::base::{Deadline, Level, Sequence};
 use crate::fabric::{Armed, Operation, Queue, QueueError};
-use crate::mirror::{LostReason, SharedLane, StoreError, Ticket, WaitError, Watermarks};
+use crate::mirror::{ByteRange, LostReason, SharedLane, StoreError, Ticket, WaitError, Watermarks};
 
 /// Marks the completion of a flush request among the ids of stores.
 const FLUSH: u64 = 1 << 63;
@@ -18,7 +18,8 @@ const SPINS_PER_CLOCK: u32 = 64;
 #[derive(Debug, Default)]
 pub(super) struct Pause {
     spins: u32,
-    sleep_from: Option<Instant>,
+    /// When the clock was read first.
+    began: Option<Instant>,
 }
 
 impl Lane {
@@ -178,6 +179,11 @@ impl Lane {
         }
     }
 
+    /// Takes note that every store to `visible`, which a sync covered, is durable.
+    pub(in crate::mirror) fn make_durable(&mut self, visible: Sequence) {
+        self.marks.make_durable(visible);
+    }
+
     /// Posts what is open and makes everything posted go, with a completion to come for it.
     #[inline]
     pub(super) fn push_out(&mut self) {
@@ -246,8 +252,14 @@ impl Lane {
         if self.marks.in_flight() >= self.config.depth { Err(self.would_block()) } else { Ok(()) }
     }
 
-    /// Waits until something completed, so that an admission is worth another try.
-    pub(super) fn wait_for_room(&mut self, deadline: &mut Deadline) -> Result<(), StoreError> {
+    /// Waits until something completed, so that an admission is worth another try; `quiet`: of one that nothing in
+    /// flight may share a byte of `range` with.
+    pub(super) fn wait_for_room(
+        &mut self,
+        range: ByteRange,
+        quiet: bool,
+        deadline: &mut Deadline,
+    ) -> Result<(), StoreError> {
         let acked = self.marks.acked();
         let mut pause = Pause::default();
         loop {
@@ -255,7 +267,8 @@ impl Lane {
                 return Err(self.store_lost());
             }
             self.push_out_and_reap().map_err(|error| self.store_failed(error))?;
-            if self.marks.acked() > acked || (!self.has_open && self.marks.in_flight() < self.config.depth) {
+            let room = !self.has_open && self.marks.in_flight() < self.config.depth;
+            if self.marks.acked() > acked || (room && !(quiet && self.overlaps(range))) {
                 return Ok(());
             }
             if !self.pause(&mut pause, deadline) {
@@ -273,7 +286,7 @@ impl Lane {
             Polling::Block => true,
             Polling::Adaptive(spin) => {
                 pause.spins.is_multiple_of(SPINS_PER_CLOCK)
-                    && Instant::now() >= *pause.sleep_from.get_or_insert_with(|| Instant::now() + spin)
+                    && pause.began.get_or_insert_with(Instant::now).elapsed() >= spin
             }
         };
         if !sleeps {
@@ -306,7 +319,7 @@ impl Lane {
     }
 
     #[cold]
-    pub(super) fn wait_lost(&self) -> WaitError {
+    pub(in crate::mirror) fn wait_lost(&self) -> WaitError {
         let reason = self.core.lost_reason().unwrap_or(LostReason::Closed);
         WaitError::LinkLost { reason, acked: self.marks.acked(), last: self.marks.last() }
     }
