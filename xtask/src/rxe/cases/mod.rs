@@ -3,6 +3,7 @@
 mod bring_up;
 mod faults;
 mod tcp;
+mod verbs;
 
 use std::path::Path;
 use std::time::Duration;
@@ -60,6 +61,12 @@ const CASES: &[Case] = &[
         about: "the contract of fabrics over tcp, in a machine with soft-RoCE",
         random: false,
         on: On::One(tcp::contract),
+    },
+    Case {
+        name: "contract-rdma",
+        about: "the same contract over real verbs, both ends in one machine",
+        random: false,
+        on: On::One(verbs::contract),
     },
     Case {
         name: "bench",
