@@ -165,7 +165,7 @@ fn help_names_every_command_and_option() {
         (&[][..], &["hold", "keygen", "demo", "doctor", "soft-roce"][..]),
         (&["hold"], &["--listen", "--size", "--key", "--file", "--mlock", "--spin-us"]),
         (&["keygen"], &["FILE"]),
-        (&["demo"], &["--fabric", "--tree", "--bytes", "--seed"]),
+        (&["demo"], &["--fabric", "--listen", "--over", "--tree", "--bytes", "--seed"]),
         (&["soft-roce"], &["up", "down"]),
         (&["doctor"], &["--json"]),
     ] {
