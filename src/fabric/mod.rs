@@ -28,7 +28,7 @@ mod window;
 mod work;
 
 pub use any::AnyQueue;
-pub use capability::{Capabilities, SourceUse};
+pub use capability::{Capabilities, SourceUse, check_built};
 pub use error::QueueError;
 pub use window::{Access, ExportedWindow, Grant, WindowGuard, WindowId};
 pub use work::{Completion, Operation, WorkRequest};

@@ -140,7 +140,7 @@ impl Service {
                 let life = LifeWord::arm(page.clone()).map_err(|error| resources(&error))?;
                 Some((page, life))
             }
-            FabricUrl::ShmDevice { .. } | FabricUrl::Tcp { .. } => None,
+            FabricUrl::ShmDevice { .. } | FabricUrl::Tcp { .. } | FabricUrl::Rdma { .. } => None,
         };
         let pushing = matches!(attach.mode, AttachMode::Push | AttachMode::PushReplace);
         if pushing {

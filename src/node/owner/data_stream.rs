@@ -77,6 +77,9 @@ impl Dialer {
                 );
                 Ok(AnyQueue::Other(Box::new(queue)))
             }
+            FabricUrl::Rdma { .. } => {
+                Err(CallError::Ended("this version has no queues over RDMA yet".into()))
+            }
             FabricUrl::Shm { .. } | FabricUrl::ShmDevice { .. } => {
                 let peers = match self.peers.get() {
                     Some(peers) => peers,

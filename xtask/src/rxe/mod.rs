@@ -70,7 +70,7 @@ struct Row {
 /// Runs the tests asked for.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let chosen = cases::choose(&arguments.tests)?;
-    install::c_compiler()?;
+    install::verbs()?;
     let mut random = Random::new(arguments.seed);
     let cache = root().join("target/rxe");
     let rows = if arguments.host {
