@@ -24,6 +24,9 @@ mod error;
 #[allow(unsafe_code, reason = "a provider maps its peer's memory and speaks to the kernel")]
 pub mod shm;
 pub mod tcp;
+#[cfg(feature = "rdma")]
+#[allow(unsafe_code, reason = "a provider speaks to the device through a C library")]
+pub mod verbs;
 mod window;
 mod work;
 

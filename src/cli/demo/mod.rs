@@ -128,6 +128,7 @@ const fn name(medium: Medium) -> &'static str {
     match medium {
         Medium::Shm => "shm",
         Medium::Tcp => "tcp",
+        Medium::Rdma => "rdma",
     }
 }
 
