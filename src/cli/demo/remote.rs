@@ -39,10 +39,13 @@ impl Over {
 
 /// What the shell over there carries out, in one line.
 fn script(directory: &str, key_bytes: usize, plan_bytes: usize, listen: &str) -> String {
+    // In one go: a `head` may read more than it was asked for, and nothing more comes before the holder has answered.
+    let both = key_bytes + plan_bytes;
     let (directory, listen) = (quoted(&format!("/tmp/{directory}-holder")), quoted(listen));
     format!(
         "umask 077; d={directory}; mkdir \"$d\" || exit 1; trap 'rm -rf \"$d\"' EXIT; trap 'exit 1' HUP INT TERM; \
-         head -c {key_bytes} >\"$d/key\" && head -c {plan_bytes} >\"$d/plan\" && \
+         head -c {both} >\"$d/both\" && head -c {key_bytes} \"$d/both\" >\"$d/key\" && \
+         tail -c {plan_bytes} \"$d/both\" >\"$d/plan\" && \
          mirrorbus demo-hold --listen {listen} --key \"$d/key\" --plan \"$d/plan\""
     )
 }
@@ -61,7 +64,7 @@ mod tests {
         let script = script("mirrorbus-demo-1", 10, 20, "tcp://it's;here:1");
         assert!(!script.contains('\n'), "{script}");
         assert!(script.contains(r"--listen 'tcp://it'\''s;here:1'"), "{script}");
-        assert!(script.contains("head -c 10") && script.contains("head -c 20"), "{script}");
+        assert!(script.contains("head -c 30 >") && script.contains("tail -c 20"), "{script}");
         let echo = format!("printf %s {}", quoted("a 'b' $c"));
         let output = std::process::Command::new("sh").args(["-c", &echo]).output().expect("a shell");
         assert_eq!(output.stdout, b"a 'b' $c");
