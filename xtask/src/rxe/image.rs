@@ -78,8 +78,12 @@ impl<W: Write> Packer<'_, W> {
         self.archive.link("lib", "usr/lib")?;
         self.archive.link("bin", "usr/bin")?;
         self.archive.file("init", 0o755, include_bytes!("init.sh"))?;
-        self.archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n")?;
-        self.archive.file("etc/group", 0o644, b"root:x:0:\n")?;
+        self.archive.file(
+            "etc/passwd",
+            0o644,
+            b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
+        )?;
+        self.archive.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
         self.archive.file(
             "etc/hosts",
             0o644,

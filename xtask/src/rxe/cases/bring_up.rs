@@ -23,6 +23,18 @@ pub(super) fn device_is_active(machine: &dyn Machine) -> Result<()> {
     Ok(())
 }
 
+/// How long the guests may take from power to an active soft-RoCE device.
+const BOOT_MAX: Duration = Duration::from_secs(30);
+
+pub(super) fn power_comes_back(guests: &Guests, _: &mut Random) -> Result<()> {
+    guests.kill();
+    let start = Instant::now();
+    guests.mend()?;
+    let took = start.elapsed();
+    ensure(took <= BOOT_MAX, || format!("the guests took {took:?} to come up, not {BOOT_MAX:?}"))?;
+    guests.both().into_iter().try_for_each(|guest| device_is_active(guest))
+}
+
 pub(super) fn rdma_between_guests(guests: &Guests, _: &mut Random) -> Result<()> {
     device_is_active(&guests.b)?;
     let address = guests.b.address();
