@@ -39,6 +39,9 @@ pub(crate) enum On {
     Two(fn(&Guests, &mut Random) -> Result<()>),
 }
 
+/// Takes programs that the guests have on request only.
+const PERFTEST: &str = "perftest";
+
 /// Every test, in the order of running.
 const CASES: &[Case] = &[
     Case {
@@ -58,6 +61,12 @@ const CASES: &[Case] = &[
         about: "queue pairs between the guests, made by address and by connection manager",
         random: false,
         on: On::Two(bring_up::rdma_between_guests),
+    },
+    Case {
+        name: PERFTEST,
+        about: "with --perftest: the delay and rate of bare RDMA writes between the guests",
+        random: false,
+        on: On::Two(bring_up::perftest),
     },
     Case {
         name: "files",
@@ -169,15 +178,16 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// The tests of these names; all without any.
-pub(crate) fn choose(names: &[String]) -> Result<Vec<&'static Case>> {
+/// The tests of these names; without any, all but those that need `perftest`.
+pub(crate) fn choose(names: &[String], perftest: bool) -> Result<Vec<&'static Case>> {
+    let has = |case: &&Case| perftest || case.name != PERFTEST;
     if names.is_empty() {
-        return Ok(CASES.iter().collect());
+        return Ok(CASES.iter().filter(has).collect());
     }
     let find = |name: &String| {
-        CASES.iter().find(|case| case.name == name).ok_or_else(|| {
+        CASES.iter().filter(has).find(|case| case.name == name).ok_or_else(|| {
             let list: Vec<_> =
-                CASES.iter().map(|case| format!("  {:<14} {}", case.name, case.about)).collect();
+                CASES.iter().map(|case| format!("  {:<18} {}", case.name, case.about)).collect();
             Failure::new(format!("no test {name:?}; there are\n{}", list.join("\n")))
         })
     };
@@ -222,10 +232,14 @@ mod tests {
 
     #[test]
     fn tests_are_chosen_by_name() {
-        assert_eq!(choose(&[]).unwrap().len(), CASES.len());
-        let chosen = choose(&["cut".to_owned(), "bring-up".to_owned()]).unwrap();
+        assert_eq!(choose(&[], true).unwrap().len(), CASES.len());
+        assert_eq!(choose(&[], false).unwrap().len(), CASES.len() - 1);
+        let chosen = choose(&["cut".to_owned(), "bring-up".to_owned()], false).unwrap();
         assert_eq!(chosen.iter().map(|case| case.name).collect::<Vec<_>>(), ["cut", "bring-up"]);
-        let failure = choose(&["cuts".to_owned()]).unwrap_err().to_string();
+        assert!(
+            choose(&[PERFTEST.to_owned()], true).is_ok() && choose(&[PERFTEST.to_owned()], false).is_err()
+        );
+        let failure = choose(&["cuts".to_owned()], true).unwrap_err().to_string();
         assert!(failure.contains("cuts") && failure.contains("bring-up"), "{failure}");
     }
 
