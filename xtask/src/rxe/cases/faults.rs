@@ -42,7 +42,7 @@ fn cut_once(guests: &Guests, random: &mut Random, url: &str, how: Cut) -> Result
     owner.line_after("resumed", SOON)?;
     println!("{how:?}: resumed {:.1} s after healing", healed.elapsed().as_secs_f64());
     let output = owner.wait()?.success()?;
-    Told::new(url, seed).judge(&guests.a, last_acked(&output))
+    Told::new(url, seed).judge_equal(&guests.a, &output)
 }
 
 pub(super) fn owner_loses_power(guests: &Guests, random: &mut Random, medium: &str) -> Result<()> {

@@ -8,7 +8,7 @@ use crate::rxe::machine::Machine;
 use crate::rxe::port::{End, Running};
 use crate::rxe::random::Random;
 
-use super::roles::{SOON, Told, end_holder, holder, last_acked};
+use super::roles::{SOON, Told, end_holder, holder};
 use super::{ensure, share_key};
 
 /// The moment of a fault is chosen within this.
@@ -122,7 +122,7 @@ pub(super) fn stopped(guests: &Guests, random: &mut Random, medium: &str) -> Res
     ensure(last > first, || format!("no store became visible: {counts:?}"))?;
     guests.a.run(&format!("touch {GO}"), SOON)?;
     let output = owner.wait()?.success()?;
-    Told::new(&url, seed).judge(&guests.a, last_acked(&output))?;
+    Told::new(&url, seed).judge_equal(&guests.a, &output)?;
     end_holder(guests, holder)
 }
 
@@ -161,7 +161,7 @@ pub(super) fn reconnects(guests: &Guests, random: &mut Random, medium: &str) -> 
     ensure(after == before, || format!("something leaks: {before:?}, then {after:?}"))?;
     guests.a.run(&format!("touch {GO}2"), SOON)?;
     let output = owner.wait()?.success()?;
-    Told::new(&url, seed).judge(&guests.a, last_acked(&output))?;
+    Told::new(&url, seed).judge_equal(&guests.a, &output)?;
     end_holder(guests, holder)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::rxe::guest::Guest;
 use crate::rxe::guests::Guests;
 use crate::rxe::machine::Machine;
@@ -59,13 +59,20 @@ impl<'a> Told<'a> {
         Ok(owner)
     }
 
-    /// Takes the copy over in `guest`, and has it judged: it must have all that was said to be acknowledged, which must
-    /// not be nothing.
-    pub(super) fn judge(self, guest: &Guest, acked: u64) -> Result<()> {
+    /// Takes the copy over in `guest`, and has it judged: of how many stores it is a prefix. It must have all that was said
+    /// to be acknowledged, which must not be nothing.
+    pub(super) fn judge(self, guest: &Guest, acked: u64) -> Result<u64> {
         let output = guest.run(&self.with("TEST_ACKED", acked).command("judge"), LIMIT)?;
         let found = output.lines().find_map(|line| line.strip_prefix("prefix of ")?.parse::<u64>().ok());
         println!("{acked} stores were said to be acknowledged, the copy has {}", found.unwrap_or(0));
-        ensure(found.is_some_and(|found| found >= acked && acked > 0), || output.clone())
+        found.filter(|found| *found >= acked && acked > 0).ok_or_else(|| Failure::new(output.clone()))
+    }
+
+    /// The same, of an owner that ended in good order: the copy has its stores and no other, so the two were equal.
+    pub(super) fn judge_equal(self, guest: &Guest, output: &str) -> Result<()> {
+        let acked = last_acked(output);
+        let found = self.judge(guest, acked)?;
+        ensure(found == acked, || format!("the copy has {found} stores, its owner had {acked}"))
     }
 }
 
