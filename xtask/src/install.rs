@@ -86,7 +86,7 @@ pub(crate) fn emulator() -> Result<()> {
 /// What soft-RoCE on this host itself takes.
 pub(crate) fn soft_roce() -> Result<()> {
     system("modprobe", &["kmod"], "it loads the soft-RoCE module")?;
-    system("ip", &["iproute2"], "`ip` and `rdma` make a soft-RoCE device")?;
+    system_by("command -v ip && command -v rdma", &["iproute2"], "they make a soft-RoCE device")?;
     let packages = ["ibverbs-utils", "ibverbs-providers"];
     system_by("command -v ibv_devinfo", &packages, "the verbs library with its soft-RoCE provider")
 }
