@@ -162,10 +162,11 @@ fn what_cannot_be_held_is_refused_with_its_numbers() {
 #[test]
 fn help_names_every_command_and_option() {
     for (command, words) in [
-        (&[][..], &["hold", "keygen", "demo", "doctor"][..]),
+        (&[][..], &["hold", "keygen", "demo", "doctor", "soft-roce"][..]),
         (&["hold"], &["--listen", "--size", "--key", "--file", "--mlock", "--spin-us"]),
         (&["keygen"], &["FILE"]),
-        (&["demo"], &["--fabric", "--tree", "--bytes", "--seed"]),
+        (&["demo"], &["--fabric", "--listen", "--over", "--tree", "--bytes", "--seed"]),
+        (&["soft-roce"], &["up", "down"]),
         (&["doctor"], &["--json"]),
     ] {
         let output = run(&[command, &["--help"]].concat());
@@ -176,6 +177,32 @@ fn help_names_every_command_and_option() {
     }
     assert!(refusal(&["hold"]).contains("--listen"));
     assert!(refusal(&["frobnicate"]).contains("frobnicate"));
+}
+
+#[test]
+fn soft_roce_says_what_is_missing() {
+    let error = refusal(&["soft-roce", "up", "--netdev", "no-such-card"]);
+    assert!(error.contains("no-such-card") && error.contains("lo"), "{error}");
+    assert!(refusal(&["soft-roce", "down", "--netdev", "no-such-card"]).contains("no-such-card"));
+    assert!(refusal(&["soft-roce", "up"]).contains("--netdev"));
+
+    // Whatever this kernel has, nothing is changed: of the two programs one fails and one is not there.
+    let scratch = Scratch::new();
+    let up = || {
+        let mut up = command(&["soft-roce", "up", "--netdev", "lo"]);
+        let output = up.env("PATH", &scratch.0).output().unwrap();
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let modules = Path::new("/sys/module/rdma_rxe").exists() && Path::new("/sys/module/rdma_ucm").exists();
+    let error = up();
+    assert!(error.contains(if modules { "install iproute2" } else { "install kmod" }), "{error}");
+    let modprobe = scratch.path("modprobe");
+    std::fs::write(&modprobe, "#!/bin/sh\necho \"module $1 not found\" >&2\nexit 1\n").unwrap();
+    std::fs::set_permissions(&modprobe, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let error = up();
+    assert!(modules || error.contains("module rdma_rxe not found"), "{error}");
+    assert!(modules || error.contains("linux-image-amd64"), "{error}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod common;
 mod program;
 
 use std::collections::HashMap;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::Scratch;
@@ -96,6 +96,51 @@ fn both_fabrics_hold_and_the_table_adds_up() {
     assert_eq!((files_in(&scratch), left_over(&scratch)), (0, Vec::new()));
 }
 
+/// The demonstration with its holder on another machine, which here is this one: the command runs what it is given.
+fn demo_over(scratch: &Scratch, tree: &Scratch) -> Command {
+    let path = tree.0.to_str().unwrap();
+    let mut command = demo(scratch, &["--tree", path, "--listen", "tcp://127.0.0.1:0", "--over", "sh -c"]);
+    let programs = std::path::Path::new(env!("CARGO_BIN_EXE_mirrorbus")).parent().unwrap().display();
+    command.env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()));
+    command
+}
+
+/// What a holder elsewhere had for its run.
+fn elsewhere(of: u32) -> usize {
+    let beginning = format!("mirrorbus-demo-{of}-");
+    let entries = std::fs::read_dir("/tmp").unwrap().flatten();
+    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&beginning)).count()
+}
+
+#[test]
+fn a_holder_elsewhere_holds() {
+    let (scratch, tree) = (Scratch::new(), tree(4 << 20));
+    let run = demo_over(&scratch, &tree).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let process = run.id();
+    let output = run.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(table(&text)["fabric"], ["tcp"], "{text}");
+    assert!(text.contains("tcp: holder proves all of it"), "{text}");
+    assert_eq!((files_in(&scratch), elsewhere(process)), (0, 0));
+}
+
+#[test]
+fn a_holder_elsewhere_ends_with_a_killed_parent() {
+    let (scratch, tree) = (Scratch::new(), tree(64 << 20));
+    let run = Program::of(demo_over(&scratch, &tree));
+    let process = run.id();
+    run.line_after("tcp: holder and owner run");
+    assert_eq!(elsewhere(process), 1);
+    run.signal(Signal::KILL);
+    run.end();
+    let until = Instant::now() + Duration::from_secs(20);
+    while elsewhere(process) > 0 {
+        assert!(Instant::now() < until, "its directory stays");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn the_default_input_is_there_and_another_seed_streams_otherwise() {
     let scratch = Scratch::new();
@@ -143,6 +188,12 @@ fn bad_arguments_are_refused() {
         (&["demo", "--seed", "-1"], "-1"),
         (&["demo", "--tree", "/no/such/tree"], "/no/such/tree"),
         (&["demo", "--tree", path], path),
+        (&["demo", "--over", "ssh nowhere"], "--listen"),
+        (&["demo", "--listen", "carrier-pigeon:7"], "carrier-pigeon"),
+        (
+            &["demo", "--bytes", "4M", "--listen", "tcp://127.0.0.1:0", "--over", "false"],
+            "the holder ended early",
+        ),
     ] {
         let error = refusal(arguments);
         assert!(error.contains(part), "{part} is not in: {error}");

@@ -162,7 +162,7 @@ impl RegionOptions {
             return Err(format!("--seconds {} is not above 0 and at most 3600", self.seconds));
         }
         if let Some(peer) = &self.peer {
-            let medium = Fabric::of(peer);
+            let medium = Fabric::of(peer).ok_or_else(|| format!("there is no limit for {peer} yet"))?;
             if medium != self.fabric {
                 return Err(format!("--peer {peer} is {medium}, --fabric is {}", self.fabric));
             }
@@ -195,7 +195,7 @@ impl RegionOptions {
 
 fn is_loopback(url: &FabricUrl) -> bool {
     match url {
-        FabricUrl::Tcp { address, .. } => {
+        FabricUrl::Tcp { address, .. } | FabricUrl::Rdma { address } => {
             ["127.", "localhost:", "[::1]:"].iter().any(|prefix| address.starts_with(prefix))
         }
         FabricUrl::Shm { .. } | FabricUrl::ShmDevice { .. } => true,

@@ -32,11 +32,12 @@ pub(crate) enum Fabric {
 }
 
 impl Fabric {
-    /// The medium of `url`.
-    pub(crate) const fn of(url: &FabricUrl) -> Self {
+    /// The medium of `url`, where the bench has a limit for it.
+    pub(crate) const fn of(url: &FabricUrl) -> Option<Self> {
         match url.medium() {
-            Medium::Shm => Self::Shm,
-            Medium::Tcp => Self::Tcp,
+            Medium::Shm => Some(Self::Shm),
+            Medium::Tcp => Some(Self::Tcp),
+            Medium::Rdma => None,
         }
     }
 }

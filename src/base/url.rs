@@ -3,6 +3,7 @@
 //! ```text
 //! tcp://host:port            tcp://host:port?encrypt=1
 //! shm:/path/to.sock          shm://host:port?device=/dev/dax0.0
+//! rdma://host:port
 //! ```
 //!
 //! The second form of `shm` is for a window of memory that both hosts see (CXL, NTB, a DAX file): the control
@@ -33,6 +34,11 @@ pub enum FabricUrl {
         /// Every byte of data is encrypted and authenticated, against attackers on the network.
         encrypt: bool,
     },
+    /// One-sided writes of an RDMA card or of soft-RoCE. The control connection goes over TCP to the same address.
+    Rdma {
+        /// `host:port`; IPv6 in brackets. The host's address is that of an RDMA device's network interface.
+        address: String,
+    },
 }
 
 /// The medium that carries stores.
@@ -42,12 +48,15 @@ pub enum Medium {
     Shm,
     /// A TCP stream.
     Tcp,
+    /// Reliable connections of an RDMA device.
+    Rdma,
 }
 
 /// A text that is no [`FabricUrl`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{url:?} is no fabric address: {why} (tcp://HOST:PORT[?encrypt=1], shm:/PATH.sock, shm://HOST:PORT?device=PATH)"
+    "{url:?} is no fabric address: {why} (tcp://HOST:PORT[?encrypt=1], rdma://HOST:PORT, shm:/PATH.sock, \
+     shm://HOST:PORT?device=PATH)"
 )]
 pub struct UrlError {
     url: String,
@@ -61,6 +70,7 @@ impl FabricUrl {
         match self {
             Self::Shm { .. } | Self::ShmDevice { .. } => Medium::Shm,
             Self::Tcp { .. } => Medium::Tcp,
+            Self::Rdma { .. } => Medium::Rdma,
         }
     }
 }
@@ -72,6 +82,7 @@ impl std::fmt::Display for FabricUrl {
             Self::ShmDevice { address, device } => write!(f, "shm://{address}?device={}", device.display()),
             Self::Tcp { address, encrypt: false } => write!(f, "tcp://{address}"),
             Self::Tcp { address, encrypt: true } => write!(f, "tcp://{address}?encrypt=1"),
+            Self::Rdma { address } => write!(f, "rdma://{address}"),
         }
     }
 }
@@ -101,6 +112,13 @@ impl FromStr for FabricUrl {
         }
         if encrypt {
             return Err(refuse("encrypt= belongs to tcp://".into()));
+        }
+        if let Some(address) = body.strip_prefix("rdma://") {
+            check_address(address).map_err(refuse)?;
+            if device.is_some() {
+                return Err(refuse("device= belongs to shm://: the address says which device".into()));
+            }
+            return Ok(Self::Rdma { address: address.to_owned() });
         }
         if let Some(address) = body.strip_prefix("shm://") {
             check_address(address).map_err(refuse)?;
@@ -135,6 +153,8 @@ mod tests {
             "tcp://h:1",
             "tcp://[::1]:7070?encrypt=1",
             "shm:/run/a.sock",
+            "rdma://10.0.0.7:7070",
+            "rdma://[fe80::1]:7070",
             "shm://[fe80::1]:9?device=/dev/dax0.0",
         ] {
             assert_eq!(url.parse::<FabricUrl>().unwrap().to_string(), url);
@@ -152,6 +172,9 @@ mod tests {
             ("shm:relative", "absolute"),
             ("shm://h:1", "device"),
             ("shm:/a?encrypt=1", "encrypt"),
+            ("rdma://h", "PORT"),
+            ("rdma://h:1?encrypt=1", "encrypt"),
+            ("rdma://h:1?device=/dev/a", "device"),
         ] {
             let error = url.parse::<FabricUrl>().unwrap_err().to_string();
             assert!(error.contains(word), "{url}: {error}");

@@ -4,6 +4,7 @@ mod demo;
 mod doctor;
 mod hold;
 mod keygen;
+mod soft_roce;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Look at this machine: what mirroring needs, what was found, how to mend it.
     Doctor(doctor::Arguments),
+    /// Make an RDMA device of software, for machines without RDMA hardware.
+    SoftRoce(soft_roce::Arguments),
     #[command(hide = true)]
     DemoHold(demo::holder::Arguments),
     #[command(hide = true)]
@@ -41,6 +44,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::SoftRoce(arguments) => soft_roce::run(&arguments),
         Command::DemoHold(arguments) => demo::holder::run(&arguments),
         Command::DemoOwn(arguments) => demo::owner::run(&arguments),
     };

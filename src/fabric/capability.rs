@@ -33,6 +33,22 @@ pub struct Capabilities {
     pub durable: Result<(), Unsupported>,
 }
 
+/// Whether this build can carry stores over `medium` at all.
+///
+/// # Errors
+/// It was built without it; says how to have it.
+pub fn check_built(medium: Medium) -> Result<(), Unsupported> {
+    match medium {
+        Medium::Rdma if !cfg!(feature = "rdma") => Err(Unsupported {
+            what: "rdma://".into(),
+            why: "this program was built without the feature `rdma`: build it with (needs libibverbs-dev, \
+                  librdmacm-dev, libclang-dev, cmake, pkg-config), or use tcp://"
+                .into(),
+        }),
+        Medium::Shm | Medium::Tcp | Medium::Rdma => Ok(()),
+    }
+}
+
 impl Capabilities {
     /// Whether `level` can be had.
     ///

@@ -24,11 +24,14 @@ mod error;
 #[allow(unsafe_code, reason = "a provider maps its peer's memory and speaks to the kernel")]
 pub mod shm;
 pub mod tcp;
+#[cfg(feature = "rdma")]
+#[allow(unsafe_code, reason = "a provider speaks to the device through the C libraries")]
+pub mod verbs;
 mod window;
 mod work;
 
 pub use any::AnyQueue;
-pub use capability::{Capabilities, SourceUse};
+pub use capability::{Capabilities, SourceUse, check_built};
 pub use error::QueueError;
 pub use window::{Access, ExportedWindow, Grant, WindowGuard, WindowId};
 pub use work::{Completion, Operation, WorkRequest};

@@ -8,17 +8,21 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::base::{Deadline, FabricUrl};
+use crate::fabric::check_built;
 
 /// Connects to the control port of `url`: each address that the name has, in turn.
 ///
 /// # Errors
 /// The last failure, with the address.
 pub(crate) fn dial(url: &FabricUrl, deadline: &mut Deadline) -> io::Result<OwnedFd> {
+    check_built(url.medium()).map_err(io::Error::other)?;
     match url {
         FabricUrl::Shm { socket } => {
             dial_unix(socket, deadline).map_err(|error| named(&error, &socket.display()))
         }
-        FabricUrl::ShmDevice { address, .. } | FabricUrl::Tcp { address, .. } => {
+        FabricUrl::ShmDevice { address, .. }
+        | FabricUrl::Tcp { address, .. }
+        | FabricUrl::Rdma { address } => {
             let mut last = io::Error::new(ErrorKind::NotFound, format!("{address} has no address"));
             for target in address.to_socket_addrs().map_err(|error| named(&error, address))? {
                 let left = deadline.remaining().ok_or_else(|| io::Error::from(ErrorKind::TimedOut))?;
@@ -70,6 +74,7 @@ pub(crate) enum Listener {
 impl Listener {
     /// Listens on `url`; returns the address with the real port.
     pub(crate) fn bind(url: &FabricUrl) -> io::Result<(Self, FabricUrl)> {
+        check_built(url.medium()).map_err(io::Error::other)?;
         match url {
             FabricUrl::Shm { socket } => {
                 let listener = bind_unix(socket).map_err(|error| named(&error, &socket.display()))?;
@@ -84,6 +89,19 @@ impl Listener {
                 let (listener, address) = bind_tcp(address)?;
                 Ok((Self::Tcp(listener), FabricUrl::Tcp { address, encrypt: *encrypt }))
             }
+            FabricUrl::Rdma { address } => {
+                let (listener, address) = bind_tcp(address)?;
+                Ok((Self::Tcp(listener), FabricUrl::Rdma { address }))
+            }
+        }
+    }
+
+    /// Where it listens, on a network.
+    #[cfg(feature = "rdma")]
+    pub(crate) fn address(&self) -> io::Result<std::net::SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            Self::Unix(..) => Err(ErrorKind::Unsupported.into()),
         }
     }
 

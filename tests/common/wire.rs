@@ -24,9 +24,9 @@ pub const READ_TIME_MAX: Duration = Duration::from_secs(15);
 pub fn connect(url: &FabricUrl) -> File {
     let fd: OwnedFd = match url {
         FabricUrl::Shm { socket } => UnixStream::connect(socket).unwrap().into(),
-        FabricUrl::Tcp { address, .. } | FabricUrl::ShmDevice { address, .. } => {
-            TcpStream::connect(address).unwrap().into()
-        }
+        FabricUrl::Tcp { address, .. }
+        | FabricUrl::ShmDevice { address, .. }
+        | FabricUrl::Rdma { address } => TcpStream::connect(address).unwrap().into(),
     };
     with_timeout(fd)
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::failure::{Failure, Result};
 use crate::shell::{cargo, program, root, run as run_program, tee};
 use crate::steps::{Counts, Steps};
-use crate::{commands, fuzz, install, tidy};
+use crate::{commands, fuzz, install, rxe, tidy};
 
 /// Another processor that the project is meant for: weaker memory order, so worth at least a type check.
 const OTHER_TARGET: &str = "aarch64-unknown-linux-gnu";
@@ -15,12 +15,18 @@ const OTHER_TARGET: &str = "aarch64-unknown-linux-gnu";
 /// How long the advisory database may take to fetch.
 const ADVISORIES_SECONDS_MAX: &str = "120";
 
+/// Of those tests between two machines that choose at random.
+const ROUNDS: u32 = 3;
+const ROUNDS_FULL: u32 = 20;
+
 /// Runs everything; `full` takes the long version of what has one.
 pub(crate) fn run(full: bool) -> Result<()> {
-    install::c_compiler()?;
+    install::verbs()?;
     let mut steps = Steps::default();
     steps.run("fmt", format);
-    steps.run("clippy", || one(cargo(&["clippy", "--workspace", "--all-targets"]).args(DENY_WARNINGS)));
+    steps.run("clippy", || {
+        one(cargo(&["clippy", "--workspace", "--all-targets", "--test", "verbs"]).args(DENY_WARNINGS))
+    });
     steps.run("clippy, no default features", || {
         let library = ["--package", "mirrorbus", "--no-default-features", "--lib", "--examples"];
         one(cargo(&["clippy"]).args(library).args(DENY_WARNINGS))
@@ -38,6 +44,8 @@ pub(crate) fn run(full: bool) -> Result<()> {
     steps.run("cargo xtask demo", || one(&mut cargo(&["xtask", "demo"])));
     let test = if full { vec!["xtask", "test", "--full"] } else { vec!["xtask", "test"] };
     steps.run(&format!("cargo {}", test.join(" ")), || one(&mut cargo(&test)));
+    let rounds = if full { ROUNDS_FULL } else { ROUNDS };
+    steps.run(&format!("cargo xtask rxe --rounds {rounds}"), || rxe::test(&rxe::Arguments::all(rounds)));
     steps.finish()
 }
 
@@ -85,7 +93,9 @@ fn verdict(output: &str, success: bool) -> Result<Counts> {
 fn other_target() -> Result<Counts> {
     install::target(OTHER_TARGET)?;
     install::arm_compiler()?;
-    one(&mut cargo(&["check", "--package", "mirrorbus", "--all-features", "--target", OTHER_TARGET]))
+    // The bindings of the verbs libraries are made from headers of the machine that builds; it has its own only.
+    let features = ["--no-default-features", "--features", "cli"];
+    one(cargo(&["check", "--package", "mirrorbus", "--target", OTHER_TARGET]).args(features))
 }
 
 #[cfg(test)]

@@ -13,6 +13,23 @@ pub(crate) fn c_compiler() -> Result<()> {
     system("cc", &["gcc", "libc6-dev"], "dependencies have parts in C, and Rust links through the C compiler")
 }
 
+/// What the feature `rdma` builds with.
+pub(crate) fn verbs() -> Result<()> {
+    c_compiler()?;
+    system("pkg-config", &["pkg-config"], "the verbs bindings find their libraries by it")?;
+    system_by(
+        "pkg-config --exists libibverbs librdmacm",
+        &["libibverbs-dev", "librdmacm-dev"],
+        "the verbs fabric speaks to RDMA devices by these libraries",
+    )?;
+    system("cmake", &["cmake"], "the crate ibverbs prepares its headers with it")?;
+    system_by(
+        "ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so*",
+        &["libclang-dev"],
+        "the verbs bindings are made from C headers by it",
+    )
+}
+
 /// A C++ compiler, for the fuzzing engine.
 pub(crate) fn cpp_compiler() -> Result<()> {
     c_compiler()?;
@@ -69,7 +86,7 @@ pub(crate) fn emulator() -> Result<()> {
 /// What soft-RoCE on this host itself takes.
 pub(crate) fn soft_roce() -> Result<()> {
     system("modprobe", &["kmod"], "it loads the soft-RoCE module")?;
-    system("ip", &["iproute2"], "`ip` and `rdma` make a soft-RoCE device")?;
+    system_by("command -v ip && command -v rdma", &["iproute2"], "they make a soft-RoCE device")?;
     let packages = ["ibverbs-utils", "ibverbs-providers"];
     system_by("command -v ibv_devinfo", &packages, "the verbs library with its soft-RoCE provider")
 }

@@ -12,7 +12,7 @@ use crate::{install, instructions};
 
 /// Runs every test; `full` asks those that have a long version for it.
 pub(crate) fn run(full: bool) -> Result<()> {
-    install::c_compiler()?;
+    install::verbs()?;
     let mut steps = Steps::default();
     steps.run("unit and integration tests", || {
         let mut command =
@@ -22,13 +22,25 @@ pub(crate) fn run(full: bool) -> Result<()> {
         }
         counted(&mut command)
     });
+    steps.run("unit and integration tests without RDMA", || {
+        // A directory of its own: the two would build each other's programs anew.
+        let mut command =
+            cargo(&["test", "--package", "mirrorbus", "--no-fail-fast", "--no-default-features"]);
+        command.args(["--features", "cli", "--lib", "--bins", "--tests"]);
+        counted(command.args(["--target-dir", "target/no-rdma"]))
+    });
+    steps.run("tests over RDMA", || {
+        let reason = "the tests of rdma:// (they need a device: `cargo xtask rxe` runs them)".to_owned();
+        Ok(Counts { skipped: vec![reason], ..Counts::default() })
+    });
     steps.run("documentation tests", || {
         let ended = tee(&mut cargo(&["test", "--workspace", "--no-fail-fast", "--doc"]))?;
         counts(&ended.output, ended.success)
     });
     steps.run("loom", || {
         let arguments =
-            ["test", "--release", "--package", "mirrorbus", "--lib", "--target-dir", "target/loom", "loom_"];
+            ["test", "--release", "--package", "mirrorbus", "--lib", "--target-dir", "target/loom"];
+        let arguments = [&arguments[..], &["--no-default-features", "loom_"]].concat();
         counted(cargo(&arguments).env("RUSTFLAGS", "--cfg loom"))
     });
     steps.run("miri", || {
@@ -37,6 +49,7 @@ pub(crate) fn run(full: bool) -> Result<()> {
             ["+nightly", "miri", "test", "--package", "mirrorbus", "--lib", "--target-dir", "target/miri"];
         // Isolated from the machine, a program has neither files nor a clock.
         let mut command = cargo(&arguments);
+        command.arg("--no-default-features");
         counted(
             command.args(["--", "memory::", "mirror::window"]).env("MIRIFLAGS", "-Zmiri-disable-isolation"),
         )

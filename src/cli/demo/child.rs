@@ -36,7 +36,11 @@ impl Child {
         Self::start_program(name, &program, arguments).map_err(failed)
     }
 
-    fn start_program(
+    /// Starts any program, which speaks as a child does.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(super) fn start_program(
         name: &'static str,
         program: &Path,
         arguments: &[&std::ffi::OsStr],
@@ -74,6 +78,13 @@ impl Child {
     pub(super) fn say(&mut self, line: &Line) {
         if let Some(input) = &mut self.input {
             let _ = writeln!(input, "{line}").and_then(|()| input.flush());
+        }
+    }
+
+    /// Gives it bytes that are no line. That it may be dead is found when it is heard.
+    pub(super) fn give(&mut self, bytes: &[u8]) {
+        if let Some(input) = &mut self.input {
+            let _ = input.write_all(bytes).and_then(|()| input.flush());
         }
     }
 

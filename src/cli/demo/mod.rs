@@ -20,6 +20,7 @@ mod log_format;
 mod parent;
 mod plan;
 mod prover;
+mod remote;
 mod scratch;
 mod source;
 mod table;
@@ -29,11 +30,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mirrorbus::base::format_bytes;
+use mirrorbus::base::{Medium, UrlError, format_bytes};
 use mirrorbus::{FabricUrl, KeySet};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use parent::Run;
+use remote::Over;
 use scratch::Scratch;
 use table::Table;
 
@@ -43,9 +45,16 @@ const BYTES_MIN: u64 = 2 << 20;
 /// What it takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Over which fabric.
+    /// Over which fabric, within this machine.
     #[arg(long, value_enum, default_value = "both")]
     fabric: Fabrics,
+    /// Over this address of the holder instead, such as tcp://HOST:PORT: the fabric is the address's.
+    #[arg(long, conflicts_with = "fabric")]
+    listen: Option<FabricUrl>,
+    /// Start the holder on another machine, whose address `--listen` is: a command that runs there what it is given as its
+    /// last word, such as `ssh HOST`. It needs `mirrorbus` on its path, and the same files at the same paths.
+    #[arg(long, requires = "listen")]
+    over: Option<String>,
     /// Stream the files of this directory tree; may be given more than once. Otherwise the project's own source and the
     /// Rust toolchain's library files, where they are.
     #[arg(long)]
@@ -91,17 +100,36 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error
         plan.seed
     );
     let mut outcomes = Vec::new();
-    if arguments.fabric != Fabrics::Tcp {
-        let listen = FabricUrl::Shm { socket: scratch.path("holder.sock") };
-        outcomes.push(Run { plan: &plan, scratch: &scratch, fabric: "shm", listen }.run()?);
-    }
-    if arguments.fabric != Fabrics::Shm {
-        let listen = "tcp://127.0.0.1:0".parse::<FabricUrl>()?;
-        outcomes.push(Run { plan: &plan, scratch: &scratch, fabric: "tcp", listen }.run()?);
+    for listen in addresses(arguments, &scratch)? {
+        let over = arguments.over.clone().map(Over);
+        let fabric = name(listen.medium());
+        outcomes.push(Run { plan: &plan, scratch: &scratch, fabric, listen, over }.run()?);
     }
     println!("\n{}", Table(&outcomes));
     println!("everything held; {:.1} s in all", begun.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// Where the holders listen, one after another.
+fn addresses(arguments: &Arguments, scratch: &Scratch) -> Result<Vec<FabricUrl>, UrlError> {
+    if let Some(listen) = &arguments.listen {
+        return Ok(vec![listen.clone()]);
+    }
+    let shm = FabricUrl::Shm { socket: scratch.path("holder.sock") };
+    let tcp = "tcp://127.0.0.1:0".parse()?;
+    Ok(match arguments.fabric {
+        Fabrics::Shm => vec![shm],
+        Fabrics::Tcp => vec![tcp],
+        Fabrics::Both => vec![shm, tcp],
+    })
+}
+
+const fn name(medium: Medium) -> &'static str {
+    match medium {
+        Medium::Shm => "shm",
+        Medium::Tcp => "tcp",
+        Medium::Rdma => "rdma",
+    }
 }
 
 /// On SIGINT and SIGTERM the directory goes, and with this process, whose pipes they hear, the children.

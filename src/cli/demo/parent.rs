@@ -10,6 +10,7 @@ use super::child::Child;
 use super::lines::Line;
 use super::plan::Plan;
 use super::prover::{Ledger, Proof};
+use super::remote::Over;
 use super::scratch::Scratch;
 use super::table::Outcome;
 
@@ -23,6 +24,8 @@ pub(super) struct Run<'a> {
     pub(super) scratch: &'a Scratch,
     pub(super) fabric: &'static str,
     pub(super) listen: FabricUrl,
+    /// Where the holder is, if not on this machine.
+    pub(super) over: Option<Over>,
 }
 
 impl Run<'_> {
@@ -90,7 +93,10 @@ impl Run<'_> {
         let (key, plan) = (self.scratch.path("key"), self.scratch.path("plan"));
         let arguments = ["demo-hold", "--listen", &listen, "--key"].map(OsStr::new);
         let rest = [key.as_os_str(), OsStr::new("--plan"), plan.as_os_str()];
-        let mut holder = Child::start("holder", &[&arguments[..], &rest].concat())?;
+        let mut holder = match &self.over {
+            Some(over) => over.start_holder(&self.listen, &key, &plan)?,
+            None => Child::start("holder", &[&arguments[..], &rest].concat())?,
+        };
         match holder.answer(PATIENCE)? {
             Line::Listening(url) => Ok((holder, url)),
             other => Err(format!("the holder said {other:?} first")),

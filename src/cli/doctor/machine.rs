@@ -1,4 +1,4 @@
-//! Processor, clock, devices.
+//! Processor and clock.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const CLOCK_TIME_MAX: Duration = Duration::from_nanos(250);
 
 /// Looks at all of it.
 pub(super) fn look() -> Vec<Finding> {
-    vec![processors(), checksum(), clock(), rdma()]
+    vec![processors(), checksum(), clock()]
 }
 
 fn processors() -> Finding {
@@ -73,17 +73,5 @@ fn clock() -> Finding {
         "clock",
         format!("{}, {} ns a look", source.as_deref().unwrap_or("unknown").trim(), each.as_nanos()),
         "waits look at the clock: see /sys/devices/system/clocksource/clocksource0/available_clocksource for a faster one",
-    )
-}
-
-fn rdma() -> Finding {
-    let devices = std::fs::read_dir("/sys/class/infiniband").map(|entries| {
-        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        names.collect::<Vec<_>>().join(", ")
-    });
-    let devices = devices.ok().filter(|names| !names.is_empty()).unwrap_or_else(|| "none".to_owned());
-    Finding::ok(
-        "RDMA devices",
-        format!("{devices}; the rdma fabric is not part of this build, it is not needed for shm and tcp"),
     )
 }

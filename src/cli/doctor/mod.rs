@@ -6,7 +6,9 @@
 mod kernel;
 mod machine;
 mod memory;
+mod rdma;
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// What it takes.
@@ -35,43 +37,49 @@ impl fmt::Display for State {
     }
 }
 
+/// Words that mostly are known beforehand.
+type Words = Cow<'static, str>;
+
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Finding {
     state: State,
-    what: &'static str,
+    what: Words,
     found: String,
     /// Empty when there is nothing to mend.
-    fix: &'static str,
+    fix: Words,
 }
 
 impl Finding {
-    fn ok(what: &'static str, found: impl Into<String>) -> Self {
-        Self { state: State::Ok, what, found: found.into(), fix: "" }
+    fn ok(what: impl Into<Words>, found: impl Into<String>) -> Self {
+        Self { state: State::Ok, what: what.into(), found: found.into(), fix: "".into() }
     }
 
-    fn warn(what: &'static str, found: impl Into<String>, fix: &'static str) -> Self {
-        Self { state: State::Warn, what, found: found.into(), fix }
+    fn warn(what: impl Into<Words>, found: impl Into<String>, fix: impl Into<Words>) -> Self {
+        Self::judged(false, State::Warn, what, found, fix)
     }
 
-    fn fail(what: &'static str, found: impl Into<String>, fix: &'static str) -> Self {
-        Self { state: State::Fail, what, found: found.into(), fix }
+    fn fail(what: impl Into<Words>, found: impl Into<String>, fix: impl Into<Words>) -> Self {
+        Self::judged(false, State::Fail, what, found, fix)
     }
 
     /// `ok` when `good`, else `bad` with its fix.
     fn judged(
         good: bool,
         bad: State,
-        what: &'static str,
+        what: impl Into<Words>,
         found: impl Into<String>,
-        fix: &'static str,
+        fix: impl Into<Words>,
     ) -> Self {
-        if good { Self::ok(what, found) } else { Self { state: bad, what, found: found.into(), fix } }
+        if good {
+            return Self::ok(what, found);
+        }
+        Self { state: bad, what: what.into(), found: found.into(), fix: fix.into() }
     }
 
     fn json(&self) -> String {
         let [state, what, found, fix] =
-            [&self.state.to_string(), self.what, &self.found, self.fix].map(json_string);
+            [&self.state.to_string(), &*self.what, &self.found, &self.fix].map(json_string);
         format!("{{\"state\": {state}, \"what\": {what}, \"found\": {found}, \"fix\": {fix}}}")
     }
 }
@@ -87,15 +95,18 @@ impl fmt::Display for Finding {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     // What is tried out here may be refused, and the library would warn of it a second time.
     log::set_max_level(log::LevelFilter::Error);
-    let findings = [memory::look(), kernel::look(), machine::look()].concat();
+    let findings = [memory::look(), kernel::look(), machine::look(), rdma::look()].concat();
     if arguments.json {
         let objects: Vec<_> = findings.iter().map(Finding::json).collect();
         println!("[\n  {}\n]", objects.join(",\n  "));
     } else {
         findings.iter().for_each(|finding| println!("{finding}"));
     }
-    let failed: Vec<_> =
-        findings.iter().filter(|finding| finding.state == State::Fail).map(|finding| finding.what).collect();
+    let failed: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.state == State::Fail)
+        .map(|finding| &*finding.what)
+        .collect();
     if failed.is_empty() { Ok(()) } else { Err(format!("this machine lacks: {}", failed.join(", ")).into()) }
 }
 

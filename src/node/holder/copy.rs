@@ -41,11 +41,11 @@ const fn options(config: &HolderConfig) -> MapOptions {
     MapOptions { huge_pages: config.huge_pages }
 }
 
-/// Memory that is no file: private for tcp, shareable for shared memory.
+/// Memory that is no file: shareable for shared memory, else private.
 pub(super) fn memory_of(config: &HolderConfig, len: usize) -> Result<Mapping, MapError> {
     match config.url.medium() {
         Medium::Shm => Mapping::memfd("mirrorbus-copy", len, options(config)),
-        Medium::Tcp => Mapping::anonymous(len, options(config)),
+        Medium::Tcp | Medium::Rdma => Mapping::anonymous(len, options(config)),
     }
 }
 

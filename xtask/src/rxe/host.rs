@@ -38,11 +38,18 @@ impl Host {
             std::os::unix::fs::symlink(&artifact.path, &link)
                 .context(|| format!("making {}", link.display()))?;
         }
+        // Asked for by name when `rdma_rxe` starts; some kernels have it built in, which `modprobe` may call missing.
+        let _ = as_root(&["modprobe", "crc32_generic"]);
         for module in ["rdma_rxe", "rdma_ucm", "ib_uverbs", "dummy"] {
             as_root(&["modprobe", module]).map_err(|failure| {
                 let way_out = "use a kernel that has soft-RoCE, or leave out --host for emulated machines";
                 Failure::new(format!("this host's kernel cannot have soft-RoCE: {failure}; {way_out}"))
             })?;
+        }
+        if Path::new("/sys/class/infiniband/rxe0").exists() {
+            let why =
+                "this host has a device rxe0 already, which is not touched: `rdma link delete rxe0` first";
+            return Err(Failure::new(why.to_owned()));
         }
         let host = Self { programs };
         as_root(&["ip", "link", "add", CARD, "mtu", "9000", "type", "dummy"])?;

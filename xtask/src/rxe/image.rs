@@ -17,17 +17,10 @@ use super::packages::Kernel;
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// Programs of the packages that the guests have, beside the small tools of busybox.
-const TOOLS: &[&str] = &[
-    "rdma",
-    "ibv_devices",
-    "ibv_devinfo",
-    "ibv_rc_pingpong",
-    "rping",
-    "ib_read_lat",
-    "ib_write_lat",
-    "ib_write_bw",
-    "ib_send_lat",
-];
+const TOOLS: &[&str] = &["rdma", "ibv_devices", "ibv_devinfo", "ibv_rc_pingpong", "rping"];
+
+/// Those that come on request.
+const PERFTEST: &[&str] = &["ib_write_lat", "ib_write_bw"];
 
 /// What QEMU starts.
 #[derive(Debug, Clone)]
@@ -37,7 +30,13 @@ pub(crate) struct Image {
 }
 
 /// Writes the image for `kernel`, the unpacked packages in `userland` and the project's programs.
-pub(crate) fn build(cache: &Path, kernel: &Kernel, userland: &Path, artifacts: &[Artifact]) -> Result<Image> {
+pub(crate) fn build(
+    cache: &Path,
+    kernel: &Kernel,
+    userland: &Path,
+    artifacts: &[Artifact],
+    perftest: bool,
+) -> Result<Image> {
     let initrd = cache.join("initrd");
     let file = File::create(&initrd).context(|| format!("making {}", initrd.display()))?;
     let mut packer = Packer { archive: Archive::new(BufWriter::new(file)), userland };
@@ -49,7 +48,8 @@ pub(crate) fn build(cache: &Path, kernel: &Kernel, userland: &Path, artifacts: &
         strip(&artifact.path, &stripped)?;
         packer.program(&stripped, &artifact.name, &[])?;
     }
-    packer.tools()?;
+    packer.tools(TOOLS)?;
+    packer.tools(if perftest { PERFTEST } else { &[] })?;
     packer.verbs()?;
     packer.archive.finish()?;
     Ok(Image { kernel: kernel.image.clone(), initrd })
@@ -78,8 +78,12 @@ impl<W: Write> Packer<'_, W> {
         self.archive.link("lib", "usr/lib")?;
         self.archive.link("bin", "usr/bin")?;
         self.archive.file("init", 0o755, include_bytes!("init.sh"))?;
-        self.archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n")?;
-        self.archive.file("etc/group", 0o644, b"root:x:0:\n")?;
+        self.archive.file(
+            "etc/passwd",
+            0o644,
+            b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
+        )?;
+        self.archive.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
         self.archive.file(
             "etc/hosts",
             0o644,
@@ -109,9 +113,9 @@ impl<W: Write> Packer<'_, W> {
         self.archive.file("etc/modules", 0o644, names.as_bytes())
     }
 
-    fn tools(&mut self) -> Result<()> {
+    fn tools(&mut self, tools: &[&str]) -> Result<()> {
         let search = [self.userland.join(LIBRARIES), self.userland.join("lib/x86_64-linux-gnu")];
-        for tool in TOOLS {
+        for tool in tools {
             let path = self.find(tool)?;
             self.program(&path, tool, &search)?;
         }

@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use crate::failure::{Failure, Result};
 use crate::install;
 use crate::shell::root;
+use crate::steps::Counts;
 
 use cases::{Case, On};
 use guests::Guests;
@@ -58,6 +59,16 @@ pub(crate) struct Arguments {
     /// No guests: use this host's own soft-RoCE, for the tests that need one machine
     #[arg(long)]
     host: bool,
+    /// Give the guests `ib_write_lat` and `ib_write_bw` too, and run them
+    #[arg(long, conflicts_with = "host")]
+    perftest: bool,
+}
+
+impl Arguments {
+    /// Every test, those that choose at random so many times: what CI runs.
+    pub(crate) const fn all(rounds: u32) -> Self {
+        Self { tests: Vec::new(), rounds, seed: None, keep: false, host: false, perftest: false }
+    }
 }
 
 /// A line of the closing table.
@@ -67,36 +78,42 @@ struct Row {
     result: Result<()>,
 }
 
-/// Runs the tests asked for.
+/// Runs the tests asked for; an error when one failed.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let chosen = cases::choose(&arguments.tests)?;
-    install::c_compiler()?;
+    let failed = test(arguments)?.failed;
+    if failed == 0 { Ok(()) } else { Err(Failure::new(format!("{failed} tests failed"))) }
+}
+
+/// Runs the tests asked for and counts them; an error when none could be run.
+pub(crate) fn test(arguments: &Arguments) -> Result<Counts> {
+    let chosen = cases::choose(&arguments.tests, arguments.perftest)?;
+    install::verbs()?;
     let mut random = Random::new(arguments.seed);
     let cache = root().join("target/rxe");
-    let rows = if arguments.host {
+    let (rows, skipped) = if arguments.host {
         let artifacts = artifacts::build()?;
         on_host(&Host::up(&cache, &artifacts)?, &chosen)
     } else {
-        let guests = guests(&cache)?;
+        let guests = guests(&cache, arguments.perftest)?;
         let rows = in_guests(&guests, &chosen, arguments.rounds, &mut random, &cache.join("logs"));
         if arguments.keep {
             console::serve(&guests)?;
         }
-        rows
+        (rows, Vec::new())
     };
-    finish(&rows)
+    count(&rows, skipped)
 }
 
 /// All that it takes to have the guests up.
-fn guests(cache: &Path) -> Result<Guests> {
+fn guests(cache: &Path, perftest: bool) -> Result<Guests> {
     if !cfg!(target_arch = "x86_64") {
         let why = "the guests are x86-64 and run this machine's programs: use --host on another processor";
         return Err(Failure::new(why.to_owned()));
     }
     install::emulator()?;
     let artifacts = artifacts::build()?;
-    let (kernel, userland) = (packages::kernel(cache)?, packages::userland(cache)?);
-    let image = image::build(cache, &kernel, &userland, &artifacts)?;
+    let (kernel, userland) = (packages::kernel(cache)?, packages::userland(cache, perftest)?);
+    let image = image::build(cache, &kernel, &userland, &artifacts, perftest)?;
     Guests::up(&image, &cache.join("run"))
 }
 
@@ -125,15 +142,16 @@ fn in_guests(guests: &Guests, chosen: &[&Case], rounds: u32, random: &mut Random
     rows
 }
 
-fn on_host(host: &Host, chosen: &[&Case]) -> Vec<Row> {
-    let run = |case: &&Case| match case.on {
-        On::One(body) => Some(timed(case.name.to_owned(), case, || body(host))),
-        On::Two(_) => {
-            println!("skipped: {} (needs two machines)", case.name);
-            None
+/// What was run, and what was not with its reason.
+fn on_host(host: &Host, chosen: &[&Case]) -> (Vec<Row>, Vec<String>) {
+    let (mut rows, mut skipped) = (Vec::new(), Vec::new());
+    for case in chosen {
+        match case.on {
+            On::One(body) => rows.push(timed(case.name.to_owned(), case, || body(host))),
+            On::Two(_) => skipped.push(format!("{} (needs two machines)", case.name)),
         }
-    };
-    chosen.iter().filter_map(run).collect()
+    }
+    (rows, skipped)
 }
 
 fn timed(name: String, case: &Case, body: impl FnOnce() -> Result<()>) -> Row {
@@ -162,19 +180,21 @@ fn watched(guests: &Guests, body: impl FnOnce() -> Result<()>) -> Result<()> {
     })
 }
 
-fn finish(rows: &[Row]) -> Result<()> {
+/// Prints the table. Nothing at all is a failure: it proves nothing.
+fn count(rows: &[Row], skipped: Vec<String>) -> Result<Counts> {
     println!("\n{:<34} {:>8}  result", "test", "seconds");
     for Row { name, took, result } in rows {
         let verdict = if result.is_ok() { "ok" } else { "FAILED" };
         println!("{name:<34} {:>8.1}  {verdict}", took.as_secs_f64());
     }
+    skipped.iter().for_each(|what| println!("skipped: {what}"));
     let failed: Vec<_> = rows.iter().filter(|row| row.result.is_err()).map(|row| row.name.as_str()).collect();
-    println!("{} passed, {} failed", rows.len() - failed.len(), failed.len());
-    match (rows.is_empty(), failed.is_empty()) {
-        (true, _) => Err(Failure::new("no test ran".to_owned())),
-        (_, true) => Ok(()),
-        (_, false) => Err(Failure::new(format!("failed: {}", failed.join(", ")))),
+    let counts = Counts { passed: rows.len() - failed.len(), failed: failed.len(), skipped };
+    println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped.len());
+    if !failed.is_empty() {
+        println!("failed: {}", failed.join(", "));
     }
+    if rows.is_empty() { Err(Failure::new("no test ran".to_owned())) } else { Ok(counts) }
 }
 
 #[cfg(test)]
@@ -199,11 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_test_fails_the_command() {
+    fn what_failed_and_what_was_skipped_is_counted() {
         let row = |result| Row { name: "x".to_owned(), took: Duration::ZERO, result };
-        assert!(finish(&[row(Ok(()))]).is_ok());
-        let failed = finish(&[row(Ok(())), row(Err(Failure::new("y".to_owned())))]);
-        assert!(failed.unwrap_err().to_string().contains("failed: x"));
-        assert!(finish(&[]).is_err());
+        let counts =
+            count(&[row(Ok(())), row(Err(Failure::new("y".to_owned())))], vec!["z (why)".to_owned()]);
+        let counts = counts.unwrap();
+        assert_eq!((counts.passed, counts.failed, counts.skipped.len()), (1, 1, 1));
+        assert!(count(&[], vec!["z (why)".to_owned()]).is_err());
     }
 }

@@ -23,12 +23,22 @@ pub(super) fn device_is_active(machine: &dyn Machine) -> Result<()> {
     Ok(())
 }
 
+/// How long the guests may take from power to an active soft-RoCE device.
+const BOOT_MAX: Duration = Duration::from_secs(30);
+
+pub(super) fn power_comes_back(guests: &Guests, _: &mut Random) -> Result<()> {
+    guests.kill();
+    let start = Instant::now();
+    guests.mend()?;
+    let took = start.elapsed();
+    ensure(took <= BOOT_MAX, || format!("the guests took {took:?} to come up, not {BOOT_MAX:?}"))?;
+    guests.both().into_iter().try_for_each(|guest| device_is_active(guest))
+}
+
 pub(super) fn rdma_between_guests(guests: &Guests, _: &mut Random) -> Result<()> {
     device_is_active(&guests.b)?;
     let address = guests.b.address();
-    // Each pair: the waiting side, and the side that begins. rping uses the connection manager, `-g 1` and `-x 1` are the
-    // RoCEv2 address. Not `ib_write_lat -R`: its sides send before the other has posted a receive, and on this kernel
-    // the sender may then try again for ever.
+    // rping uses the connection manager; `-g 1` is the RoCEv2 address.
     for (waiting, beginning, word) in [
         (
             format!("rping -s -a {address} -C 10 -V"),
@@ -36,18 +46,38 @@ pub(super) fn rdma_between_guests(guests: &Guests, _: &mut Random) -> Result<()>
             "ping data",
         ),
         ("ibv_rc_pingpong -g 1".to_owned(), format!("ibv_rc_pingpong -g 1 {address}"), "usec/iter"),
-        ("ib_write_lat -x 1 -n 200".to_owned(), format!("ib_write_lat -x 1 -n 200 {address}"), "typical"),
     ] {
-        let server = guests.b.spawn(&waiting, SHORT)?;
-        let output = until_accepted(guests, &beginning)?;
+        let output = in_both(guests, &waiting, &beginning)?;
         ensure(output.contains(word), || format!("{beginning}: {output}"))?;
-        server.wait()?.success()?;
-        if word == "typical" {
-            let line = output.lines().skip_while(|line| !line.contains(word)).nth(1).unwrap_or_default();
-            println!("ib_write_lat, µs (bytes, rounds, least, most, typical, …): {}", line.trim());
-        }
     }
     Ok(())
+}
+
+pub(super) fn perftest(guests: &Guests, _: &mut Random) -> Result<()> {
+    // Not `-R`: with the connection manager the sides send before the other has posted a receive, and on this kernel the
+    // sender may then try again for ever. `-x 1` is the RoCEv2 address.
+    for (program, bytes, figures) in [
+        ("ib_write_lat", 8, "typical"),
+        ("ib_write_lat", 4096, "typical"),
+        ("ib_write_bw", 4096, "MsgRate"),
+        ("ib_write_bw", 65536, "MsgRate"),
+    ] {
+        let waiting = format!("{program} -F -x 1 -s {bytes} -n 1000");
+        let output = in_both(guests, &waiting, &format!("{waiting} {}", guests.b.address()))?;
+        let mut lines = output.lines().skip_while(|line| !line.contains(figures));
+        let (head, line) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        ensure(!line.trim().is_empty(), || format!("{program}: {output}"))?;
+        println!("{program}: {}\n{program}: {}", head.trim(), line.trim());
+    }
+    Ok(())
+}
+
+/// Runs a program whose one side waits, in guest `b`, for the other, in guest `a`: what the latter prints.
+fn in_both(guests: &Guests, waiting: &str, beginning: &str) -> Result<String> {
+    let server = guests.b.spawn(waiting, SHORT)?;
+    let output = until_accepted(guests, beginning)?;
+    server.wait()?.success()?;
+    Ok(output)
 }
 
 /// Runs the side that begins as soon as the other one listens.

@@ -1,8 +1,13 @@
 //! The tests, by name.
 
 mod bring_up;
+mod demo;
 mod faults;
+mod holders;
+mod programs;
+mod roles;
 mod tcp;
+mod verbs;
 
 use std::path::Path;
 use std::time::Duration;
@@ -35,6 +40,9 @@ pub(crate) enum On {
     Two(fn(&Guests, &mut Random) -> Result<()>),
 }
 
+/// Takes programs that the guests have on request only.
+const PERFTEST: &str = "perftest";
+
 /// Every test, in the order of running.
 const CASES: &[Case] = &[
     Case {
@@ -44,10 +52,22 @@ const CASES: &[Case] = &[
         on: On::One(bring_up::device_is_active),
     },
     Case {
+        name: "boot",
+        about: "both guests lose power and are up again in time",
+        random: false,
+        on: On::Two(bring_up::power_comes_back),
+    },
+    Case {
         name: "rdma",
         about: "queue pairs between the guests, made by address and by connection manager",
         random: false,
         on: On::Two(bring_up::rdma_between_guests),
+    },
+    Case {
+        name: PERFTEST,
+        about: "with --perftest: the delay and rate of bare RDMA writes between the guests",
+        random: false,
+        on: On::Two(bring_up::perftest),
     },
     Case {
         name: "files",
@@ -56,10 +76,28 @@ const CASES: &[Case] = &[
         on: On::Two(bring_up::files_and_commands),
     },
     Case {
+        name: "doctor",
+        about: "the doctor's lines about RDMA, good and bad",
+        random: false,
+        on: On::Two(programs::doctor),
+    },
+    Case {
+        name: "soft-roce",
+        about: "a soft-RoCE device comes and goes by the program's own command",
+        random: false,
+        on: On::Two(programs::soft_roce),
+    },
+    Case {
         name: "contract",
         about: "the contract of fabrics over tcp, in a machine with soft-RoCE",
         random: false,
         on: On::One(tcp::contract),
+    },
+    Case {
+        name: "contract-rdma",
+        about: "the same contract over real verbs, both ends in one machine",
+        random: false,
+        on: On::One(verbs::contract),
     },
     Case {
         name: "bench",
@@ -68,34 +106,95 @@ const CASES: &[Case] = &[
         on: On::Two(tcp::bench),
     },
     Case {
+        name: "cut-tcp",
+        about: "as cut, over tcp",
+        random: false,
+        on: On::Two(|guests, random| faults::cut_and_heal(guests, random, "tcp")),
+    },
+    Case {
+        name: "owner-power-tcp",
+        about: "as owner-power, over tcp",
+        random: false,
+        on: On::Two(|guests, random| faults::owner_loses_power(guests, random, "tcp")),
+    },
+    Case {
+        name: "holder-power-tcp",
+        about: "as holder-power, over tcp",
+        random: false,
+        on: On::Two(|guests, random| faults::holder_loses_power(guests, random, "tcp")),
+    },
+    Case {
+        name: "killed-tcp",
+        about: "as killed, over tcp",
+        random: false,
+        on: On::Two(|guests, random| holders::killed(guests, random, "tcp")),
+    },
+    Case {
+        name: "reconnects-tcp",
+        about: "as reconnects, over tcp",
+        random: false,
+        on: On::Two(|guests, random| holders::reconnects(guests, random, "tcp")),
+    },
+    Case {
+        name: "demo",
+        about: "mirrorbus demo between the guests, each being the owner once",
+        random: false,
+        on: On::Two(|guests, random| demo::both_ways(guests, random, "rdma")),
+    },
+    Case {
         name: "cut",
         about: "the link fails in each way: no call is late, reconnecting goes on with equal copies",
         random: true,
-        on: On::Two(faults::cut_and_heal),
+        on: On::Two(|guests, random| faults::cut_and_heal(guests, random, "rdma")),
     },
     Case {
         name: "owner-power",
         about: "the owner's machine loses power: the copy is a prefix with all that was acknowledged",
         random: true,
-        on: On::Two(faults::owner_loses_power),
+        on: On::Two(|guests, random| faults::owner_loses_power(guests, random, "rdma")),
     },
     Case {
         name: "holder-power",
         about: "the holder's machine loses power: the owner is told in time",
         random: true,
-        on: On::Two(faults::holder_loses_power),
+        on: On::Two(|guests, random| faults::holder_loses_power(guests, random, "rdma")),
+    },
+    Case {
+        name: "killed",
+        about: "the holder's process is killed: the owner is told within 100 ms",
+        random: true,
+        on: On::Two(|guests, random| holders::killed(guests, random, "rdma")),
+    },
+    Case {
+        name: "fenced",
+        about: "the copy is revoked while its owner posts: no byte changes afterwards",
+        random: true,
+        on: On::Two(|guests, random| holders::fenced(guests, random, "rdma")),
+    },
+    Case {
+        name: "stopped",
+        about: "the holder's process stands still: stores become visible all the same",
+        random: true,
+        on: On::Two(|guests, random| holders::stopped(guests, random, "rdma")),
+    },
+    Case {
+        name: "reconnects",
+        about: "50 reconnections under load: nothing leaks on either side",
+        random: true,
+        on: On::Two(|guests, random| holders::reconnects(guests, random, "rdma")),
     },
 ];
 
-/// The tests of these names; all without any.
-pub(crate) fn choose(names: &[String]) -> Result<Vec<&'static Case>> {
+/// The tests of these names; without any, all but those that need `perftest`.
+pub(crate) fn choose(names: &[String], perftest: bool) -> Result<Vec<&'static Case>> {
+    let has = |case: &&Case| perftest || case.name != PERFTEST;
     if names.is_empty() {
-        return Ok(CASES.iter().collect());
+        return Ok(CASES.iter().filter(has).collect());
     }
     let find = |name: &String| {
-        CASES.iter().find(|case| case.name == name).ok_or_else(|| {
+        CASES.iter().filter(has).find(|case| case.name == name).ok_or_else(|| {
             let list: Vec<_> =
-                CASES.iter().map(|case| format!("  {:<14} {}", case.name, case.about)).collect();
+                CASES.iter().map(|case| format!("  {:<18} {}", case.name, case.about)).collect();
             Failure::new(format!("no test {name:?}; there are\n{}", list.join("\n")))
         })
     };
@@ -126,8 +225,8 @@ fn copy(guests: &Guests, path: &str) -> Result<()> {
 }
 
 /// Starts a holder in guest `b`, with the key of [`share_key`], and returns its URL once it listens.
-fn start_holder(guests: &Guests, size: &str, limit: Duration) -> Result<(Running, String)> {
-    let url = format!("tcp://{}:7070", guests.b.address());
+fn start_holder(guests: &Guests, medium: &str, size: &str, limit: Duration) -> Result<(Running, String)> {
+    let url = format!("{medium}://{}:7070", guests.b.address());
     let command = format!("exec mirrorbus hold --listen {url} --size {size} --key {KEY} --mlock try");
     let mut holder = guests.b.spawn(&command, limit)?;
     holder.line_after("listening on ", Duration::from_secs(30))?;
@@ -140,10 +239,14 @@ mod tests {
 
     #[test]
     fn tests_are_chosen_by_name() {
-        assert_eq!(choose(&[]).unwrap().len(), CASES.len());
-        let chosen = choose(&["cut".to_owned(), "bring-up".to_owned()]).unwrap();
+        assert_eq!(choose(&[], true).unwrap().len(), CASES.len());
+        assert_eq!(choose(&[], false).unwrap().len(), CASES.len() - 1);
+        let chosen = choose(&["cut".to_owned(), "bring-up".to_owned()], false).unwrap();
         assert_eq!(chosen.iter().map(|case| case.name).collect::<Vec<_>>(), ["cut", "bring-up"]);
-        let failure = choose(&["cuts".to_owned()]).unwrap_err().to_string();
+        assert!(
+            choose(&[PERFTEST.to_owned()], true).is_ok() && choose(&[PERFTEST.to_owned()], false).is_err()
+        );
+        let failure = choose(&["cuts".to_owned()], true).unwrap_err().to_string();
         assert!(failure.contains("cuts") && failure.contains("bring-up"), "{failure}");
     }
 

@@ -19,7 +19,7 @@ pub(super) fn contract(machine: &dyn Machine) -> Result<()> {
 pub(super) fn bench(guests: &Guests, _: &mut Random) -> Result<()> {
     let limit = Duration::from_secs(90);
     share_key(guests)?;
-    let (holder, url) = start_holder(guests, "16M", limit)?;
+    let (holder, url) = start_holder(guests, "tcp", "16M", limit)?;
     let address = guests.b.address();
     let mut limit_peer =
         guests.b.spawn(&format!("exec mirrorbus-bench limit-peer --listen {address}:7171"), limit)?;

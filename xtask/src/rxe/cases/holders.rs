@@ -1,0 +1,178 @@
+//! Holders that are killed, fenced or stopped while an owner stores.
+
+use std::time::{Duration, Instant};
+
+use crate::failure::{Context, Failure, Result};
+use crate::rxe::guests::Guests;
+use crate::rxe::machine::Machine;
+use crate::rxe::port::{End, Running};
+use crate::rxe::random::Random;
+
+use super::roles::{SOON, Told, end_holder, holder};
+use super::{ensure, share_key};
+
+/// The moment of a fault is chosen within this.
+const MOMENT: Duration = Duration::from_millis(500);
+
+/// Within this an owner knows that its holder's process was killed.
+const TOLD: Duration = Duration::from_millis(100);
+
+/// The silence after which a holder is called silent is 2 s: a stop is shorter or longer than that.
+const STOP_MIN: Duration = Duration::from_millis(1000);
+const STOP_MORE: Duration = Duration::from_millis(2500);
+
+/// On the other guest's side of the stop, lines that were under way have come by then.
+const UNDER_WAY: Duration = Duration::from_millis(300);
+
+/// What arrives after a fence, for it to have been in the middle of stores: heartbeats alone are far less.
+const POSTED_BYTES_MIN: u64 = 16 << 10;
+
+/// The file whose making tells a role to go on.
+const GO: &str = "/tmp/go";
+
+pub(super) fn killed(guests: &Guests, random: &mut Random, medium: &str) -> Result<()> {
+    let (holder, url) = holder(guests, medium)?;
+    let process = guests.b.run(&format!("cat /run/process.{}", holder.id), SOON)?;
+    let address = format!("{}:7272", guests.b.address());
+    let executioner = Told::new(&url, 0).with("TEST_PROCESS", process.trim()).with("TEST_LISTEN", &address);
+    let mut executioner = executioner.start(&guests.b, "executioner")?;
+    executioner.line_after("waits at ", SOON)?;
+    let told = Told::new(&url, random.number())
+        .with("TEST_EXECUTIONER", &address)
+        .with("TEST_DELAY_MS", random.duration(MOMENT).as_millis());
+    let mut owner = told.start_owner(&guests.a, "told")?;
+    let lost = owner.line_after("lost after ", SOON)?;
+    let within = owner.line_after("told within ", SOON)?;
+    println!("told within {within} of the word to kill; lost after {lost}");
+    owner.wait()?.success()?;
+    executioner.wait()?.success()?;
+    let end = holder.wait()?.end;
+    ensure(end == End::Exit(128 + 9), || format!("the holder was not killed: {end:?}"))?;
+    let micros = number(within.strip_suffix(" us").unwrap_or_default())?;
+    ensure(Duration::from_micros(micros) <= TOLD, || format!("told only after {micros} µs, not {TOLD:?}"))
+}
+
+pub(super) fn fenced(guests: &Guests, random: &mut Random, medium: &str) -> Result<()> {
+    share_key(guests)?;
+    for guest in guests.both() {
+        guest.run(&format!("rm -f {GO}1 {GO}2"), SOON)?;
+    }
+    let (seed, address) = (random.number(), guests.b.address());
+    let (url, line) = (format!("{medium}://{address}:7070"), format!("{address}:7272"));
+    let told = || Told::new(&url, seed).with("TEST_GO", GO);
+    let mut holder = told()
+        .with("TEST_LISTEN", &line)
+        .with("TEST_DELAY_MS", random.duration(MOMENT).as_millis())
+        .start(&guests.b, "fenced-holder")?;
+    holder.line_after("told at ", SOON)?;
+    let mut owner = told().with("TEST_HOLDER", &line).start_owner(&guests.a, "fenced-owner")?;
+    // It shall not hear of the fence: what stops it from changing the copy is the fence alone.
+    guests.a.run(&deafen(&owner), SOON)?;
+    guests.a.run(&format!("touch {GO}1"), SOON)?;
+    let fenced = holder.line_after("fenced in ", SOON)?;
+    let received = holder.line_after("received ", SOON)?;
+    guests.a.run(HEAR, SOON)?;
+    let lost = owner.line_after("lost after ", SOON)?;
+    println!("fenced in {fenced}; bytes received: {received}; owner: lost after {lost}");
+    let acked = number(&holder.line_after("acked ", SOON)?)?;
+    owner.wait()?.success()?;
+    ensure(fenced.ends_with("exact: true"), || format!("the fence was not exact: {fenced}"))?;
+    let after = received.split(' ').nth(2).map_or(Ok(0), number)?;
+    ensure(after >= POSTED_BYTES_MIN, || {
+        format!("only {after} bytes came after the fence: the owner was not posting any more")
+    })?;
+    told().judge(&guests.a, acked)?;
+    guests.b.run(&format!("touch {GO}2"), SOON)?;
+    holder.wait()?.success().map(drop)
+}
+
+/// Stops the thread of an owner that hears its holder, and no other, by a control group of its own.
+fn deafen(owner: &Running) -> String {
+    format!(
+        "cd /sys/fs/cgroup; mkdir -p deaf; echo threaded >deaf/cgroup.type; \
+         task=$(grep -l '^mirrorbus-link$' /proc/$(cat /run/process.{})/task/*/comm); \
+         echo $(basename ${{task%/comm}}) >deaf/cgroup.threads; echo 1 >deaf/cgroup.freeze; \
+         until grep -q 'frozen 1' deaf/cgroup.events; do sleep 0.01; done",
+        owner.id
+    )
+}
+
+/// Lets it go on.
+const HEAR: &str = "echo 0 >/sys/fs/cgroup/deaf/cgroup.freeze";
+
+pub(super) fn stopped(guests: &Guests, random: &mut Random, medium: &str) -> Result<()> {
+    let (holder, url) = holder(guests, medium)?;
+    guests.a.run(&format!("rm -f {GO}"), SOON)?;
+    let seed = random.number();
+    let mut owner = Told::new(&url, seed).with("TEST_GO", GO).start_owner(&guests.a, "visible")?;
+    guests.b.signal(&holder, "STOP")?;
+    let (stopped, stop) = (Instant::now(), STOP_MIN + random.duration(STOP_MORE));
+    let mut counts = Vec::new();
+    while stopped.elapsed() < stop {
+        let count = number(&owner.line_after("visible ", SOON)?)?;
+        if stopped.elapsed() > UNDER_WAY {
+            counts.push(count);
+        }
+    }
+    let state = guests.b.run(&format!("cat /proc/$(cat /run/process.{})/stat", holder.id), SOON)?;
+    guests.b.signal(&holder, "CONT")?;
+    ensure(state.contains(") T "), || format!("the holder was not stopped: {state}"))?;
+    let (first, last) = (counts.first().copied().unwrap_or(0), counts.last().copied().unwrap_or(0));
+    println!("while the holder was stopped for {:.1} s: visible {first} to {last}", stop.as_secs_f64());
+    ensure(last > first, || format!("no store became visible: {counts:?}"))?;
+    guests.a.run(&format!("touch {GO}"), SOON)?;
+    let output = owner.wait()?.success()?;
+    Told::new(&url, seed).judge_equal(&guests.a, &output)?;
+    end_holder(guests, holder)
+}
+
+/// Connects again so many times.
+const RECONNECTS: u32 = 50;
+
+/// What ended connections had may be given back a little later.
+const GIVEN_BACK: Duration = Duration::from_secs(10);
+
+pub(super) fn reconnects(guests: &Guests, random: &mut Random, medium: &str) -> Result<()> {
+    let (holder, url) = holder(guests, medium)?;
+    guests.a.run(&format!("rm -f {GO}1 {GO}2"), SOON)?;
+    let seed = random.number();
+    let told = Told::new(&url, seed).with("TEST_RECONNECTS", RECONNECTS).with("TEST_GO", GO);
+    let mut owner = told.start_owner(&guests.a, "reconnects")?;
+    owner.line_after("settled", SOON)?;
+    let count = || {
+        let of_owner = resources(&guests.a, &owner)?;
+        Ok((of_owner, resources(&guests.b, &holder)?))
+    };
+    let before: (String, String) = count()?;
+    println!("before: owner {}; holder {}", before.0, before.1);
+    ensure(medium != "rdma" || before.1.contains("mr "), || format!("no resources: {before:?}"))?;
+    guests.a.run(&format!("touch {GO}1"), SOON)?;
+    owner.line_after("settled", 2 * SOON)?;
+    let until = Instant::now() + GIVEN_BACK;
+    let after = loop {
+        let after = resources(&guests.a, &owner)
+            .and_then(|of_owner| Ok((of_owner, resources(&guests.b, &holder)?)))?;
+        if after == before || Instant::now() > until {
+            break after;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    println!("after {RECONNECTS} more: owner {}; holder {}", after.0, after.1);
+    ensure(after == before, || format!("something leaks: {before:?}, then {after:?}"))?;
+    guests.a.run(&format!("touch {GO}2"), SOON)?;
+    let output = owner.wait()?.success()?;
+    Told::new(&url, seed).judge_equal(&guests.a, &output)?;
+    end_holder(guests, holder)
+}
+
+/// The verbs objects of a guest, as its kernel counts them, and the descriptors of a process there.
+fn resources(guest: &crate::rxe::guest::Guest, process: &Running) -> Result<String> {
+    let script = format!("rdma resource show; ls /proc/$(cat /run/process.{})/fd | wc -l", process.id);
+    let output = guest.run(&script, SOON).context(|| "counting".to_owned())?;
+    let words: Vec<_> = output.split_whitespace().skip(2).collect();
+    Ok(format!("{} descriptors", words.join(" ")))
+}
+
+fn number(text: &str) -> Result<u64> {
+    text.parse().map_err(|_| Failure::new(format!("{text:?} is no number")))
+}
