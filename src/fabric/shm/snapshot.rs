@@ -1,10 +1,12 @@
 //! Moving the holder's copy to pages that the owner does not have.
 //!
-//! The generation was raised, so an owner that keeps the contract stops within one store; but it may be in the
-//! middle of that one, and this side copies while it ends. One pass could then catch a later store and miss an
-//! earlier one, which breaks the prefix rule. So the copy is read twice: when both readings agree, every byte was
-//! constant from its first reading to its second, and the copy is what the memory held at the moment between the two
-//! passes (a double collect). Stores acknowledged before are in it by the fences (`fencing`).
+//! The generation was raised, so an owner that keeps the contract stops within the few stores that its processor had
+//! begun; but this side copies while they end. One pass could then catch a later store and miss an earlier one, which
+//! breaks the prefix rule. So the copy is read twice: when both readings agree, every byte was constant from its first
+//! reading to its second, and the copy is what the memory held at the moment between the two passes (a double collect).
+//! Equal readings show that only if no byte went to another value and back between them: the last stores of an owner
+//! that stops could do it only within one pass over the whole region, an owner that goes on against the contract at
+//! will. Stores acknowledged before are in the copy in any case, by the fences (`fencing`).
 
 use super::fencing;
 use crate::memory::VolatileSlice;

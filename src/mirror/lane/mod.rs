@@ -264,8 +264,16 @@ impl Lane {
 #[path = "late_source_tests.rs"]
 mod late_source_tests;
 
+#[cfg(all(test, not(loom), not(miri)))]
+#[path = "plain_tests.rs"]
+mod plain_tests;
+
 impl Drop for Lane {
     fn drop(&mut self) {
+        // Through memory one look mostly shows that nothing is unknown.
+        if self.has_way && !self.core.lost() {
+            self.complete_plainly();
+        }
         let unknown = self.unknown();
         let mut ranges = unknown.ranges;
         ranges.extend_from_slice(&self.holes);

@@ -58,12 +58,13 @@ impl Region {
         lanes: &mut [&mut Lane],
         mut deadline: Deadline,
     ) -> Result<Reconnected, ReconnectError> {
+        // Whoever makes a lane holds this too: none is made of the old link once the lanes were counted.
+        let mut attachment = self.attachment();
         let exist = self.core.lanes();
         if lanes.len() != exist {
             return Err(ReconnectError::LanesMissing { passed: lanes.len(), exist });
         }
         self.core.lose(LostReason::Control("reconnecting".into()));
-        let mut attachment = self.attachment();
         // Nothing of the old link may reach the region once the new one is up.
         attachment.session.abort();
         let orphans = self.core.take_orphans();
