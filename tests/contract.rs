@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "contract/bounds.rs"]
+mod bounds;
 #[path = "contract/lane.rs"]
 mod lane;
 #[path = "contract/link.rs"]
