@@ -235,6 +235,7 @@ impl Service {
                 let remembered = self.shared.remember(state, Content::Complete, state.region);
                 remembered.map_err(|error| (RefusalCode::Resources, error.to_string()))?;
                 state.content = Content::Complete;
+                state.inexact = false;
                 let Some(owner) = state.owner_of(session) else { unreachable!("checked by with_owner") };
                 owner.pushing = false;
             }
