@@ -38,7 +38,9 @@ pub(crate) fn run(full: bool) -> Result<()> {
         // Isolated from the machine, a program has neither files nor a clock.
         let mut command = cargo(&arguments);
         counted(
-            command.args(["--", "memory::", "mirror::window"]).env("MIRIFLAGS", "-Zmiri-disable-isolation"),
+            command
+                .args(["--", "memory::", "mirror::window", "fabric::shm::queue", "fabric::shm::snapshot"])
+                .env("MIRIFLAGS", "-Zmiri-disable-isolation"),
         )
     });
     steps.run("instructions per store", || instructions::run().map(|()| Counts::one()));
