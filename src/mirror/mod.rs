@@ -27,6 +27,7 @@ mod core;
 mod error;
 mod hole;
 mod lane;
+mod recent;
 mod shared_durable;
 mod shared_lane;
 mod sleeper;

@@ -13,7 +13,7 @@ impl SharedLane {
         afresh: bool,
         deadline: &mut Deadline,
     ) -> Result<(), WaitError> {
-        if !afresh && self.lock().marks.durable >= target {
+        if !afresh && self.lock().watermarks().durable >= target {
             return Ok(());
         }
         self.lock().capabilities().check(Level::Durable)?;
@@ -35,16 +35,16 @@ impl SharedLane {
 
     /// One sync for all; `false` when the lane was put on another link meanwhile, which says nothing.
     fn sync(&self, target: Sequence, asking: Asking<'_>, deadline: &mut Deadline) -> Result<bool, WaitError> {
-        let (sync, visible, session) = {
+        let (sync, visible, stream) = {
             let lane = self.lock();
             let sync = lane.core.peer_sync().ok_or_else(|| lane.wait_lost())?;
-            (sync, lane.marks.visible, lane.session)
+            (sync, lane.watermarks().visible, lane.stream)
         };
         let result = sync.sync(deadline);
         let mut lane = self.lock();
         match result {
             Ok(true) => {
-                lane.marks.durable = lane.marks.durable.max(visible);
+                lane.make_durable(visible);
                 drop(lane);
                 asking.succeeded();
                 Ok(true)
@@ -54,13 +54,13 @@ impl SharedLane {
                 Err(self.not_durable(target))
             }
             Err(_) if lane.core.lost() => Err(lane.wait_lost()),
-            Err(_) if lane.session != session => Ok(false),
+            Err(_) if lane.stream != stream => Ok(false),
             Err(why) => Err(WaitError::SyncFailed(why)),
         }
     }
 
     fn not_durable(&self, wanted: Sequence) -> WaitError {
-        WaitError::Deadline { level: Level::Durable, wanted, reached: self.lock().marks.durable }
+        WaitError::Deadline { level: Level::Durable, wanted, reached: self.lock().watermarks().durable }
     }
 }
 

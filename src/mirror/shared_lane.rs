@@ -34,8 +34,7 @@ pub struct SharedLane {
 #[derive(Debug)]
 pub(super) struct Shared {
     config: LaneConfig,
-    id: u32,
-    session: AtomicU64,
+    stream: AtomicU64,
     lane: CachePadded<Mutex<Lane>>,
     acked: CachePadded<AtomicU64>,
     visible: AtomicU64,
@@ -56,8 +55,7 @@ impl SharedLane {
         Ok(Self {
             shared: Arc::new(Shared {
                 config: lane.config,
-                id: lane.id,
-                session: AtomicU64::new(u64::from(lane.session)),
+                stream: AtomicU64::new(lane.stream.to_bits()),
                 acked: CachePadded::new(AtomicU64::new(marks.acked.0)),
                 visible: AtomicU64::new(marks.visible.0),
                 posted: AtomicU64::new(marks.posted.0),
@@ -155,10 +153,10 @@ impl SharedLane {
     fn complete_plainly(&self, target: Sequence) -> bool {
         let Ok(mut lane) = self.shared.lane.try_lock() else { return false };
         let complete = lane.complete_plainly();
-        if complete {
+        if complete.is_some() {
             self.publish(&lane);
         }
-        complete && lane.watermarks().acked >= target
+        complete.is_some_and(|acked| acked >= target)
     }
 
     #[inline(never)]
@@ -171,9 +169,8 @@ impl SharedLane {
 
     #[inline]
     fn check(&self, ticket: Ticket) -> Result<(), WaitError> {
-        let session = self.shared.session.load(Ordering::Acquire);
-        let current = ticket.lane == self.shared.id && u64::from(ticket.session) == session;
-        if current { Ok(()) } else { Err(self.lock().stale(ticket)) }
+        let stream = self.shared.stream.load(Ordering::Acquire);
+        if ticket.stream.to_bits() == stream { Ok(()) } else { Err(self.lock().stale(ticket)) }
     }
 
     /// See [`Lane::flush`].
@@ -214,7 +211,7 @@ impl SharedLane {
     pub fn exclusively<T>(&self, action: impl FnOnce(&mut Lane) -> T) -> std::io::Result<T> {
         let mut lane = self.lock();
         let result = action(&mut lane);
-        self.shared.session.store(u64::from(lane.session), Ordering::Release);
+        self.shared.stream.store(lane.stream.to_bits(), Ordering::Release);
         self.publish(&lane);
         let event = event_of(&lane);
         // Without the new event nobody sleeps: the old one would never come.

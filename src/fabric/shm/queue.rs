@@ -7,7 +7,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::ShmPeer;
+use super::{PlainWay, ShmPeer};
 use crate::base::{Medium, Unsupported};
 use crate::fabric::{
     Access, Armed, Capabilities, Completion, Operation, Queue, QueueError, SourceUse, WorkRequest,
@@ -24,8 +24,6 @@ pub struct ShmQueue {
     first: Arc<ShmPeer>,
     /// The other windows of the session.
     others: Vec<Arc<ShmPeer>>,
-    /// Whether the plain way is open: the region's window is the only one and may be written, nothing failed.
-    plain: bool,
     /// The newest request posted, and whether it waits for a poll.
     newest: u64,
     waiting: bool,
@@ -43,8 +41,6 @@ impl ShmQueue {
         let mut others = peers.into_iter();
         let first = others.next().unwrap_or_else(|| panic!("a queue needs a window"));
         let others: Vec<_> = others.collect();
-        let grant = first.grant;
-        let plain = others.is_empty() && grant.access == Access::ReadWrite;
         let capabilities = Capabilities {
             medium: Medium::Shm,
             message_bytes_max: usize::MAX,
@@ -55,7 +51,7 @@ impl ShmQueue {
             visible_on_completion: true,
             durable,
         };
-        Self { local, first, others, plain, newest: 0, waiting: false, failed: None, capabilities }
+        Self { local, first, others, newest: 0, waiting: false, failed: None, capabilities }
     }
 
     fn peers(&self) -> impl Iterator<Item = &Arc<ShmPeer>> {
@@ -119,7 +115,6 @@ impl ShmQueue {
 
     #[cold]
     fn fail(&mut self, error: QueueError) -> QueueError {
-        self.plain = false;
         self.failed = Some(error.clone());
         error
     }
@@ -166,20 +161,14 @@ impl Queue for ShmQueue {
         Ok(requests.len())
     }
 
-    #[inline(always)]
-    fn store_plainly(&mut self, offset: usize, data: &[u8]) -> bool {
-        let peer = &*self.first;
-        self.plain && peer.page.stands() && self.local.slice().write_both(peer.memory.slice(), offset, data)
+    fn plain_way(&self) -> Option<PlainWay> {
+        let open = self.others.is_empty() && self.first.grant.access == Access::ReadWrite;
+        open.then(|| PlainWay::new(self.local.clone(), &self.first))
     }
 
     #[inline]
     fn doorbell(&mut self) -> Result<(), QueueError> {
         Ok(())
-    }
-
-    #[inline(always)]
-    fn complete_all(&mut self) -> bool {
-        self.plain && self.acknowledges()
     }
 
     fn poll(&mut self) -> Result<Option<Completion>, QueueError> {

@@ -1,21 +1,21 @@
 //! The taking half of a lane: a store is admitted, copied into the local memory and given its place.
 //!
-//! Most stores through shared memory go the plain way: one predicate, two copies, one entry in the ring of runs in
-//! flight. It is kept free of everything else, since what is written besides waits in the processor's store buffer
+//! Most stores through shared memory go the plain way: one predicate, two copies, one entry in the ring of
+//! recent stores, one count. It is kept free of everything else, since what is written besides waits in the processor's store buffer
 //! behind the bytes to be mirrored.
 
 use super::super::window::Run;
 use super::super::{ByteRange, Hole, LostReason, StoreError, Ticket};
 use super::Lane;
-use crate::base::{Deadline, Sequence};
-use crate::fabric::{Queue, SourceUse};
+use crate::base::Deadline;
+use crate::fabric::SourceUse;
 use crate::mirror::hole::HOLES_MAX;
 
 impl Lane {
     /// Stores `data` at `offset` in the local memory and queues it for the peer. Never waits.
     ///
     /// On return the local copy has the bytes; the peer has them when the ticket's level says so. What was taken goes
-    /// to the peer by itself once a quarter of the depth has gathered; `poll`, `flush` and `wait` send the rest.
+    /// to the peer by itself once half of the depth has gathered; `poll`, `flush` and `wait` send the rest.
     ///
     /// # Errors
     /// Nothing was stored, on neither side; [`StoreError::WouldBlock`] when the window is full.
@@ -52,19 +52,14 @@ impl Lane {
     /// look. `None` takes nothing.
     #[inline(always)]
     pub(in crate::mirror) fn store_plainly(&mut self, offset: usize, data: &[u8]) -> Option<Ticket> {
-        if !self.plain || self.core.lost() {
+        let plain = self.marks.plain()?;
+        if self.core.lost() || !self.way.store(offset, data) {
             return None;
         }
-        let place = self.in_flight.vacant(self.config.depth)?;
-        if !self.queue.store_plainly(offset, data) {
-            return None;
-        }
-        let sequence = Sequence(self.marks.last.0 + 1);
-        place.fill(Run { end: sequence, offset, len: data.len() });
-        self.marks.last = sequence;
-        self.marks.posted = sequence;
-        self.stats.bytes += data.len() as u64;
-        Some(Ticket { lane: self.id, session: self.session, sequence })
+        let sequence = plain.sequence();
+        self.recent.record(sequence, offset, data.len());
+        plain.finish(&mut self.marks, data.len());
+        Some(Ticket { stream: self.stream, sequence })
     }
 
     /// Stores `parts`, one behind the other, as one store. Waits for room like [`store`](Self::store).
@@ -115,7 +110,7 @@ impl Lane {
         self.quieten(range)?;
         self.holes.push(range);
         self.plan();
-        Ok(Hole { lane: self.id, range, memory: self.core.memory().clone() })
+        Ok(Hole { lane: self.stream.lane(), range, memory: self.core.memory().clone() })
     }
 
     /// Ends a hole: what it holds now is a store.
@@ -125,7 +120,8 @@ impl Lane {
     /// both copies agree on it.
     pub fn seal(&mut self, hole: Hole) -> Result<Ticket, StoreError> {
         let ByteRange { offset, len } = hole.range;
-        let place = self.holes.iter().position(|range| *range == hole.range && hole.lane == self.id);
+        let place =
+            self.holes.iter().position(|range| *range == hole.range && hole.lane == self.stream.lane());
         self.holes.swap_remove(place.ok_or(StoreError::StrangeHole)?);
         self.plan();
         match self.admit_waiting(offset, len) {
@@ -179,11 +175,11 @@ impl Lane {
 
     /// Looks once whether no request in flight has bytes of `range`.
     fn quieten(&mut self, range: ByteRange) -> Result<(), StoreError> {
-        if !self.in_flight.overlaps(range) {
+        if !self.overlaps(range) {
             return Ok(());
         }
         self.push_out_and_reap().map_err(|error| self.store_failed(error))?;
-        if self.in_flight.overlaps(range) { Err(self.would_block()) } else { Ok(()) }
+        if self.overlaps(range) { Err(self.would_block()) } else { Ok(()) }
     }
 
     fn admit_waiting(&mut self, offset: usize, len: usize) -> Result<(), StoreError> {
@@ -212,14 +208,17 @@ impl Lane {
 
     /// Gives the store its place, and lets a full batch go.
     fn append(&mut self, offset: usize, len: usize) -> Ticket {
-        self.marks.last.0 += 1;
-        self.stats.bytes += len as u64;
+        self.marks.take(len);
+        let last = self.marks.last();
+        if self.at_once() {
+            self.recent.record(last, offset, len);
+        }
         if self.has_open {
             self.open.len += len;
-            self.open.end = self.marks.last;
+            self.open.end = last;
             self.stats.coalesced += 1;
         } else {
-            self.open = Run { end: self.marks.last, offset, len };
+            self.open = Run { end: last, offset, len };
             self.open_posted = 0;
             self.has_open = true;
         }
@@ -227,9 +226,9 @@ impl Lane {
             // One that finds no room stays open: `admit` posts it before the next.
             self.close(true);
             self.plan();
-        } else if self.marks.last.0 - self.rung.0 >= self.batch && self.close(true) {
+        } else if last.0 - self.rung.0 >= self.batch && self.close(true) {
             self.ring();
         }
-        Ticket { lane: self.id, session: self.session, sequence: self.marks.last }
+        Ticket { stream: self.stream, sequence: last }
     }
 }
