@@ -74,8 +74,8 @@ fn one_lane_too_many_costs_nobody_his_link(fabric: Fabric) {
         lane.flush(Level::Visible, soon()).unwrap();
     }
     assert_eq!(pair.held(), pair.local());
-    // One that ends makes room.
-    drop(lanes.pop());
+    // Those that end make room: a few more than the bound may have been promised.
+    lanes.truncate(lanes.len() - 64);
     let until = Instant::now() + Duration::from_secs(10);
     while let Err(error) = pair.region.lane(LaneConfig::default()) {
         assert!(Instant::now() < until, "{error}");
