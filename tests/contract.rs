@@ -12,6 +12,8 @@ macro_rules! on_every_fabric {
     };
 }
 
+#[path = "contract/bounds.rs"]
+mod bounds;
 #[path = "contract/lane.rs"]
 mod lane;
 #[path = "contract/link.rs"]
