@@ -4,6 +4,14 @@
 
 mod common;
 
+macro_rules! on_every_fabric {
+    ($($name:ident),* $(,)?) => {
+        mod shm { $(#[test] fn $name() { super::$name(crate::common::Fabric::Shm); })* }
+        mod tcp { $(#[test] fn $name() { super::$name(crate::common::Fabric::Tcp); })* }
+        mod tcp_sealed { $(#[test] fn $name() { super::$name(crate::common::Fabric::TcpSealed); })* }
+    };
+}
+
 #[path = "contract/lane.rs"]
 mod lane;
 #[path = "contract/link.rs"]

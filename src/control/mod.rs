@@ -44,6 +44,7 @@ mod message;
 mod noise;
 mod opening;
 mod preface;
+mod queue_proof;
 #[cfg(test)]
 mod robustness_tests;
 
@@ -56,6 +57,7 @@ pub use key::{KEYS_MAX, KeySet, KeyTextError, Token};
 pub use message::Channel;
 pub use noise::{RECORD_OVERHEAD, RECORD_PLAIN_MAX, RecordError, RecordOpener, RecordSealer};
 pub use preface::{PREFACE_LEN, Preface, PrefaceKind, RefusalCode, VERSIONS, VersionRange};
+pub use queue_proof::{QUEUE_PROOF_BYTES, check_answer, find_request, prove_answer, prove_request};
 
 use std::time::Duration;
 

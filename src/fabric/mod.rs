@@ -25,7 +25,7 @@ mod error;
 pub mod shm;
 pub mod tcp;
 #[cfg(feature = "rdma")]
-#[allow(unsafe_code, reason = "a provider speaks to the device through a C library")]
+#[allow(unsafe_code, reason = "a provider speaks to the device through the C libraries")]
 pub mod verbs;
 mod window;
 mod work;

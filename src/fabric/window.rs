@@ -80,6 +80,12 @@ impl ExportedWindow {
         self.revoked.store(true, Ordering::SeqCst);
     }
 
+    /// Whether it is revoked.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::SeqCst)
+    }
+
     /// Whether the window is revoked and no request that entered before is still being carried out.
     #[must_use]
     pub fn quiesced(&self) -> bool {

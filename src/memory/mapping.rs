@@ -157,6 +157,12 @@ impl Mapping {
         unsafe { VolatileSlice::new(self.start, self.len) }
     }
 
+    /// Where it begins, for a device that is to read or write it. Nothing may be read or written through this.
+    #[cfg(feature = "rdma")]
+    pub(crate) fn address(&self) -> usize {
+        self.start.expose_provenance()
+    }
+
     /// What backs it, where that can be handed on.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
@@ -203,6 +209,22 @@ impl Mapping {
             )));
         }
         self.sync_once().inspect_err(|error| *failed = Some(error.to_string()))
+    }
+
+    /// Makes the kernel take every page for changed, so that the next sync writes it: a device that wrote some of them told
+    /// the kernel nothing. No byte changes, whoever writes meanwhile.
+    pub fn touch_all(&self) {
+        // SAFETY: mapped, to the end of the last page, for as long as self lives.
+        let pages = unsafe { VolatileSlice::new(self.start, self.mapped) };
+        for at in (0..self.mapped).step_by(super::pages::base_bytes()) {
+            let word = pages.word_u64(at);
+            let mut seen = word.load(Ordering::Relaxed);
+            // An exchange with itself: an addition of nothing might be compiled into a load.
+            while let Err(now) = word.compare_exchange_weak(seen, seen, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                seen = now;
+            }
+        }
     }
 
     fn sync_once(&self) -> io::Result<()> {

@@ -179,6 +179,31 @@ fn a_truncated_file_raises_the_flag_and_no_signal() {
     );
 }
 
+/// Bytes of `mapping` that the kernel would write to its file: shared and private.
+fn dirty_bytes(mapping: &Mapping) -> usize {
+    let start =
+        format!("{:?}", mapping.slice()).split(['(', ',']).nth(1).expect("an address")[2..].to_owned();
+    let maps = fs::read_to_string("/proc/self/smaps").expect("smaps");
+    let lines = maps.lines().skip_while(|line| !line.trim_start_matches('0').starts_with(&start)).skip(1);
+    let dirty = lines
+        .take_while(|line| !line.starts_with("VmFlags"))
+        .filter(|line| line.contains("d_Dirty:") || line.contains("e_Dirty:"));
+    let kilobytes = dirty.map(|line| line.split_whitespace().nth(1).expect("a number").parse::<usize>());
+    kilobytes.sum::<Result<usize, _>>().expect("a number") * KIB
+}
+
+#[test]
+fn what_a_device_may_have_written_is_written_to_the_file_once_more() {
+    let path = Scratch::new();
+    let mapping = Mapping::file(&path.0, 64 * KIB - 3, PLAIN).unwrap();
+    mapping.slice().write(0, &vec![7; 64 * KIB - 3]);
+    mapping.sync().unwrap();
+    assert_eq!(dirty_bytes(&mapping), 0);
+    mapping.touch_all();
+    assert_eq!(dirty_bytes(&mapping), 64 * KIB);
+    assert!(mapping.slice().to_vec().iter().all(|byte| *byte == 7));
+}
+
 #[test]
 fn a_cut_within_the_last_page_is_found_by_sync() {
     let scratch = Scratch::new();

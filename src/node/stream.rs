@@ -96,6 +96,15 @@ impl Listener {
         }
     }
 
+    /// Where it listens, on a network.
+    #[cfg(feature = "rdma")]
+    pub(crate) fn address(&self) -> io::Result<std::net::SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            Self::Unix(..) => Err(ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// The next stream, if one waits.
     pub(crate) fn accept(&self) -> io::Result<Option<OwnedFd>> {
         let accepted = match self {

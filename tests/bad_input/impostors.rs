@@ -60,7 +60,7 @@ impl Impostor {
                 let accept = move || listener.accept().ok().map(|(stream, _)| OwnedFd::from(stream));
                 (FabricUrl::Shm { socket }, Box::new(accept))
             }
-            Fabric::Tcp | Fabric::TcpSealed => {
+            Fabric::Tcp | Fabric::TcpSealed | Fabric::Rdma => {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                 listener.set_nonblocking(true).unwrap();
                 let url = format!("tcp://{}", listener.local_addr().unwrap()).parse().unwrap();

@@ -16,7 +16,11 @@ pub enum Fabric {
     Shm,
     Tcp,
     TcpSealed,
+    Rdma,
 }
+
+/// The address of this machine's RDMA device, for tests of `rdma://`.
+pub const RDMA_ADDRESS: &str = "MIRRORBUS_TEST_RDMA";
 
 /// A directory that is removed on drop.
 #[derive(Debug)]
@@ -49,6 +53,11 @@ impl Fabric {
             Self::Shm => FabricUrl::Shm { socket: scratch.path("holder.sock") },
             Self::Tcp => "tcp://127.0.0.1:0".parse().unwrap(),
             Self::TcpSealed => "tcp://127.0.0.1:0?encrypt=1".parse().unwrap(),
+            Self::Rdma => {
+                let address = std::env::var(RDMA_ADDRESS)
+                    .unwrap_or_else(|_| panic!("{RDMA_ADDRESS} does not say the RDMA device's address"));
+                format!("rdma://{address}:0").parse().unwrap()
+            }
         }
     }
 }

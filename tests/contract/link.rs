@@ -6,7 +6,6 @@ use mirrorbus::mirror::{Lane, Polling, StoreError, WaitError};
 use mirrorbus::node::{CallError, Content, LinkStatus, OpenError, ReconnectError, RefusalCode};
 use mirrorbus::{Attach, Deadline, Holder, LaneConfig, Level, Region, RegionConfig};
 
-use super::lane::on_every_fabric;
 use crate::common::{Fabric, Pair, Random, Scratch, holder_config, keys, region_config, soon};
 
 const SIZE: usize = 1 << 20;

@@ -95,6 +95,9 @@ pub enum FenceError {
         "the file behind the copy was truncated ({0}): acknowledged stores are gone, do not take over from this copy"
     )]
     Truncated(std::io::Error),
+    /// The RDMA device does not let go of the copy.
+    #[error("the RDMA device does not let go of the copy: {0}; no further queue is let in, try again")]
+    Device(String),
     /// No memory to move the copy to, away from a live owner's reach. Nothing is acknowledged any more: try again.
     #[error("no memory to move the copy to: {0}")]
     Map(#[from] MapError),

@@ -73,6 +73,22 @@ pub(super) fn bind(config: &HolderConfig) -> Result<(Listener, FabricUrl), Holde
     Listener::bind(&config.url).map_err(|error| HolderError::Listen { url: config.url.clone(), error })
 }
 
+/// Listens for RDMA connections too, at the same address and port, where `url` asks for that.
+///
+/// # Errors
+/// With the address.
+#[cfg(feature = "rdma")]
+pub(super) fn bind_rdma(
+    listener: &Listener,
+    url: &FabricUrl,
+) -> Result<Option<crate::fabric::verbs::Listener>, HolderError> {
+    if !matches!(url, FabricUrl::Rdma { .. }) {
+        return Ok(None);
+    }
+    let bound = listener.address().and_then(super::rdma::bind);
+    bound.map(Some).map_err(|error| HolderError::Listen { url: url.clone(), error })
+}
+
 /// Starts the thread.
 ///
 /// # Errors

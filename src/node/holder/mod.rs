@@ -16,6 +16,8 @@ mod copy;
 mod file_record;
 mod links;
 mod listener;
+#[cfg(feature = "rdma")]
+mod rdma;
 mod service;
 mod state;
 mod streams;
@@ -49,7 +51,8 @@ pub struct Fenced {
 pub struct Holder {
     shared: Arc<Shared>,
     url: FabricUrl,
-    listener: Mutex<Option<JoinHandle<()>>>,
+    /// Those that wait at the door.
+    listeners: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Holder {
@@ -59,9 +62,17 @@ impl Holder {
     /// Nothing is left behind.
     pub fn start(config: HolderConfig, keys: KeySet) -> Result<Self, HolderError> {
         let (listener, url) = listener::bind(&config)?;
+        #[cfg(feature = "rdma")]
+        let rdma = listener::bind_rdma(&listener, &url)?;
         let shared = Shared::new(config, url.clone(), keys)?;
         let thread = listener::start(listener, shared.clone())?;
-        Ok(Self { shared, url, listener: Mutex::new(Some(thread)) })
+        let holder = Self { shared, url, listeners: Mutex::new(vec![thread]) };
+        #[cfg(feature = "rdma")]
+        if let Some(rdma) = rdma {
+            let thread = rdma::start(rdma, holder.shared.clone())?;
+            holder.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+        Ok(holder)
     }
 
     /// Where it listens, with the real port.
@@ -119,8 +130,8 @@ impl Holder {
 impl Drop for Holder {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        self.shared.wake_listener();
-        if let Some(thread) = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        self.shared.wake_listeners();
+        for thread in self.listeners.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = thread.join();
         }
         self.shared.end_sessions();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::links::Presence;
 use super::state::{Content, Owner, Shared, State};
 use super::{apply, copy};
-use crate::base::{Deadline, FabricUrl, RegionId, SessionId};
+use crate::base::{Deadline, FabricUrl, Generation, Medium, RegionId, SessionId};
 use crate::control::{CloseReason, Token};
 use crate::fabric::shm::{GrantPage, LifeWord};
 use crate::fabric::{Access, ExportedWindow};
@@ -134,14 +134,7 @@ impl Service {
             let staging = copy::memory_of(&shared.config, len).map_err(|error| resources(&error))?;
             windows.push(window(STAGING_WINDOW, Arc::new(staging)));
         }
-        let page = match &shared.url {
-            FabricUrl::Shm { .. } => {
-                let page = Arc::new(GrantPage::new(generation).map_err(|error| resources(&error))?);
-                let life = LifeWord::arm(page.clone()).map_err(|error| resources(&error))?;
-                Some((page, life))
-            }
-            FabricUrl::ShmDevice { .. } | FabricUrl::Tcp { .. } | FabricUrl::Rdma { .. } => None,
-        };
+        let page = self.grant_page(generation)?;
         let pushing = matches!(attach.mode, AttachMode::Push | AttachMode::PushReplace);
         if pushing {
             // On the disk first: when that fails the copy is what it was.
@@ -166,6 +159,9 @@ impl Service {
             processes: Vec::new(),
             tokens: Vec::new(),
             receivers: Vec::new(),
+            #[cfg(feature = "rdma")]
+            export: matches!(shared.url, FabricUrl::Rdma { .. })
+                .then(|| crate::fabric::verbs::Export::new(windows.clone())),
             // Either may have changed while the one before was revoked, and what is unchanged is not told again.
             connected: !self.presence.ended.load(Ordering::SeqCst),
             silent: self.presence.silent.load(Ordering::SeqCst),
@@ -187,6 +183,17 @@ impl Service {
             staging: if attach.mode == AttachMode::Resume { attach.staging.min(attach.size) } else { 0 },
             not_durable,
         })
+    }
+
+    /// What says that the grant stands, to an owner that stores into this memory by its own processor.
+    fn grant_page(&self, generation: Generation) -> Result<Option<(Arc<GrantPage>, LifeWord)>, Refusal> {
+        let resources = |error: &dyn std::fmt::Display| (RefusalCode::Resources, error.to_string());
+        if !matches!(self.shared.url, FabricUrl::Shm { .. }) {
+            return Ok(None);
+        }
+        let page = GrantPage::new(generation).map(Arc::new).map_err(|error| resources(&error))?;
+        let life = LifeWord::arm(page.clone()).map_err(|error| resources(&error))?;
+        Ok(Some((page, life)))
     }
 
     /// The state, as long as this session is the owner.
@@ -249,6 +256,9 @@ impl Service {
             }
             None => Ok(state.memory.clone()),
         })?;
+        if self.shared.url.medium() == Medium::Rdma && memory.is_durable_backing() {
+            memory.touch_all();
+        }
         memory.sync().map_err(|error| {
             if error.kind() == std::io::ErrorKind::Unsupported {
                 return (RefusalCode::Unsupported, error.to_string());

@@ -67,7 +67,7 @@ pub struct HolderStatus {
     pub connected: bool,
     /// Whether the connected owner is silent.
     pub silent: bool,
-    /// Receiver threads of data streams.
+    /// Queues of the owner that stand, where the medium has any at this side: none on shared memory.
     pub streams: usize,
     /// Counts every change; see [`Holder::wait_change`](super::Holder::wait_change).
     pub changes: u64,
@@ -86,6 +86,9 @@ pub(super) struct Owner {
     /// Handed out and not used yet.
     pub(super) tokens: Vec<Token>,
     pub(super) receivers: Vec<ReceiverThread>,
+    /// RDMA only: what the devices let the owner reach.
+    #[cfg(feature = "rdma")]
+    pub(super) export: Option<crate::fabric::verbs::Export>,
     pub(super) connected: bool,
     pub(super) silent: bool,
     /// Of an `Apply` that comes in parts.
@@ -94,6 +97,16 @@ pub(super) struct Owner {
     pub(super) pushing: bool,
     /// The session that this one resumes.
     pub(super) resumes: Option<SessionId>,
+}
+
+impl Owner {
+    /// Queues that stand, as far as they are seen here.
+    fn queues(&self) -> usize {
+        let streams = self.receivers.iter().filter(|receiver| receiver.runs()).count();
+        #[cfg(feature = "rdma")]
+        let streams = streams + self.export.as_ref().map_or(0, crate::fabric::verbs::Export::connections);
+        streams
+    }
 }
 
 /// Everything that changes, under one lock.
@@ -123,8 +136,7 @@ impl State {
             content: self.content,
             connected: owner.is_some_and(|owner| owner.connected),
             silent: owner.is_some_and(|owner| owner.connected && owner.silent),
-            streams: owner
-                .map_or(0, |owner| owner.receivers.iter().filter(|receiver| receiver.runs()).count()),
+            streams: owner.map_or(0, Owner::queues),
             changes: self.changes,
         }
     }
@@ -151,6 +163,9 @@ pub(super) struct Shared {
     pub(super) changed: Condvar,
     pub(super) stopping: AtomicBool,
     pub(super) wake: OwnedFd,
+    /// Wakes the thread that lets queues in over RDMA.
+    #[cfg(feature = "rdma")]
+    pub(super) rdma_wake: OwnedFd,
     /// Every control connection, attached or not, to be ended with the holder.
     pub(super) links: Mutex<Vec<super::links::Link>>,
     /// Keeps every other holder from the file.
@@ -161,8 +176,10 @@ impl Shared {
     pub(super) fn new(config: HolderConfig, url: FabricUrl, keys: KeySet) -> Result<Arc<Self>, HolderError> {
         let copy::Opened { memory, content, region, sync_failed, lock } = copy::open(&config)?;
         memory.lock(config.lock)?;
-        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(std::io::Error::from)?;
+        let event = || {
+            rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+                .map_err(std::io::Error::from)
+        };
         let state = State {
             memory: Arc::new(memory),
             life: LifeId::from_bytes(crate::node::random_bytes()?),
@@ -181,7 +198,9 @@ impl Shared {
             state: Mutex::new(state),
             changed: Condvar::new(),
             stopping: AtomicBool::new(false),
-            wake,
+            wake: event()?,
+            #[cfg(feature = "rdma")]
+            rdma_wake: event()?,
             links: Mutex::new(Vec::new()),
             _lock: lock,
         }))
@@ -197,8 +216,11 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    pub(super) fn wake_listener(&self) {
+    /// Wakes the threads that wait at the door.
+    pub(super) fn wake_listeners(&self) {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+        #[cfg(feature = "rdma")]
+        let _ = rustix::io::write(&self.rdma_wake, &1u64.to_ne_bytes());
     }
 
     /// Puts what the copy is to be worth on stable storage, where it is a file.
@@ -257,6 +279,12 @@ impl Shared {
             std::thread::yield_now();
         }
         owner.receivers.drain(..).for_each(ReceiverThread::join);
+        #[cfg(feature = "rdma")]
+        if let Some(export) = &mut owner.export {
+            super::rdma::revoke(export, &state.memory).map_err(FenceError::Device)?;
+            // The thread lets go of the devices that it watches.
+            let _ = rustix::io::write(&self.rdma_wake, &1u64.to_ne_bytes());
+        }
         let mut exact = true;
         if owner.page.is_some() && !owner_is_dead(owner) {
             let fresh = copy::fresh(&self.config).map_err(FenceError::Map)?;

@@ -3,12 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use super::data_stream::{Dialer, Reach};
+#[cfg(feature = "rdma")]
+use super::rdma::RdmaLink;
 use super::session::{CallError, Session};
 use super::transfer::{Piece, transfer};
 use super::{Attach, OpenError, RegionConfig};
 use crate::base::{Deadline, FabricUrl, Generation, LifeId, RegionId, Unsupported};
 use crate::fabric::{Access, Grant, Operation, WindowId};
-use crate::memory::Mapping;
 use crate::mirror::RegionCore;
 use crate::node::message::{AttachMode, AttachRequest, DIGEST_CHUNK_BYTES, DIGESTS_MAX, Granted, Message};
 use crate::node::{REGION_WINDOW, STAGING_WINDOW};
@@ -27,13 +28,16 @@ pub(super) struct Attachment {
 }
 
 impl Attachment {
-    /// Makes the grant of a session into something that queues can be dialed from.
+    /// Makes the grant of a session into something that queues can be dialed from. `pulls` says whether any of them is to
+    /// read the holder's copy.
     pub(super) fn new(
         session: Arc<Session>,
         url: &FabricUrl,
-        local: Arc<Mapping>,
+        core: &Arc<RegionCore>,
+        pulls: bool,
         granted: &Granted,
     ) -> Result<Self, CallError> {
+        let local = core.memory().clone();
         let bytes = |value: u64| {
             usize::try_from(value)
                 .map_err(|_| CallError::Confused(format!("a window of {value} bytes was granted")))
@@ -53,7 +57,24 @@ impl Attachment {
             None => Ok(()),
             Some(why) => Err(Unsupported { what: "Durable".into(), why: why.clone() }),
         };
-        let dialer = Dialer { url: url.clone(), local, grants, durable, peers: OnceLock::new() };
+        #[cfg(feature = "rdma")]
+        let rdma = match url {
+            FabricUrl::Rdma { .. } => {
+                Some(RdmaLink::new(&session, local.clone(), pulls, Arc::downgrade(core))?)
+            }
+            _ => None,
+        };
+        #[cfg(not(feature = "rdma"))]
+        let _ = pulls;
+        let dialer = Dialer {
+            url: url.clone(),
+            local,
+            grants,
+            durable,
+            peers: OnceLock::new(),
+            #[cfg(feature = "rdma")]
+            rdma,
+        };
         Ok(Self {
             session,
             dialer,
@@ -96,7 +117,7 @@ pub(super) fn attach(
             Message::Granted { granted, .. } => granted,
             other => return Err(CallError::Confused(format!("{other:?}")).into()),
         };
-    let attachment = Attachment::new(session, &config.url, core.memory().clone(), &granted)?;
+    let attachment = Attachment::new(session, &config.url, core, config.attach == Attach::Pull, &granted)?;
     if let Some(ours) = config.id
         && ours != attachment.region
     {

@@ -12,6 +12,8 @@ use crate::base::{Deadline, FabricUrl, SessionId, Unsupported};
 use crate::control::{DataCipher, DataHandshake, Token};
 use crate::fabric::shm::{ShmPeer, ShmQueue};
 use crate::fabric::tcp::TcpQueue;
+#[cfg(feature = "rdma")]
+use crate::fabric::verbs::QueueOptions;
 use crate::fabric::{AnyQueue, Grant};
 use crate::memory::{MapOptions, Mapping};
 use crate::node::cipher::StreamCipher;
@@ -50,6 +52,9 @@ pub(super) struct Dialer {
     pub(super) durable: Result<(), Unsupported>,
     /// The peer's memory, mapped once per session (shm).
     pub(super) peers: std::sync::OnceLock<Vec<Arc<ShmPeer>>>,
+    /// Device and registered memory, once per session (rdma).
+    #[cfg(feature = "rdma")]
+    pub(super) rdma: Option<super::rdma::RdmaLink>,
 }
 
 impl Dialer {
@@ -77,9 +82,17 @@ impl Dialer {
                 );
                 Ok(AnyQueue::Other(Box::new(queue)))
             }
+            #[cfg(feature = "rdma")]
             FabricUrl::Rdma { .. } => {
-                Err(CallError::Ended("this version has no queues over RDMA yet".into()))
+                let Some(link) = &self.rdma else { unreachable!("made with the attachment") };
+                let all = &self.grants;
+                let options = QueueOptions { depth, grants: all.clone(), durable: self.durable.clone() };
+                let token = ask_token(session, deadline)?;
+                let queue = link.queue(session, &token, &options, deadline)?;
+                Ok(AnyQueue::Other(Box::new(queue)))
             }
+            #[cfg(not(feature = "rdma"))]
+            FabricUrl::Rdma { .. } => unreachable!("dialing was refused"),
             FabricUrl::Shm { .. } | FabricUrl::ShmDevice { .. } => {
                 let peers = match self.peers.get() {
                     Some(peers) => peers,
@@ -134,15 +147,20 @@ impl Dialer {
         purpose: u8,
         deadline: &mut Deadline,
     ) -> Result<(OwnedFd, DataCipher, Vec<u8>), CallError> {
-        let token = match session.call(deadline, |request| Message::OpenQueue { request })? {
-            Message::Token { token, .. } => Token::from_bytes(&token),
-            other => return Err(CallError::Confused(format!("{other:?}"))),
-        };
+        let token = ask_token(session, deadline)?;
         let stream =
             dial(&self.url, deadline).map_err(|error| CallError::Ended(format!("data stream: {error}")))?;
         rustix::io::ioctl_fionbio(&stream, true).map_err(|error| CallError::Ended(error.to_string()))?;
         let (cipher, leftover) = shake_hands(&stream, session.id(), &token, purpose, deadline)?;
         Ok((stream, cipher, leftover))
+    }
+}
+
+/// What admits one more queue to the session.
+fn ask_token(session: &Session, deadline: &mut Deadline) -> Result<Token, CallError> {
+    match session.call(deadline, |request| Message::OpenQueue { request })? {
+        Message::Token { token, .. } => Ok(Token::from_bytes(&token)),
+        other => Err(CallError::Confused(format!("{other:?}"))),
     }
 }
 

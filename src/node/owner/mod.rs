@@ -9,6 +9,8 @@
 mod attach;
 mod config;
 mod data_stream;
+#[cfg(feature = "rdma")]
+mod rdma;
 mod reconnect;
 mod region;
 mod session;

@@ -1,6 +1,8 @@
 //! The owner's end of a control connection: requests with deadlines, and what the holder says unasked.
 
 use std::collections::HashMap;
+#[cfg(feature = "rdma")]
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -42,6 +44,9 @@ pub(super) struct Session {
     calls: Arc<Calls>,
     id: SessionId,
     medium: Medium,
+    /// The other end, where it has an address.
+    #[cfg(feature = "rdma")]
+    peer: Option<SocketAddr>,
 }
 
 #[derive(Debug, Default)]
@@ -142,6 +147,8 @@ impl Session {
         let ended = |why: String| CallError::Ended(why);
         let socket: OwnedFd =
             dial(url, deadline).map_err(|error| ended(format!("cannot reach {url}: {error}")))?;
+        #[cfg(feature = "rdma")]
+        let peer = rustix::net::getpeername(&socket).ok().flatten();
         let hello =
             Hello::new(0, heartbeat, silence, Vec::new()).map_err(|error| ended(error.to_string()))?;
         let connection = Connection::initiate(ConnectionConfig::new(hello), keys, Instant::now());
@@ -154,7 +161,14 @@ impl Session {
             .map_err(|error| ended(error.to_string()))?
         };
         let id = calls.wait(deadline, |state| state.established)?;
-        Ok(Self { driver, calls, id, medium: url.medium() })
+        Ok(Self {
+            driver,
+            calls,
+            id,
+            medium: url.medium(),
+            #[cfg(feature = "rdma")]
+            peer: peer.and_then(|peer| SocketAddr::try_from(peer).ok()),
+        })
     }
 
     /// Its name, equal on both sides.
@@ -204,6 +218,12 @@ impl Session {
             Message::Done { .. } => Ok(()),
             other => Err(CallError::Confused(format!("{other:?}"))),
         }
+    }
+
+    /// Where it leads, over a network.
+    #[cfg(feature = "rdma")]
+    pub(super) const fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// Closes in good order, waiting briefly for the holder to agree.

@@ -9,7 +9,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::shell::cargo;
 
 /// Integration tests that run in guests too.
-pub(crate) const TESTS: &[&str] = &["contract", "across"];
+pub(crate) const TESTS: &[&str] = &["contract", "across", "verbs"];
 
 /// A program and its name in the guests.
 #[derive(Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ mod holders;
 mod programs;
 mod roles;
 mod tcp;
+mod verbs;
 
 use std::path::Path;
 use std::time::Duration;
@@ -91,6 +92,12 @@ const CASES: &[Case] = &[
         about: "the contract of fabrics over tcp, in a machine with soft-RoCE",
         random: false,
         on: On::One(tcp::contract),
+    },
+    Case {
+        name: "contract-rdma",
+        about: "the same contract over real verbs, both ends in one machine",
+        random: false,
+        on: On::One(verbs::contract),
     },
     Case {
         name: "bench",

@@ -1,0 +1,19 @@
+//! Over real verbs: the contract of every fabric, from the same source, and what only verbs can get wrong.
+//!
+//! Needs an RDMA device, so `cargo test` does not build it; `cargo xtask rxe contract-rdma` runs it where one can be had.
+//! `MIRRORBUS_TEST_RDMA` is the device's address. Without it each test fails: what was asked for is not skipped.
+
+#![allow(clippy::cast_possible_truncation, reason = "test data is made of the low bits of counters")]
+
+mod common;
+
+macro_rules! on_every_fabric {
+    ($($name:ident),* $(,)?) => {
+        mod rdma { $(#[test] fn $name() { super::$name(crate::common::Fabric::Rdma); })* }
+    };
+}
+
+#[path = "contract/lane.rs"]
+mod lane;
+#[path = "contract/link.rs"]
+mod link;
