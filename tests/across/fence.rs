@@ -10,7 +10,7 @@ use mirrorbus::node::Content;
 use mirrorbus::{Attach, Deadline, FabricUrl, Holder, HolderConfig, Lane, LaneConfig};
 
 use crate::child::{PATIENCE, variable};
-use crate::region::{CALL, SIZE, keys, open, stores, until_told_to_go};
+use crate::region::{CALL, SIZE, keys, open, until_told_to_go, walk};
 
 /// The copy is looked at so often after the fence, with a pause before each look.
 const LOOKS: usize = 10;
@@ -22,7 +22,7 @@ const DEPTH: usize = 1024;
 /// The least an owner stores before it is fenced.
 const STORES_MIN: u64 = 100;
 
-/// Role: holds; when it is told to, fences, tells the owner over `TEST_LISTEN` that it has, and sees that no byte of the
+/// Role: holds; `TEST_DELAY_MS` after it is told to, fences, tells the owner over `TEST_LISTEN` that it has, and sees that no byte of the
 /// copy changes any more.
 pub(crate) fn fenced_holder() {
     let mut config = HolderConfig::new(variable::<FabricUrl>("TEST_URL"), SIZE);
@@ -34,6 +34,7 @@ pub(crate) fn fenced_holder() {
     let (mut line, _) = line.accept().unwrap();
     line.set_read_timeout(Some(PATIENCE)).unwrap();
     until_told_to_go("1");
+    std::thread::sleep(Duration::from_millis(variable("TEST_DELAY_MS")));
     assert_eq!(holder.status().content, Content::Complete);
     let received = received_bytes();
     let began = Instant::now();
@@ -98,7 +99,7 @@ pub(crate) fn fenced_owner() {
 fn post_on(lane: &mut Lane, fenced: &AtomicBool) -> (String, u64) {
     let until = Instant::now() + PATIENCE;
     let mut after = 0;
-    for (number, store) in (1..).zip(stores()) {
+    for (number, store) in (1..).zip(walk()) {
         match lane.store(store.offset, &store.bytes) {
             Ok(_) => {}
             Err(StoreError::LinkLost { reason, .. }) => return (reason.to_string(), after),

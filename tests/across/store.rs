@@ -11,9 +11,9 @@ use mirrorbus::mirror::{SharedLane, StoreError, Ticket, WaitError};
 use mirrorbus::node::{CallError, OpenError, ReconnectError, RefusalCode};
 use mirrorbus::{Attach, Deadline, Level, Region};
 
-use crate::child::{PATIENCE, variable};
+use crate::child::{PATIENCE, optional, variable};
 use crate::ledger::{Stores, find_prefix};
-use crate::region::{CALL, REPORT, SIZE, in_time, lane_config, open, stores};
+use crate::region::{CALL, REPORT, SIZE, in_time, lane_config, open, stores, walk};
 
 /// One store in so many is waited for by the thread that stores.
 const WAIT_EACH: u64 = 16;
@@ -193,7 +193,10 @@ pub(crate) fn judge() {
         }
     };
     let count = usize::try_from(acked).unwrap() + BEYOND_MAX;
-    let found =
-        find_prefix(&region.memory().to_vec(), &mut vec![0; SIZE], 0..SIZE, stores().take(count), acked);
+    let (copy, mut model) = (region.memory().to_vec(), vec![0; SIZE]);
+    let found = match optional::<String>("TEST_STORES").as_deref() {
+        Some("walk") => find_prefix(&copy, &mut model, 0..SIZE, walk().take(count), acked),
+        _ => find_prefix(&copy, &mut model, 0..SIZE, stores().take(count), acked),
+    };
     println!("prefix of {}", found.unwrap());
 }
