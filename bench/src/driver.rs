@@ -31,8 +31,8 @@ pub(crate) trait Side: Send {
     /// Stores the side's payload at `offset` of the region.
     fn store(&mut self, offset: usize) -> Result<Self::Mark, Failure>;
 
-    /// Makes all stores so far go, of which `last` is the last; returns what to wait for.
-    fn post(&mut self, last: Self::Mark) -> Result<Self::Mark, Failure>;
+    /// Makes all stores so far go, of which `last` is the last; returns what to wait for. `more` follow before the wait.
+    fn post(&mut self, last: Self::Mark, more: bool) -> Result<Self::Mark, Failure>;
 
     /// Waits until what was posted up to `mark` is acknowledged.
     fn wait(&mut self, mark: Self::Mark) -> Result<(), Failure>;
@@ -134,7 +134,7 @@ impl<S: Side> Driver<S> {
                     break mark;
                 }
             };
-            let posted = (self.side.post(last)?, stored);
+            let posted = (self.side.post(last, self.pipelined)?, stored);
             let oldest = if self.pipelined { previous.replace(posted) } else { Some(posted) };
             let mut now = stored;
             if let Some((mark, stored)) = oldest {
@@ -166,7 +166,7 @@ impl<S: Side> Driver<S> {
                     self.side.store(self.offsets.next())?;
                 }
                 let last = self.side.store(self.offsets.next())?;
-                let mark = self.side.post(last)?;
+                let mark = self.side.post(last, PIPELINED)?;
                 let oldest = if PIPELINED { previous.replace(mark) } else { Some(mark) };
                 if let Some(mark) = oldest {
                     self.side.wait(mark)?;
@@ -257,7 +257,7 @@ mod tests {
             if self.stored == self.fail_at { Err("asked to fail".into()) } else { Ok(self.stored) }
         }
 
-        fn post(&mut self, last: u64) -> Result<u64, Failure> {
+        fn post(&mut self, last: u64, _more: bool) -> Result<u64, Failure> {
             assert_eq!(last, self.stored);
             Ok(last)
         }

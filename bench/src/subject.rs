@@ -94,13 +94,10 @@ impl Subject {
         });
         let does = format!("a region mirrored over {url}, level {level}, holder in another process");
         let contender: Box<dyn Contender> = if workload.threads == workload.lanes {
-            let sides = lanes.into_iter().map(|lane| ExclusiveSide {
-                lane,
-                source: vec![0xa5; workload.size],
-                level,
-                post_early: workload.pipelined(),
-            });
-            Box::new(Team::new(sides.collect(), workload, kept))
+            match level {
+                Level::Visible => exclusive::<true>(lanes, workload, kept),
+                _ => exclusive::<false>(lanes, workload, kept),
+            }
         } else {
             let lanes: Result<Vec<SharedLane>, _> = lanes.into_iter().map(Lane::into_shared).collect();
             let lanes = lanes?;
@@ -131,15 +128,19 @@ fn write_once(region: &Region) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A thread with a lane of its own.
-struct ExclusiveSide {
-    lane: Lane,
-    source: Vec<u8>,
-    level: Level,
-    post_early: bool,
+fn exclusive<const VISIBLE: bool>(lanes: Vec<Lane>, workload: &Workload, kept: Kept) -> Box<dyn Contender> {
+    let source = vec![0xa5; workload.size];
+    let sides = lanes.into_iter().map(|lane| ExclusiveSide::<VISIBLE> { lane, source: source.clone() });
+    Box::new(Team::new(sides.collect(), workload, kept))
 }
 
-impl Side for ExclusiveSide {
+/// A thread with a lane of its own. It knows when it is compiled what it waits for, as programs do.
+struct ExclusiveSide<const VISIBLE: bool> {
+    lane: Lane,
+    source: Vec<u8>,
+}
+
+impl<const VISIBLE: bool> Side for ExclusiveSide<VISIBLE> {
     type Mark = Ticket;
 
     #[inline(always)]
@@ -148,9 +149,9 @@ impl Side for ExclusiveSide {
     }
 
     #[inline(always)]
-    fn post(&mut self, last: Ticket) -> Result<Ticket, Failure> {
+    fn post(&mut self, last: Ticket, more: bool) -> Result<Ticket, Failure> {
         // Where the wait follows at once, it posts what is left.
-        if self.post_early {
+        if more {
             self.lane.poll()?;
         }
         Ok(last)
@@ -158,7 +159,8 @@ impl Side for ExclusiveSide {
 
     #[inline(always)]
     fn wait(&mut self, mark: Ticket) -> Result<(), Failure> {
-        Ok(self.lane.wait(mark, self.level, Deadline::within(PATIENCE))?)
+        let level = if VISIBLE { Level::Visible } else { Level::Acked };
+        Ok(self.lane.wait(mark, level, Deadline::within(PATIENCE))?)
     }
 
     fn syscalls(&self) -> Option<u64> {
@@ -185,7 +187,7 @@ impl Side for SharedSide {
     }
 
     #[inline(always)]
-    fn post(&mut self, last: Ticket) -> Result<Ticket, Failure> {
+    fn post(&mut self, last: Ticket, _more: bool) -> Result<Ticket, Failure> {
         Ok(last)
     }
 

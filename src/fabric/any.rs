@@ -6,7 +6,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::shm::ShmQueue;
+use super::shm::{PlainWay, ShmQueue};
 use super::{Armed, Capabilities, Completion, Queue, QueueError, WorkRequest};
 
 /// A queue of some medium. The tag is a byte of its own: found by a comparison with a niche it would cost more.
@@ -37,19 +37,13 @@ impl Queue for AnyQueue {
         delegate!(self, queue => queue.post(requests))
     }
 
-    #[inline(always)]
-    fn store_plainly(&mut self, offset: usize, data: &[u8]) -> bool {
-        delegate!(self, queue => queue.store_plainly(offset, data))
+    fn plain_way(&self) -> Option<PlainWay> {
+        delegate!(self, queue => queue.plain_way())
     }
 
     #[inline]
     fn doorbell(&mut self) -> Result<(), QueueError> {
         delegate!(self, queue => queue.doorbell())
-    }
-
-    #[inline(always)]
-    fn complete_all(&mut self) -> bool {
-        delegate!(self, queue => queue.complete_all())
     }
 
     #[inline]

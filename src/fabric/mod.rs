@@ -62,13 +62,11 @@ pub trait Queue: Send {
     /// The queue has failed, or a request lies outside the local mapping or its grant (nothing is taken then).
     fn post(&mut self, requests: &[WorkRequest]) -> Result<usize, QueueError>;
 
-    /// The shortest way to mirror one store, on media whose post is a copy: `data` goes to `offset` of the local mapping
-    /// and of the peer's. `false` did nothing and says nothing: there is no such way here, or not now, or not for this
-    /// range. What went this way counts as posted, and [`complete_all`](Self::complete_all) tells when it is complete.
-    #[inline]
-    fn store_plainly(&mut self, offset: usize, data: &[u8]) -> bool {
-        let _ = (offset, data);
-        false
+    /// The shortest way to mirror a store, on media whose post is a copy and whose completion is a look at memory, as long
+    /// as the queue reaches one window only. What goes that way is in no order with requests that are posted and not
+    /// complete.
+    fn plain_way(&self) -> Option<shm::PlainWay> {
+        None
     }
 
     /// Makes what was posted go. Once per batch.
@@ -76,13 +74,6 @@ pub trait Queue: Send {
     /// # Errors
     /// The queue has failed.
     fn doorbell(&mut self) -> Result<(), QueueError>;
-
-    /// Whether, as of now, everything posted is complete. `false` says nothing: [`poll`](Self::poll) tells more. Media
-    /// that can answer in a few instructions do.
-    #[inline]
-    fn complete_all(&mut self) -> bool {
-        false
-    }
 
     /// The next completion, if there is one. Also pushes out what the medium could not take earlier.
     ///

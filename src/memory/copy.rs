@@ -9,11 +9,17 @@
 //! (all bytes of a copy are visible before any later store; among themselves they have no order).
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-pub(super) use super::copy_x86_64::{copy_racy, copy_racy_twice, prepare};
+pub(super) use super::copy_x86_64::{copy_racy, copy_racy_twice, has_wide, prepare};
 
 /// Nothing to find out.
 #[cfg(any(not(target_arch = "x86_64"), miri))]
 pub(super) const fn prepare() {}
+
+/// No register is that wide.
+#[cfg(any(not(target_arch = "x86_64"), miri))]
+pub(super) const fn has_wide() -> bool {
+    false
+}
 
 /// Copies `len` bytes; the ranges must not overlap.
 ///
@@ -68,7 +74,13 @@ pub(super) unsafe fn copy_racy(source: *const u8, destination: *mut u8, len: usi
 /// `source` is readable and both destinations writable for `len` bytes.
 #[cfg(any(not(target_arch = "x86_64"), miri))]
 #[inline]
-pub(super) unsafe fn copy_racy_twice(source: *const u8, first: *mut u8, second: *mut u8, len: usize) {
+pub(super) unsafe fn copy_racy_twice(
+    source: *const u8,
+    first: *mut u8,
+    second: *mut u8,
+    len: usize,
+    _wide: bool,
+) {
     // SAFETY: as the caller vouches.
     unsafe { copy_racy(source, first, len) };
     // SAFETY: as the caller vouches.
@@ -85,7 +97,7 @@ struct Unaligned(u64);
 mod tests {
     use proptest::prelude::*;
 
-    use super::{copy_racy, copy_racy_twice, prepare};
+    use super::{copy_racy, copy_racy_twice, has_wide, prepare};
 
     /// Copies `len` bytes between the given misalignments and checks them and a margin on both sides.
     fn check(source_at: usize, destination_at: usize, len: usize) {
@@ -104,7 +116,7 @@ mod tests {
         let [first, second] = both.each_mut().map(|bytes| bytes[to..].as_mut_ptr());
         prepare();
         // SAFETY: as above, for both.
-        unsafe { copy_racy_twice(source[from..].as_ptr(), first, second, len) };
+        unsafe { copy_racy_twice(source[from..].as_ptr(), first, second, len, has_wide()) };
         assert!(
             both.iter().all(|bytes| *bytes == model),
             "{len} bytes from {source_at} twice to {destination_at}"

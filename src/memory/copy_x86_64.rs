@@ -30,7 +30,7 @@ type CopyLarge = unsafe fn(*const u8, *mut u8, usize);
 /// predicted call where a choice would cost several branches.
 static COPY_LARGE: AtomicPtr<()> = AtomicPtr::new(copy_first as *mut ());
 
-/// Whether a store of 64 bytes goes through one register; found out by [`prepare`].
+/// Whether 64 bytes go through one register; found out by [`prepare`].
 static HAS_WIDE: AtomicBool = AtomicBool::new(false);
 
 /// Finds out what this processor has. Without it copies work too, some more slowly.
@@ -90,13 +90,24 @@ pub(super) unsafe fn copy_racy(source: *const u8, destination: *mut u8, len: usi
     }
 }
 
+/// Whether 64 bytes go through one register: for [`copy_racy_twice`], whose caller keeps it where it looks anyway.
+pub(super) fn has_wide() -> bool {
+    HAS_WIDE.load(Ordering::Relaxed)
+}
+
 /// Copies `len` bytes to two places; no two of the three ranges may overlap.
 ///
 /// # Safety
-/// `source` is readable and both destinations writable for `len` bytes.
+/// `source` is readable and both destinations writable for `len` bytes; `wide` is not true unless [`has_wide`] is.
 #[inline(always)]
-pub(super) unsafe fn copy_racy_twice(source: *const u8, first: *mut u8, second: *mut u8, len: usize) {
-    if len == 64 && HAS_WIDE.load(Ordering::Relaxed) {
+pub(super) unsafe fn copy_racy_twice(
+    source: *const u8,
+    first: *mut u8,
+    second: *mut u8,
+    len: usize,
+    wide: bool,
+) {
+    if len == 64 && wide {
         // SAFETY: 64 bytes each, and the processor has the registers.
         unsafe {
             asm!(

@@ -17,16 +17,20 @@ mod make;
 mod mapping;
 mod named;
 mod pages;
+mod pair;
 mod sigbus;
 #[cfg(all(test, not(miri)))]
 mod testing;
 #[cfg(all(test, not(miri)))]
 mod tests;
+mod twin;
 mod volatile;
 
 pub use error::MapError;
 pub use lock::{LockError, LockPolicy};
 pub use mapping::{MapOptions, Mapping, MappingKind};
 pub use pages::Pages;
+pub use pair::Pair;
 pub use sigbus::any_mapping_lost;
+pub use twin::Twin;
 pub use volatile::VolatileSlice;

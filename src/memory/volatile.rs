@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::copy::{copy_racy, copy_racy_twice};
+use super::copy::copy_racy;
 
 /// A range of mapped memory. Bytes are copied in and out; no reference to them can be had.
 #[derive(Clone, Copy)]
@@ -24,6 +24,11 @@ impl<'a> VolatileSlice<'a> {
     /// `len` bytes at `start` stay mapped readable, and writable if they are ever written, for `'a`.
     pub(super) const unsafe fn new(start: *mut u8, len: usize) -> Self {
         Self { start, len, mapping: PhantomData }
+    }
+
+    /// Where it starts, for what keeps the mapping itself.
+    pub(super) const fn start(&self) -> *mut u8 {
+        self.start
     }
 
     /// Bytes.
@@ -91,24 +96,6 @@ impl<'a> VolatileSlice<'a> {
         let target = unsafe { self.start.add(offset) };
         // SAFETY: the range was checked; `source` cannot overlap a mapping.
         unsafe { copy_racy(source.as_ptr(), target, source.len()) };
-    }
-
-    /// Copies `source` to the bytes at `offset` of both `self` and `other`, or, when they do not lie within both, to
-    /// neither; whether it did.
-    #[inline(always)]
-    #[must_use]
-    pub fn write_both(&self, other: VolatileSlice<'_>, offset: usize, source: &[u8]) -> bool {
-        let len = self.len.min(other.len);
-        if offset > len || source.len() > len - offset {
-            return false;
-        }
-        // SAFETY: offset is within.
-        let first = unsafe { self.start.add(offset) };
-        // SAFETY: offset is within.
-        let second = unsafe { other.start.add(offset) };
-        // SAFETY: both ranges were checked; `source` cannot overlap a mapping.
-        unsafe { copy_racy_twice(source.as_ptr(), first, second, source.len()) };
-        true
     }
 
     /// Copies all of `source`, which must not overlap, to the bytes at `offset`.

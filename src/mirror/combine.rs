@@ -57,13 +57,13 @@ impl Combiner {
 }
 
 #[cfg(not(loom))]
-fn wait<'a>(condvar: &Condvar, state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
+pub(super) fn wait<'a, T>(condvar: &Condvar, state: MutexGuard<'a, T>, most: Duration) -> MutexGuard<'a, T> {
     condvar.wait_timeout(state, most).unwrap_or_else(std::sync::PoisonError::into_inner).0
 }
 
 /// loom has no time: a follower that nobody wakes is a deadlock, which loom reports.
 #[cfg(loom)]
-fn wait<'a>(condvar: &Condvar, state: MutexGuard<'a, State>, _most: Duration) -> MutexGuard<'a, State> {
+pub(super) fn wait<'a, T>(condvar: &Condvar, state: MutexGuard<'a, T>, _most: Duration) -> MutexGuard<'a, T> {
     condvar.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 

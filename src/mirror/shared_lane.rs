@@ -2,7 +2,8 @@
 //!
 //! Stores take the lane's lock for as long as the copy and the bookkeeping last; the doorbell, the fence and the
 //! reaping, which cost more, are combined: one waiter does them for all (see `combine`). Whoever waits holds the
-//! lock only while it advances the lane, never while it sleeps.
+//! lock only while it advances the lane, never while it sleeps. Nor does who waits for the peer's disk
+//! (`shared_durable`).
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +13,7 @@ use crossbeam_utils::CachePadded;
 
 use super::combine::{Combiner, Role};
 use super::sleeper::Sleeper;
+use super::sync_group::SyncGroup;
 use super::{Lane, LaneConfig, LaneStats, Polling, StoreError, Ticket, WaitError, Watermarks};
 use crate::base::sync::{AtomicU64, Ordering};
 use crate::base::{Deadline, Level, Sequence};
@@ -26,19 +28,19 @@ const STEPS_PER_CLOCK: u32 = 64;
 /// in which they took the lock.
 #[derive(Debug, Clone)]
 pub struct SharedLane {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     config: LaneConfig,
-    id: u32,
-    session: AtomicU64,
+    stream: AtomicU64,
     lane: CachePadded<Mutex<Lane>>,
     acked: CachePadded<AtomicU64>,
     visible: AtomicU64,
     posted: AtomicU64,
     combiner: Combiner,
+    pub(super) syncs: SyncGroup,
     /// The queue's event, to sleep on without the lock. Replaced when the lane reconnects.
     event: Mutex<Option<Arc<OwnedFd>>>,
     /// Where the leader sleeps, on media that have an event.
@@ -53,13 +55,13 @@ impl SharedLane {
         Ok(Self {
             shared: Arc::new(Shared {
                 config: lane.config,
-                id: lane.id,
-                session: AtomicU64::new(u64::from(lane.session)),
+                stream: AtomicU64::new(lane.stream.to_bits()),
                 acked: CachePadded::new(AtomicU64::new(marks.acked.0)),
                 visible: AtomicU64::new(marks.visible.0),
                 posted: AtomicU64::new(marks.posted.0),
                 lane: CachePadded::new(Mutex::new(lane)),
                 combiner: Combiner::default(),
+                syncs: SyncGroup::default(),
                 event: Mutex::new(event),
                 sleeper,
             }),
@@ -67,7 +69,7 @@ impl SharedLane {
     }
 
     #[inline]
-    fn lock(&self) -> MutexGuard<'_, Lane> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Lane> {
         self.shared.lane.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -151,26 +153,24 @@ impl SharedLane {
     fn complete_plainly(&self, target: Sequence) -> bool {
         let Ok(mut lane) = self.shared.lane.try_lock() else { return false };
         let complete = lane.complete_plainly();
-        if complete {
+        if complete.is_some() {
             self.publish(&lane);
         }
-        complete && lane.watermarks().acked >= target
+        complete.is_some_and(|acked| acked >= target)
     }
 
     #[inline(never)]
     fn wait_long(&self, ticket: Ticket, level: Level, deadline: &mut Deadline) -> Result<(), WaitError> {
         if level >= Level::Durable {
-            // A sync is a round trip to the peer's disk: the lock is held across it, and stores queue behind.
-            return self.lock().wait(ticket, level, *deadline);
+            return self.reach_durable(ticket.sequence, false, deadline);
         }
         self.reach(ticket.sequence, level, deadline)
     }
 
     #[inline]
     fn check(&self, ticket: Ticket) -> Result<(), WaitError> {
-        let session = self.shared.session.load(Ordering::Acquire);
-        let current = ticket.lane == self.shared.id && u64::from(ticket.session) == session;
-        if current { Ok(()) } else { Err(self.lock().stale(ticket)) }
+        let stream = self.shared.stream.load(Ordering::Acquire);
+        if ticket.stream.to_bits() == stream { Ok(()) } else { Err(self.lock().stale(ticket)) }
     }
 
     /// See [`Lane::flush`].
@@ -178,16 +178,17 @@ impl SharedLane {
     /// # Errors
     /// As there.
     pub fn flush(&self, level: Level, mut deadline: Deadline) -> Result<Sequence, WaitError> {
-        if level >= Level::Durable {
-            return self.lock().flush(level, deadline);
-        }
         let last = {
             let mut lane = self.lock();
             lane.look()?;
             self.publish(&lane);
             lane.watermarks().last
         };
-        self.reach(last, level, &mut deadline)?;
+        if level >= Level::Durable {
+            self.reach_durable(last, true, &mut deadline)?;
+        } else {
+            self.reach(last, level, &mut deadline)?;
+        }
         Ok(last)
     }
 
@@ -210,7 +211,7 @@ impl SharedLane {
     pub fn exclusively<T>(&self, action: impl FnOnce(&mut Lane) -> T) -> std::io::Result<T> {
         let mut lane = self.lock();
         let result = action(&mut lane);
-        self.shared.session.store(u64::from(lane.session), Ordering::Release);
+        self.shared.stream.store(lane.stream.to_bits(), Ordering::Release);
         self.publish(&lane);
         let event = event_of(&lane);
         // Without the new event nobody sleeps: the old one would never come.
@@ -250,7 +251,12 @@ impl SharedLane {
         result
     }
 
-    fn reach(&self, target: Sequence, level: Level, deadline: &mut Deadline) -> Result<(), WaitError> {
+    pub(super) fn reach(
+        &self,
+        target: Sequence,
+        level: Level,
+        deadline: &mut Deadline,
+    ) -> Result<(), WaitError> {
         loop {
             if self.mark(level) >= target.0 {
                 return Ok(());
@@ -333,4 +339,4 @@ fn event_of(lane: &Lane) -> std::io::Result<Option<Arc<OwnedFd>>> {
 
 #[cfg(all(test, not(loom), not(miri)))]
 #[path = "shared_lane_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -59,17 +59,23 @@ impl Queue for Fake {
     }
 }
 
-struct Rig {
-    lane: SharedLane,
+pub(in crate::mirror) struct Rig {
+    pub(in crate::mirror) lane: SharedLane,
+    pub(in crate::mirror) core: Arc<RegionCore>,
     completed: Arc<AtomicU64>,
     armed: Arc<AtomicU64>,
 }
 
 fn rig() -> Rig {
-    let memory = Arc::new(Mapping::anonymous(4096, MapOptions::default()).unwrap());
-    let core = RegionCore::new(memory).unwrap();
-    let (completed, armed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let why = Unsupported { what: "Durable".into(), why: "a test".into() };
+    rig_with(Err(Unsupported { what: "Durable".into(), why: "a test".into() }))
+}
+
+/// A queue that completes what `completed` says.
+pub(in crate::mirror) fn queue(
+    completed: Arc<AtomicU64>,
+    armed: Arc<AtomicU64>,
+    durable: Result<(), Unsupported>,
+) -> AnyQueue {
     let capabilities = Capabilities {
         medium: Medium::Tcp,
         message_bytes_max: 4096,
@@ -78,14 +84,28 @@ fn rig() -> Rig {
         coalesce_bytes_max: 4096,
         one_sided: false,
         visible_on_completion: true,
-        durable: Err(why),
+        durable,
     };
     let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
-    let (done, told) = (completed.clone(), armed.clone());
-    let queue = Fake { capabilities, taken: 0, reported: 0, completed: done, armed: told, event };
+    AnyQueue::Other(Box::new(Fake { capabilities, taken: 0, reported: 0, completed, armed, event }))
+}
+
+/// One whose peer can sync, or not.
+pub(in crate::mirror) fn rig_with(durable: Result<(), Unsupported>) -> Rig {
+    let memory = Arc::new(Mapping::anonymous(4096, MapOptions::default()).unwrap());
+    let core = RegionCore::new(memory).unwrap();
+    let (completed, armed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let queue = queue(completed.clone(), armed.clone(), durable);
     let config = LaneConfig { polling: Polling::Block, ..LaneConfig::default() };
-    let lane = Lane::new(core, AnyQueue::Other(Box::new(queue)), WindowId(1), config);
-    Rig { lane: lane.into_shared().unwrap(), completed, armed }
+    let lane = Lane::new(core.clone(), queue, WindowId(1), config);
+    Rig { lane: lane.into_shared().unwrap(), core, completed, armed }
+}
+
+impl Rig {
+    /// From now on everything completes when it is looked at.
+    pub(in crate::mirror) fn complete_everything(&self) {
+        self.completed.store(u64::MAX, Ordering::SeqCst);
+    }
 }
 
 #[test]

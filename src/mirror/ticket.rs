@@ -2,11 +2,39 @@
 
 use crate::base::{Level, Sequence};
 
+/// One connection of one lane: both numbers in one word, so that a ticket is checked by one comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Stream(u64);
+
+impl Stream {
+    pub(super) const fn new(lane: u32, session: u32) -> Self {
+        Self((lane as u64) << 32 | session as u64)
+    }
+
+    pub(super) const fn lane(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
+    pub(super) const fn session(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// For a word that threads share.
+    pub(super) const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The next connection of the same lane.
+    pub(super) const fn next(self) -> Self {
+        Self::new(self.lane(), self.session() + 1)
+    }
+}
+
 /// A store's name: which lane, which connection of it, which store. Valid until the lane reconnects or ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket {
-    pub(super) lane: u32,
-    pub(super) session: u32,
+    pub(super) stream: Stream,
     pub(super) sequence: Sequence,
 }
 

@@ -11,6 +11,15 @@ pub struct ByteRange {
     pub len: usize,
 }
 
+impl ByteRange {
+    /// Whether they share a byte.
+    #[must_use]
+    pub const fn overlaps(self, other: Self) -> bool {
+        let empty = self.len == 0 || other.len == 0;
+        !empty && self.offset < other.offset + other.len && other.offset < self.offset + self.len
+    }
+}
+
 /// What is known of a lane's stores after the link was lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unknown {

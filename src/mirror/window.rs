@@ -92,8 +92,8 @@ impl InFlight {
     }
 
     /// Whether one of them shares a byte with the range.
-    pub(super) fn overlaps(&self, offset: usize, len: usize) -> bool {
-        len > 0 && self.iter().any(|run| run.offset < offset + len && offset < run.offset + run.len)
+    pub(super) fn overlaps(&self, range: ByteRange) -> bool {
+        self.iter().any(|run| range.overlaps(ByteRange { offset: run.offset, len: run.len }))
     }
 
     /// Their ranges.
@@ -119,7 +119,8 @@ mod tests {
                 ring.push(Run { end: Sequence(round * 4 + index as u64 + 1), offset: index * 10, len: 10 });
             }
             assert_eq!(ring.len(), 4);
-            assert!(ring.overlaps(39, 5) && !ring.overlaps(40, 5) && !ring.overlaps(5, 0));
+            let overlaps = |offset, len| ring.overlaps(ByteRange { offset, len });
+            assert!(overlaps(39, 5) && !overlaps(40, 5) && !overlaps(5, 0));
             ring.retire(Sequence(round * 4 + 2));
             assert_eq!(ring.ranges(), [ByteRange { offset: 20, len: 10 }, ByteRange { offset: 30, len: 10 }]);
             ring.retire(Sequence(round * 4 + 4));

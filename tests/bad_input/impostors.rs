@@ -66,6 +66,9 @@ impl Impostor {
                 let url = format!("tcp://{}", listener.local_addr().unwrap()).parse().unwrap();
                 (url, Box::new(move || listener.accept().ok().map(|(stream, _)| OwnedFd::from(stream))))
             }
+            Fabric::Device => {
+                unreachable!("its owner needs nothing of the holder but the control connection")
+            }
         };
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();

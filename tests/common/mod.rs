@@ -17,10 +17,15 @@ pub enum Fabric {
     Tcp,
     TcpSealed,
     Rdma,
+    /// A device window; here a file that both sides map.
+    Device,
 }
 
 /// The address of this machine's RDMA device, for tests of `rdma://`.
 pub const RDMA_ADDRESS: &str = "MIRRORBUS_TEST_RDMA";
+
+/// What a device of these tests has, more than any region of them.
+const DEVICE_BYTES: u64 = 4 << 20;
 
 /// A directory that is removed on drop.
 #[derive(Debug)]
@@ -57,6 +62,11 @@ impl Fabric {
                 let address = std::env::var(RDMA_ADDRESS)
                     .unwrap_or_else(|_| panic!("{RDMA_ADDRESS} does not say the RDMA device's address"));
                 format!("rdma://{address}:0").parse().unwrap()
+            }
+            Self::Device => {
+                let device = scratch.path("device");
+                std::fs::File::create(&device).unwrap().set_len(DEVICE_BYTES).unwrap();
+                format!("shm://127.0.0.1:0?device={}", device.display()).parse().unwrap()
             }
         }
     }

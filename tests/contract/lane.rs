@@ -9,7 +9,7 @@ use crate::common::{Fabric, Pair, Random, soon};
 
 const SIZE: usize = 1 << 20;
 
-on_every_fabric!(
+over_a_device_too!(
     a_store_reaches_the_peer_at_its_offset,
     levels_grow_in_order,
     the_window_bounds_what_is_in_flight,
@@ -257,6 +257,7 @@ fn sixteen_threads_share_a_lane(fabric: Fabric) {
 }
 
 fn system_calls_are_counted(fabric: Fabric) {
+    let through_memory = matches!(fabric, Fabric::Shm | Fabric::Device);
     let pair = Pair::new(fabric, SIZE);
     if fabric == Fabric::Rdma {
         // Whether a doorbell is a system call is between the library and the device.
@@ -272,10 +273,10 @@ fn system_calls_are_counted(fabric: Fabric) {
             let ticket = lane.store(number * 64, &[1; 64]).unwrap();
             lane.wait(ticket, Level::Acked, soon()).unwrap();
             // Over a stream at least one to send the store and one to receive its answer.
-            let least = if fabric == Fabric::Shm { 0 } else { 2 };
+            let least = if through_memory { 0 } else { 2 };
             assert!(calls(&lane) >= before + least, "{before}, then {}", calls(&lane));
         }
-        if fabric == Fabric::Shm {
+        if through_memory {
             assert_eq!(calls(&lane), 0, "a store through memory makes none");
         } else if polling == Polling::Block {
             // One that sleeps until the answer is there makes few: a send, a look in vain, a look that finds it.

@@ -19,6 +19,7 @@ on_every_fabric!(
     fencing_stops_everything_and_keeps_what_was_acknowledged,
     a_fenced_owner_cannot_resume_and_another_can_pull,
     reconnecting_sends_what_is_unknown,
+    reconnecting_sends_no_hole_before_it_is_sealed,
     reconnecting_needs_every_lane,
     a_lane_that_ended_leaves_its_ranges_to_the_reconnection,
     many_reconnections_under_load,
@@ -27,6 +28,7 @@ on_every_fabric!(
     a_stopped_holder_is_a_lost_link,
     a_flush_finds_the_link_lost_with_nothing_in_flight,
     closing_is_orderly,
+    durations_may_be_as_long_as_there_are,
 );
 
 fn open(holder: &Holder, size: usize, attach: Attach) -> Result<Region, OpenError> {
@@ -236,6 +238,19 @@ fn reconnecting_sends_what_is_unknown(fabric: Fabric) {
     }
 }
 
+fn reconnecting_sends_no_hole_before_it_is_sealed(fabric: Fabric) {
+    let pair = Pair::new(fabric, SIZE);
+    let mut lane = pair.region.lane(LaneConfig::default()).unwrap();
+    lane.store(0, &[1; 100]).unwrap();
+    let hole = lane.reserve(20, 40).unwrap();
+    hole.memory().write(0, &[2; 30]);
+    pair.region.reconnect(&mut [&mut lane], soon()).unwrap();
+    assert_eq!(pair.held()[..100], [1; 100], "the hole is no store yet");
+    lane.seal(hole).unwrap();
+    lane.flush(Level::Visible, soon()).unwrap();
+    assert_eq!(pair.held(), pair.local());
+}
+
 fn reconnecting_needs_every_lane(fabric: Fabric) {
     let pair = Pair::new(fabric, SIZE);
     let mut first = pair.region.lane(LaneConfig::default()).unwrap();
@@ -365,4 +380,40 @@ fn closing_is_orderly(fabric: Fabric) {
     assert!(matches!(error, StoreError::LinkLost { .. }), "{error}");
     until_disconnected(&holder);
     assert_eq!(holder.status().content, Content::Complete);
+}
+
+/// An hour or the end of time: what is configured is a bound, not something to count with.
+fn durations_may_be_as_long_as_there_are(fabric: Fabric) {
+    let scratch = Scratch::new();
+    let mut config = holder_config(fabric.url(&scratch), SIZE);
+    config.spin = Duration::MAX;
+    let holder = Holder::start(config, keys()).unwrap();
+    let mut config = region_config(holder.url(), SIZE, Attach::Push { replace: false });
+    config.timeout = Duration::MAX;
+    let region = Region::open(config, keys()).unwrap();
+    let forever = || Deadline::within(Duration::MAX);
+    for polling in [Polling::Spin, Polling::Block, Polling::Adaptive(Duration::MAX)] {
+        let config = LaneConfig { depth: 4, polling, store_timeout: Duration::MAX };
+        let mut lane = region.lane(config).unwrap();
+        fill(&mut lane, 3, 300);
+        lane.flush(Level::Visible, forever()).unwrap();
+        // Long enough to be waited for, whatever the processor.
+        let ticket = lane.store(0, &vec![1; SIZE]).unwrap();
+        lane.wait(ticket, Level::Visible, forever()).unwrap();
+        region.reconnect(&mut [&mut lane], forever()).unwrap();
+        let shared = lane.into_shared().unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let shared = &shared;
+                scope.spawn(move || {
+                    for number in 0..100 {
+                        let ticket = shared.store(thread * 4096 + number * 8, &[9; 8]).unwrap();
+                        shared.wait(ticket, Level::Visible, forever()).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(holder.memory().slice().to_vec(), region.memory().to_vec());
+    }
+    assert!(matches!(holder.fence(forever()), Ok(fenced) if fenced.exact));
 }

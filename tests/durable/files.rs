@@ -215,6 +215,17 @@ fn an_owner_of_a_killed_holder_does_not_reach_the_next_ones_copy() {
     assert_eq!(&again.memory().to_vec()[..4], b"kept", "a store from before the restart is in the copy");
 }
 
+/// The file lies on a disk, and this is one host: but the holder cannot know that the owner is here.
+#[test]
+fn nothing_is_durable_over_a_device_window() {
+    let disk = disk();
+    std::fs::write(disk.path("device"), vec![0; SIZE]).unwrap();
+    let url = format!("shm://127.0.0.1:0?device={}", disk.path("device").display());
+    let pair = Pair::with(Fabric::Device, SIZE, |config, _| config.url = url.parse().unwrap());
+    let why = crate::refusal(&pair);
+    assert!(why.contains("device window") && why.contains("shm:/PATH") && why.contains("tcp://"), "{why}");
+}
+
 #[test]
 fn a_device_is_the_copy_itself() {
     let disk = disk();

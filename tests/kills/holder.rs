@@ -47,6 +47,11 @@ fn killed_holders_without_a_file_release_all_waiters_over_tcp() {
     kill_holders(Fabric::Tcp, false, rounds(10, 50));
 }
 
+#[test]
+fn killed_holders_leave_a_prefix_in_the_device() {
+    kill_holders(Fabric::Device, false, rounds(20, 100));
+}
+
 /// A file on a real disk, removed in the end.
 struct DiskFile(PathBuf);
 
@@ -116,7 +121,9 @@ fn kill_holders(fabric: Fabric, with_file: bool, count: usize) {
         });
         let first = told.iter().filter_map(|told| told.ended).min().unwrap();
         micros.add(u64::try_from(first.saturating_duration_since(killed).as_micros()).unwrap());
-        let left = file.as_ref().map(|file| std::fs::read(&file.0).unwrap());
+        let device = (fabric == Fabric::Device).then(|| scratch.path("device"));
+        let kept = file.as_ref().map(|file| file.0.clone()).or(device);
+        let left = kept.map(|path| std::fs::read(path).unwrap()[..SIZE].to_vec());
         let mut model = content;
         let (sharers, loner) = told.split_at(SHARERS);
         for (lane, told, range) in [(&shared, sharers, 0..HALF), (&alone, loner, HALF..SIZE)] {

@@ -3,10 +3,11 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use mirrorbus::{FabricUrl, Holder};
+use mirrorbus::node::{FenceError, LinkStatus};
+use mirrorbus::{FabricUrl, Holder, LaneConfig, Level};
 
 use crate::child::{PATIENCE, Watchdog, rounds, say, seed};
-use crate::common::{Fabric, Random, Scratch, holder_config, keys, soon};
+use crate::common::{Fabric, Pair, Random, Scratch, holder_config, keys, soon};
 use crate::ledger::{Entry, Histogram, Ledger, find_prefix};
 use crate::roles::{StorerChild, pull};
 
@@ -38,6 +39,25 @@ fn an_owner_that_stores_all_the_time_changes_nothing_after_the_fence_over_sealed
 #[test]
 fn an_owner_stopped_over_tcp_changes_nothing_when_it_goes_on() {
     fence_storing_owners(Fabric::Tcp, true, LARGE, rounds(10, 50));
+}
+
+#[test]
+fn a_refused_fence_over_a_device_leaves_the_owner_alone() {
+    let pair = Pair::new(Fabric::Device, 1 << 20);
+    let mut lane = pair.region.lane(LaneConfig::default()).unwrap();
+    lane.store(0, b"before").unwrap();
+    let generation = pair.holder.status().generation;
+    let error = pair.holder.fence(soon()).unwrap_err();
+    assert!(matches!(error, FenceError::Unsupported(_)), "{error}");
+    assert!(error.to_string().contains("detach the device"), "{error}");
+    assert_eq!(pair.holder.status().generation, generation);
+    // Time for what the holder might have told the owner.
+    std::thread::sleep(Duration::from_millis(200));
+    lane.store(0, b"beyond").unwrap();
+    lane.flush(Level::Visible, soon()).unwrap();
+    assert_eq!(pair.region.link(), LinkStatus::Up);
+    assert!(pair.holder.status().connected);
+    assert_eq!(pair.held(), pair.local());
 }
 
 fn fence_storing_owners(fabric: Fabric, stop: bool, lens: (usize, usize), count: usize) {

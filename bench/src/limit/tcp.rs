@@ -133,7 +133,7 @@ impl Side for TcpSide {
     }
 
     #[inline]
-    fn post(&mut self, last: u64) -> Result<u64, Failure> {
+    fn post(&mut self, last: u64, _more: bool) -> Result<u64, Failure> {
         match self.mode {
             Mode::PingPong | Mode::Window if !self.send_each => self.wire.write_all(&self.source)?,
             Mode::PingPong | Mode::Window => {}
@@ -265,7 +265,7 @@ mod tests {
         let mut side = TcpSide::connect(&address, Mode::Checked, &workload, 0).unwrap();
         let last = side.store(0).unwrap();
         side.fold ^= 1;
-        let mark = side.post(last).unwrap();
+        let mark = side.post(last, false).unwrap();
         let error = side.wait(mark).unwrap_err().to_string();
         assert!(error.contains("checksums"), "{error}");
     }
@@ -277,7 +277,7 @@ mod tests {
         let mut side = TcpSide::connect(&address, Mode::Window, &workload, 0).unwrap();
         let gone = (0..1000).find_map(|_| {
             let last = side.store(0).unwrap();
-            side.post(last).and_then(|mark| side.wait(mark)).err()
+            side.post(last, false).and_then(|mark| side.wait(mark)).err()
         });
         assert!(gone.is_some(), "a megabyte was had of a peer with 4096 bytes");
     }

@@ -11,6 +11,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -91,10 +92,10 @@ impl GrantPage {
     }
 }
 
-/// The owner's end: read only.
-#[derive(Debug)]
+/// The owner's end: read only. Clones look at the same page.
+#[derive(Debug, Clone)]
 pub struct GrantView {
-    mapping: Mapping,
+    mapping: Arc<Mapping>,
     /// The word in `mapping`, found once.
     word: NonNull<AtomicU64>,
     granted: u64,
@@ -123,6 +124,7 @@ impl GrantView {
             return Err(format!("the grant page has {size} bytes, not {PAGE_BYTES}"));
         }
         let mapping = Mapping::from_fd_read_only(fd, PAGE_BYTES).map_err(|error| error.to_string())?;
+        let mapping = Arc::new(mapping);
         let word = NonNull::from(mapping.slice().word_u64(0));
         Ok(Self { mapping, word, granted })
     }
@@ -132,13 +134,18 @@ impl GrantView {
     /// # Errors
     /// No memory.
     pub fn unrevocable() -> Result<Self, MapError> {
-        let mapping = Mapping::anonymous(PAGE_BYTES, MapOptions::default())?;
+        let mapping = Arc::new(Mapping::anonymous(PAGE_BYTES, MapOptions::default())?);
         let word = NonNull::from(mapping.slice().word_u64(0));
         Ok(Self { mapping, word, granted: 0 })
     }
 
+    /// The word, and what it shows while the grant stands.
+    pub(super) fn watched(&self) -> (&AtomicU64, u64) {
+        (self.word(), self.granted)
+    }
+
     /// After stores: whether they may be acknowledged. Contains the full fence.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn acknowledges(&self) -> bool {
         fencing::still_granted(self.word(), self.granted)
@@ -146,7 +153,7 @@ impl GrantView {
 
     /// Before a store: whether the grant stood a moment ago. Keeps an owner from storing on and on after a revocation,
     /// and its stores in their order; it is no full fence.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn stands(&self) -> bool {
         fencing::after_earlier_stores();
@@ -165,7 +172,7 @@ impl GrantView {
         Generation(self.mapping.slice().word_u32(GENERATION_OFFSET).load(Ordering::SeqCst))
     }
 
-    #[inline]
+    #[inline(always)]
     fn word(&self) -> &AtomicU64 {
         // SAFETY: it points into `mapping`, which lives as long as self and never moves.
         unsafe { self.word.as_ref() }

@@ -20,6 +20,7 @@ mod grant_page;
 mod life;
 mod owner;
 mod peer;
+mod plain;
 mod queue;
 mod snapshot;
 
@@ -28,5 +29,6 @@ pub use grant_page::{GrantPage, GrantView};
 pub use life::LifeWord;
 pub use owner::OwnerProcess;
 pub use peer::{ShmPeer, offer};
+pub use plain::PlainWay;
 pub use queue::ShmQueue;
 pub use snapshot::{SnapshotError, take_snapshot};

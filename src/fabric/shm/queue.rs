@@ -7,7 +7,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::ShmPeer;
+use super::{PlainWay, ShmPeer};
 use crate::base::{Medium, Unsupported};
 use crate::fabric::{
     Access, Armed, Capabilities, Completion, Operation, Queue, QueueError, SourceUse, WorkRequest,
@@ -24,8 +24,6 @@ pub struct ShmQueue {
     first: Arc<ShmPeer>,
     /// The other windows of the session.
     others: Vec<Arc<ShmPeer>>,
-    /// Whether the plain way is open: the region's window is the only one and may be written, nothing failed.
-    plain: bool,
     /// The newest request posted, and whether it waits for a poll.
     newest: u64,
     waiting: bool,
@@ -43,8 +41,6 @@ impl ShmQueue {
         let mut others = peers.into_iter();
         let first = others.next().unwrap_or_else(|| panic!("a queue needs a window"));
         let others: Vec<_> = others.collect();
-        let grant = first.grant;
-        let plain = others.is_empty() && grant.access == Access::ReadWrite;
         let capabilities = Capabilities {
             medium: Medium::Shm,
             message_bytes_max: usize::MAX,
@@ -55,32 +51,52 @@ impl ShmQueue {
             visible_on_completion: true,
             durable,
         };
-        Self { local, first, others, plain, newest: 0, waiting: false, failed: None, capabilities }
+        Self { local, first, others, newest: 0, waiting: false, failed: None, capabilities }
     }
 
     fn peers(&self) -> impl Iterator<Item = &Arc<ShmPeer>> {
         std::iter::once(&self.first).chain(&self.others)
     }
 
+    /// The window that `request` lies within, or why there is none. A window that may not be written has no bytes for a
+    /// Write.
+    fn check(&self, request: &WorkRequest) -> Result<&ShmPeer, QueueError> {
+        let WorkRequest { local_offset, remote_offset, len, window, .. } = *request;
+        let outside = |offset, limit| QueueError::OutOfRange { window, offset, len, limit };
+        let peer = self.peers().find(|peer| peer.grant.window == window);
+        let peer = peer.ok_or_else(|| outside(remote_offset, 0))?;
+        if request.operation == Operation::Flush {
+            return Ok(peer);
+        }
+        if request.operation == Operation::Write && peer.grant.access != Access::ReadWrite {
+            return Err(outside(remote_offset, 0));
+        }
+        if !peer.memory.slice().contains(remote_offset, len) {
+            return Err(outside(remote_offset, peer.grant.len));
+        }
+        if !self.local.slice().contains(local_offset, len) {
+            return Err(outside(local_offset, self.local.len()));
+        }
+        Ok(peer)
+    }
+
     fn carry_out(&self, request: &WorkRequest) -> Result<(), QueueError> {
+        let peer = self.check(request)?;
+        let WorkRequest { local_offset, remote_offset, len, window, .. } = *request;
         if request.operation == Operation::Flush {
             return Ok(());
         }
-        let WorkRequest { local_offset, remote_offset, len, window, .. } = *request;
-        let outside = |limit| QueueError::OutOfRange { window, offset: remote_offset, len, limit };
-        let peer = self.peers().find(|peer| peer.grant.window == window).ok_or_else(|| outside(0))?;
-        let here = self.local.slice().subslice(local_offset, len).ok_or_else(|| outside(self.local.len()))?;
-        let there =
-            peer.memory.slice().subslice(remote_offset, len).ok_or_else(|| outside(peer.grant.len))?;
+        let here = self.local.slice().subslice(local_offset, len);
+        let there = peer.memory.slice().subslice(remote_offset, len);
+        let (Some(here), Some(there)) = (here, there) else {
+            unreachable!("{len} bytes of window {window:?} were checked")
+        };
         if !peer.page.stands() {
             return Err(ended(peer));
         }
         match request.operation {
             Operation::Read => here.copy_from(0, there),
-            Operation::Write | Operation::Flush if peer.grant.access == Access::ReadWrite => {
-                there.copy_from(0, here);
-            }
-            Operation::Write | Operation::Flush => return Err(outside(0)),
+            Operation::Write | Operation::Flush => there.copy_from(0, here),
         }
         Ok(())
     }
@@ -99,7 +115,6 @@ impl ShmQueue {
 
     #[cold]
     fn fail(&mut self, error: QueueError) -> QueueError {
-        self.plain = false;
         self.failed = Some(error.clone());
         error
     }
@@ -130,6 +145,10 @@ impl Queue for ShmQueue {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        if requests.len() > 1 {
+            // Nothing is taken of a batch with a request that lies outside.
+            requests.iter().try_for_each(|request| self.check(request).map(|_| ()))?;
+        }
         for request in requests {
             if let Err(error) = self.carry_out(request) {
                 // A bad range is the caller's mistake and leaves the queue as it is.
@@ -142,20 +161,14 @@ impl Queue for ShmQueue {
         Ok(requests.len())
     }
 
-    #[inline(always)]
-    fn store_plainly(&mut self, offset: usize, data: &[u8]) -> bool {
-        let peer = &*self.first;
-        self.plain && peer.page.stands() && self.local.slice().write_both(peer.memory.slice(), offset, data)
+    fn plain_way(&self) -> Option<PlainWay> {
+        let open = self.others.is_empty() && self.first.grant.access == Access::ReadWrite;
+        open.then(|| PlainWay::new(self.local.clone(), &self.first))
     }
 
     #[inline]
     fn doorbell(&mut self) -> Result<(), QueueError> {
         Ok(())
-    }
-
-    #[inline(always)]
-    fn complete_all(&mut self) -> bool {
-        self.plain && self.acknowledges()
     }
 
     fn poll(&mut self) -> Result<Option<Completion>, QueueError> {
@@ -184,5 +197,48 @@ impl Queue for ShmQueue {
 
     fn event_fd(&self) -> Option<BorrowedFd<'_>> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Generation;
+    use crate::fabric::{Grant, WindowId};
+    use crate::memory::MapOptions;
+
+    const LEN: usize = 64;
+
+    fn memory() -> Arc<Mapping> {
+        Arc::new(Mapping::anonymous(LEN, MapOptions::default()).unwrap())
+    }
+
+    fn write(wr_id: u64, local_offset: usize, remote_offset: usize, len: usize) -> WorkRequest {
+        let (operation, window) = (Operation::Write, WindowId(1));
+        WorkRequest { wr_id, operation, window, local_offset, remote_offset, len, signaled: true }
+    }
+
+    #[test]
+    fn a_batch_with_a_request_outside_is_not_taken_in_part() {
+        let (local, theirs) = (memory(), memory());
+        let grant =
+            Grant { window: WindowId(1), generation: Generation(1), len: LEN, access: Access::ReadWrite };
+        let peer = ShmPeer::device(theirs.clone(), grant).unwrap();
+        let mut queue = ShmQueue::new(local.clone(), vec![peer], Ok(()));
+        local.slice().write(0, &[7; LEN]);
+        let strange = WorkRequest { window: WindowId(2), ..write(2, 0, 0, 1) };
+        for (bad, at, bound) in
+            [(write(2, 0, LEN, 1), LEN, LEN), (write(2, LEN - 1, 0, 2), LEN - 1, LEN), (strange, 0, 0)]
+        {
+            match queue.post(&[write(1, 0, 0, 8), bad, write(3, 8, 8, 8)]).unwrap_err() {
+                QueueError::OutOfRange { offset, limit, .. } => assert_eq!((offset, limit), (at, bound)),
+                error => panic!("{error}"),
+            }
+            assert_eq!(theirs.slice().to_vec(), [0; LEN], "{bad:?} came behind one that was carried out");
+            assert_eq!(queue.poll(), Ok(None));
+        }
+        assert_eq!(queue.post(&[write(1, 0, 0, 8), write(2, 8, 8, 8)]), Ok(2));
+        assert_eq!(queue.poll(), Ok(Some(Completion { wr_id: 2 })));
+        assert_eq!(theirs.slice().to_vec()[..16], [7; 16]);
     }
 }

@@ -155,7 +155,7 @@ impl Receiver {
     /// Receives: spins first, then sleeps, [`SLEEP_MAX`] at most.
     fn await_input(&mut self, stop: &AtomicBool) -> Result<(), WireError> {
         if !self.spin.is_zero() {
-            let mut end = None;
+            let mut began = None;
             loop {
                 for _ in 0..LOOKS_PER_CLOCK {
                     if self.staging.fill(&mut self.wire, false)? == Input::Some {
@@ -163,8 +163,7 @@ impl Receiver {
                     }
                 }
                 // The clock starts after the first empty looks: it is not read while bytes come all the time.
-                let now = Instant::now();
-                if now >= *end.get_or_insert_with(|| now + self.spin) {
+                if began.get_or_insert_with(Instant::now).elapsed() >= self.spin {
                     break;
                 }
                 if stop.load(Ordering::Relaxed) {

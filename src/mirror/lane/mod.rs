@@ -14,15 +14,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+mod marks;
 mod post;
 mod store;
 mod wait;
 
 pub(super) use self::wait::sleep_on;
 
+use self::marks::Marks;
+use super::recent::Recent;
+use super::ticket::Stream;
 use super::window::{InFlight, Run};
 use super::{ByteRange, LaneStats, RegionCore, Unknown, Watermarks};
 use crate::base::Sequence;
+use crate::fabric::shm::PlainWay;
 use crate::fabric::{AnyQueue, Capabilities, Queue, SourceUse, WindowId};
 
 /// How a waiting lane waits.
@@ -63,23 +68,24 @@ pub struct Lane {
     pub(super) core: Arc<RegionCore>,
     pub(super) queue: AnyQueue,
     pub(super) config: LaneConfig,
-    pub(super) id: u32,
-    pub(super) session: u32,
+    pub(super) stream: Stream,
     /// The peer's window that mirrors the region.
     window: WindowId,
     capabilities: Capabilities,
-    /// Whether the medium completes a request by itself, at once.
-    immediate: bool,
-    /// Whether the plain way is open: see `store`.
-    plain: bool,
-    pub(super) marks: Watermarks,
+    /// The plain way (see `store`); leads nowhere on media that have none.
+    way: PlainWay,
+    /// Whether the medium has one.
+    has_way: bool,
+    marks: Marks,
     /// The open run; meaningful while `has_open`.
     open: Run,
     has_open: bool,
     /// Bytes of the open run already handed to the queue. A run partly handed over takes no more stores.
     open_posted: usize,
-    pub(super) in_flight: InFlight,
-    /// Stores that start a batch on their own: a quarter of the depth, so that four batches are under way.
+    /// The runs in flight, where stores are gathered; the newest stores, where each is posted at once.
+    in_flight: InFlight,
+    recent: Recent,
+    /// Stores that start a batch on their own: half of the depth, so that two batches are under way.
     batch: u64,
     /// The last store of which a completion was asked for.
     pub(super) signaled: Sequence,
@@ -97,11 +103,7 @@ pub struct Lane {
 
 impl std::fmt::Debug for Lane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane")
-            .field("id", &self.id)
-            .field("session", &self.session)
-            .field("marks", &self.marks)
-            .finish()
+        f.debug_struct("Lane").field("stream", &self.stream).field("marks", &self.marks).finish()
     }
 }
 
@@ -121,30 +123,32 @@ impl Lane {
             config.depth
         );
         let capabilities = queue.capabilities().clone();
-        Self {
-            id: core.enter_lane(),
+        let mut lane = Self {
+            stream: Stream::new(core.enter_lane(), 1),
             core,
             config,
-            session: 1,
             window,
-            marks: Watermarks::default(),
+            marks: Marks::new(capabilities.visible_on_completion),
             open: Run::default(),
             has_open: false,
             open_posted: 0,
             in_flight: InFlight::new(config.depth + 1),
-            batch: (config.depth as u64 / 4).max(1),
+            recent: Recent::new(),
+            batch: batch_of(config.depth, &capabilities),
             signaled: Sequence(0),
             rung: Sequence(0),
             unsignaled: 0,
             unsignaled_max: (capabilities.depth_max / 4).max(1),
-            immediate: is_immediate(&capabilities),
-            plain: is_immediate(&capabilities),
+            has_way: false,
+            way: PlainWay::nowhere(),
             flush_posted: Sequence(0),
             holes: Vec::with_capacity(crate::mirror::hole::HOLES_MAX),
             stats: LaneStats { sessions: 1, syscalls: Some(0), ..LaneStats::default() },
             capabilities,
             queue,
-        }
+        };
+        lane.find_way();
+        lane
     }
 
     /// What the medium gives.
@@ -162,8 +166,8 @@ impl Lane {
     /// How far the stores have come, as of the last call that looked.
     #[inline]
     #[must_use]
-    pub const fn watermarks(&self) -> Watermarks {
-        self.marks
+    pub fn watermarks(&self) -> Watermarks {
+        self.marks.all()
     }
 
     /// Counts of what it did.
@@ -172,26 +176,45 @@ impl Lane {
         let mut stats = self.stats;
         // Of this queue, and of those before.
         stats.syscalls = stats.syscalls.zip(self.queue.syscalls()).map(|(before, now)| before + now);
-        stats.stores = self.marks.last.0;
+        stats.stores = self.marks.last().0;
+        stats.bytes = self.marks.bytes();
         if self.at_once() {
             // Every store is a request of its own, and each is signaled.
-            stats.requests = self.marks.posted.0;
-            stats.signaled = self.marks.posted.0;
-            stats.completions = self.marks.acked.0;
+            stats.requests = self.marks.posted().0;
+            stats.signaled = self.marks.posted().0;
+            stats.completions = self.marks.acked().0;
         }
         stats
+    }
+
+    /// Takes the plain way of the queue, if it is all that a store needs.
+    fn find_way(&mut self) {
+        let enough = self.at_once()
+            && self.capabilities.source == SourceUse::AtPost
+            && self.capabilities.visible_on_completion;
+        let way = if enough { self.queue.plain_way() } else { None };
+        self.has_way = way.is_some();
+        self.way = way.unwrap_or_else(PlainWay::nowhere);
+        self.plan();
     }
 
     /// Opens or closes the plain way, after anything that it depends on changed.
     #[inline]
     fn plan(&mut self) {
-        self.plain = self.immediate && !self.has_open && self.holes.is_empty();
+        let open = self.has_way && !self.has_open && self.holes.is_empty();
+        self.marks.allow_plainly(if open { self.config.depth as u64 } else { 0 });
     }
 
     /// Whether a post costs no more than the copy, so that each store is posted by itself.
     #[inline]
     pub(super) const fn at_once(&self) -> bool {
         self.capabilities.coalesce_bytes_max == 0
+    }
+
+    /// Whether a request in flight has bytes of `range`.
+    fn overlaps(&self, range: ByteRange) -> bool {
+        let recent = || self.recent.between(self.marks.acked(), self.marks.posted());
+        self.in_flight.overlaps(range) || (self.at_once() && recent().any(|store| store.overlaps(range)))
     }
 
     /// The range of every hole that is neither sealed nor void.
@@ -204,42 +227,48 @@ impl Lane {
     /// itself only after the link was lost; reconnecting re-sends the ranges.
     #[must_use]
     pub fn unknown(&self) -> Unknown {
+        let (acked, last) = (self.marks.acked(), self.marks.last());
         let mut ranges = self.in_flight.ranges();
-        if self.has_open {
+        if self.at_once() {
+            ranges.extend(self.recent.between(acked, last));
+        } else if self.has_open {
             ranges.push(ByteRange { offset: self.open.offset, len: self.open.len });
         }
         super::merge_ranges(&mut ranges);
-        Unknown { acked: self.marks.acked, last: self.marks.last, ranges }
+        Unknown { acked, last, ranges }
     }
 
     /// Goes on over a new queue, after the ranges in [`unknown`](Self::unknown) were placed at the peer: everything
     /// taken so far is acknowledged then. Tickets from before are stale.
     pub fn resume(&mut self, queue: AnyQueue, window: WindowId) {
         self.capabilities = queue.capabilities().clone();
-        self.immediate = is_immediate(&self.capabilities);
         self.stats.syscalls = self.stats.syscalls.zip(self.queue.syscalls()).map(|(sum, last)| sum + last);
         self.queue = queue;
         self.window = window;
-        self.session += 1;
+        self.stream = self.stream.next();
         self.stats.sessions += 1;
         self.in_flight.clear();
         self.has_open = false;
         self.open_posted = 0;
         self.unsignaled = 0;
-        let last = self.marks.last;
-        self.marks =
-            Watermarks { last, posted: last, acked: last, visible: last, durable: self.marks.durable };
+        self.marks.place_all(self.capabilities.visible_on_completion);
+        let last = self.marks.last();
         self.signaled = last;
         self.rung = last;
         self.flush_posted = last;
-        self.plan();
+        self.find_way();
     }
 }
 
-fn is_immediate(capabilities: &Capabilities) -> bool {
-    capabilities.coalesce_bytes_max == 0
-        && capabilities.source == SourceUse::AtPost
-        && capabilities.visible_on_completion
+#[cfg(all(test, not(loom), not(miri)))]
+#[path = "late_source_tests.rs"]
+mod late_source_tests;
+
+/// Stores that make a doorbell ring by themselves: half of the depth. Where visibility takes a request of its own, one store
+/// alone waits for whoever asks for it: store and flush then go together.
+fn batch_of(depth: usize, capabilities: &Capabilities) -> u64 {
+    let least = if capabilities.visible_on_completion { 1 } else { 2 };
+    (depth as u64 / 2).max(least)
 }
 
 impl Drop for Lane {

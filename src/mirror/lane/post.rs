@@ -15,7 +15,7 @@ impl Lane {
             let len = rest.min(self.capabilities.message_bytes_max);
             let ends = len == rest;
             // A request in the middle of a run completes all stores before the run.
-            let wr_id = if ends { self.open.end.0 } else { self.marks.posted.0 };
+            let wr_id = if ends { self.open.end.0 } else { self.marks.posted().0 };
             let signal = (signaled && ends) || self.unsignaled >= self.unsignaled_max;
             let offset = self.open.offset + self.open_posted;
             if !self.post(Operation::Write, wr_id, offset, len, signal) {
@@ -29,8 +29,10 @@ impl Lane {
                 break;
             }
         }
-        self.in_flight.push(self.open);
-        self.marks.posted = self.open.end;
+        if !self.at_once() {
+            self.in_flight.push(self.open);
+        }
+        self.marks.post(self.open.end);
         self.has_open = false;
         self.plan();
         true
@@ -82,7 +84,7 @@ impl Lane {
     }
 
     pub(super) fn ring(&mut self) {
-        self.rung = self.marks.posted;
+        self.rung = self.marks.posted();
         self.stats.doorbells += 1;
         if let Err(error) = self.queue.doorbell() {
             self.fail(error);
@@ -109,6 +111,6 @@ impl Lane {
     #[cold]
     pub(in crate::mirror) fn store_lost(&self) -> StoreError {
         let reason = self.core.lost_reason().unwrap_or(LostReason::Closed);
-        StoreError::LinkLost { reason, acked: self.marks.acked, last: self.marks.last }
+        StoreError::LinkLost { reason, acked: self.marks.acked(), last: self.marks.last() }
     }
 }

@@ -1,21 +1,21 @@
 //! The taking half of a lane: a store is admitted, copied into the local memory and given its place.
 //!
-//! Most stores through shared memory go the plain way: one predicate, two copies, one entry in the ring of runs in
-//! flight. It is kept free of everything else, since what is written besides waits in the processor's store buffer
+//! Most stores through shared memory go the plain way: one predicate, two copies, one entry in the ring of
+//! recent stores, one count. It is kept free of everything else, since what is written besides waits in the processor's store buffer
 //! behind the bytes to be mirrored.
 
 use super::super::window::Run;
 use super::super::{ByteRange, Hole, LostReason, StoreError, Ticket};
 use super::Lane;
-use crate::base::{Deadline, Sequence};
-use crate::fabric::{Queue, SourceUse};
+use crate::base::Deadline;
+use crate::fabric::SourceUse;
 use crate::mirror::hole::HOLES_MAX;
 
 impl Lane {
     /// Stores `data` at `offset` in the local memory and queues it for the peer. Never waits.
     ///
     /// On return the local copy has the bytes; the peer has them when the ticket's level says so. What was taken goes
-    /// to the peer by itself once a quarter of the depth has gathered; `poll`, `flush` and `wait` send the rest.
+    /// to the peer by itself once half of the depth has gathered; `poll`, `flush` and `wait` send the rest.
     ///
     /// # Errors
     /// Nothing was stored, on neither side; [`StoreError::WouldBlock`] when the window is full.
@@ -52,19 +52,14 @@ impl Lane {
     /// look. `None` takes nothing.
     #[inline(always)]
     pub(in crate::mirror) fn store_plainly(&mut self, offset: usize, data: &[u8]) -> Option<Ticket> {
-        if !self.plain || self.core.lost() {
+        let plain = self.marks.plain()?;
+        if self.core.lost() || !self.way.store(offset, data) {
             return None;
         }
-        let place = self.in_flight.vacant(self.config.depth)?;
-        if !self.queue.store_plainly(offset, data) {
-            return None;
-        }
-        let sequence = Sequence(self.marks.last.0 + 1);
-        place.fill(Run { end: sequence, offset, len: data.len() });
-        self.marks.last = sequence;
-        self.marks.posted = sequence;
-        self.stats.bytes += data.len() as u64;
-        Some(Ticket { lane: self.id, session: self.session, sequence })
+        let sequence = plain.sequence();
+        self.recent.record(sequence, offset, data.len());
+        plain.finish(&mut self.marks, data.len());
+        Some(Ticket { stream: self.stream, sequence })
     }
 
     /// Stores `parts`, one behind the other, as one store. Waits for room like [`store`](Self::store).
@@ -84,25 +79,38 @@ impl Lane {
         Ok(self.append(offset, len))
     }
 
-    /// Reserves a range to be filled in place: see [`Hole`]. Waits for room like [`store`](Self::store), since the
-    /// range must not be the source of a request.
+    /// Reserves a range to be filled in place: see [`Hole`]. Waits like [`store`](Self::store) for room, and on every
+    /// medium until no store of this lane to the range is in flight: the medium may still read it, and a reconnection
+    /// would send what the hole holds by then in that store's name.
     ///
     /// # Errors
     /// Nothing was reserved.
     pub fn reserve(&mut self, offset: usize, len: usize) -> Result<Hole, StoreError> {
+        let mut deadline = Deadline::within(self.config.store_timeout);
+        loop {
+            match self.try_reserve(offset, len) {
+                Err(StoreError::WouldBlock { .. }) => {
+                    self.wait_for_room(ByteRange { offset, len }, true, &mut deadline)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// [`reserve`](Self::reserve) that never waits.
+    ///
+    /// # Errors
+    /// Nothing was reserved; [`StoreError::WouldBlock`] also while a store to the range is in flight.
+    pub fn try_reserve(&mut self, offset: usize, len: usize) -> Result<Hole, StoreError> {
         if self.holes.len() == HOLES_MAX {
             return Err(StoreError::TooManyHoles(self.holes.len()));
         }
-        self.admit_waiting(offset, len)?;
-        let mut deadline = Deadline::within(self.config.store_timeout);
-        // The application writes the range from now on, whatever else this lane does: nothing may still read it.
-        while self.has_open && !self.close(false) {
-            self.wait_for_room(&mut deadline)?;
-        }
+        self.admit(offset, len)?;
         let range = ByteRange { offset, len };
+        self.quieten(range)?;
         self.holes.push(range);
         self.plan();
-        Ok(Hole { lane: self.id, range, memory: self.core.memory().clone() })
+        Ok(Hole { lane: self.stream.lane(), range, memory: self.core.memory().clone() })
     }
 
     /// Ends a hole: what it holds now is a store.
@@ -112,7 +120,8 @@ impl Lane {
     /// both copies agree on it.
     pub fn seal(&mut self, hole: Hole) -> Result<Ticket, StoreError> {
         let ByteRange { offset, len } = hole.range;
-        let place = self.holes.iter().position(|range| *range == hole.range && hole.lane == self.id);
+        let place =
+            self.holes.iter().position(|range| *range == hole.range && hole.lane == self.stream.lane());
         self.holes.swap_remove(place.ok_or(StoreError::StrangeHole)?);
         self.plan();
         match self.admit_waiting(offset, len) {
@@ -158,13 +167,19 @@ impl Lane {
         if self.has_open && !continues && !self.close(false) {
             return Err(self.would_block());
         }
-        if self.capabilities.source == SourceUse::UntilCompleted && self.in_flight.overlaps(offset, len) {
-            self.push_out_and_reap().map_err(|error| self.store_failed(error))?;
-            if self.in_flight.overlaps(offset, len) {
-                return Err(self.would_block());
-            }
+        if self.capabilities.source == SourceUse::UntilCompleted {
+            self.quieten(ByteRange { offset, len })?;
         }
         Ok(())
+    }
+
+    /// Looks once whether no request in flight has bytes of `range`.
+    fn quieten(&mut self, range: ByteRange) -> Result<(), StoreError> {
+        if !self.overlaps(range) {
+            return Ok(());
+        }
+        self.push_out_and_reap().map_err(|error| self.store_failed(error))?;
+        if self.overlaps(range) { Err(self.would_block()) } else { Ok(()) }
     }
 
     fn admit_waiting(&mut self, offset: usize, len: usize) -> Result<(), StoreError> {
@@ -172,9 +187,10 @@ impl Lane {
             Err(StoreError::WouldBlock { .. }) => {}
             other => return other,
         }
+        let quiet = self.capabilities.source == SourceUse::UntilCompleted;
         let mut deadline = Deadline::within(self.config.store_timeout);
         loop {
-            self.wait_for_room(&mut deadline)?;
+            self.wait_for_room(ByteRange { offset, len }, quiet, &mut deadline)?;
             match self.admit(offset, len) {
                 Err(StoreError::WouldBlock { .. }) => {}
                 other => return other,
@@ -184,22 +200,25 @@ impl Lane {
 
     #[cold]
     fn check_holes(&self, offset: usize, len: usize) -> Result<(), StoreError> {
-        let overlaps = |hole: &&ByteRange| hole.offset < offset + len && offset < hole.offset + hole.len;
-        self.holes.iter().find(overlaps).map_or(Ok(()), |hole| {
+        let range = ByteRange { offset, len };
+        self.holes.iter().find(|hole| hole.overlaps(range)).map_or(Ok(()), |hole| {
             Err(StoreError::OpenHole { offset, len, hole_offset: hole.offset, hole_len: hole.len })
         })
     }
 
     /// Gives the store its place, and lets a full batch go.
     fn append(&mut self, offset: usize, len: usize) -> Ticket {
-        self.marks.last.0 += 1;
-        self.stats.bytes += len as u64;
+        self.marks.take(len);
+        let last = self.marks.last();
+        if self.at_once() {
+            self.recent.record(last, offset, len);
+        }
         if self.has_open {
             self.open.len += len;
-            self.open.end = self.marks.last;
+            self.open.end = last;
             self.stats.coalesced += 1;
         } else {
-            self.open = Run { end: self.marks.last, offset, len };
+            self.open = Run { end: last, offset, len };
             self.open_posted = 0;
             self.has_open = true;
         }
@@ -207,9 +226,9 @@ impl Lane {
             // One that finds no room stays open: `admit` posts it before the next.
             self.close(true);
             self.plan();
-        } else if self.marks.last.0 - self.rung.0 >= self.batch && self.close(true) {
+        } else if last.0 - self.rung.0 >= self.batch && self.close(true) {
             self.ring();
         }
-        Ticket { lane: self.id, session: self.session, sequence: self.marks.last }
+        Ticket { stream: self.stream, sequence: last }
     }
 }

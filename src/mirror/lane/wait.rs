@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use super::{Lane, Polling};
 use crate::base::{Deadline, Level, Sequence};
 use crate::fabric::{Armed, Operation, Queue, QueueError};
-use crate::mirror::{LostReason, SharedLane, StoreError, Ticket, WaitError, Watermarks};
+use crate::mirror::{ByteRange, LostReason, SharedLane, StoreError, Ticket, WaitError, Watermarks};
 
 /// Marks the completion of a flush request among the ids of stores.
 const FLUSH: u64 = 1 << 63;
@@ -18,7 +18,8 @@ const SPINS_PER_CLOCK: u32 = 64;
 #[derive(Debug, Default)]
 pub(super) struct Pause {
     spins: u32,
-    sleep_from: Option<Instant>,
+    /// When the clock was read first.
+    began: Option<Instant>,
 }
 
 impl Lane {
@@ -30,9 +31,9 @@ impl Lane {
         if self.core.lost() {
             return Err(self.wait_lost());
         }
-        self.push_out();
+        self.push_out(false);
         self.reap().map_err(|error| self.wait_failed(error))?;
-        Ok(self.marks)
+        Ok(self.marks.all())
     }
 
     /// Brings every store taken so far to `level`; returns the last of them.
@@ -43,7 +44,7 @@ impl Lane {
     /// # Errors
     /// See [`wait`](Self::wait). [`WaitError::LinkLost`] also when nothing is in flight.
     pub fn flush(&mut self, level: Level, mut deadline: Deadline) -> Result<Sequence, WaitError> {
-        let last = self.marks.last;
+        let last = self.marks.last();
         self.look()?;
         match level {
             Level::Durable => self.reach_durable(last, &mut deadline)?,
@@ -54,18 +55,21 @@ impl Lane {
 
     /// Whether the link is lost, as far as this side can see without waiting, even with nothing in flight.
     pub(in crate::mirror) fn look(&mut self) -> Result<(), WaitError> {
-        if self.complete_plainly() {
+        if self.has_way && self.complete_plainly().is_some() {
             return Ok(());
         }
         if self.core.lost() {
             return Err(self.wait_lost());
         }
+        let idle = self.marks.acked() == self.marks.posted() && self.marks.visible() >= self.flush_posted;
         if !self.at_once() {
-            return Ok(());
+            // A queue may have failed with nothing in flight, and knows.
+            let looked = if idle { self.queue.poll() } else { Ok(None) };
+            return looked.map(|_| ()).map_err(|error| self.wait_failed(error));
         }
-        if self.marks.acked == self.marks.posted {
+        if idle {
             // Through memory an empty request is a look at the grant. Its completion is of what is acknowledged.
-            self.post(Operation::Write, self.marks.posted.0, 0, 0, true);
+            self.post(Operation::Write, self.marks.posted().0, 0, 0, true);
             return self.queue.poll().map(|_| ()).map_err(|error| self.wait_failed(error));
         }
         self.reap().map_err(|error| self.wait_failed(error))
@@ -78,11 +82,11 @@ impl Lane {
     /// [`WaitError::Unsupported`] or [`WaitError::SyncFailed`].
     #[inline]
     pub fn wait(&mut self, ticket: Ticket, level: Level, deadline: Deadline) -> Result<(), WaitError> {
-        if ticket.lane != self.id || ticket.session != self.session {
+        if ticket.stream != self.stream {
             return Err(self.stale(ticket));
         }
         // Through memory one look mostly is enough.
-        if level <= Level::Visible && self.complete_plainly() && self.marks.acked >= ticket.sequence {
+        if level <= Level::Visible && self.complete_plainly().is_some_and(|acked| acked >= ticket.sequence) {
             return Ok(());
         }
         let (within, at) = deadline.into_parts();
@@ -100,16 +104,11 @@ impl Lane {
         self.reach(target, level, &mut Deadline::from_parts(within, at))
     }
 
-    /// The plain way, when everything posted is complete as of now, and visible. `false` says nothing.
+    /// The plain way, when everything posted is complete as of now, and visible: up to which store. `None` says nothing;
+    /// on media without that way it always comes, after a fence.
     #[inline(always)]
-    pub(in crate::mirror) fn complete_plainly(&mut self) -> bool {
-        if !self.immediate || !self.queue.complete_all() {
-            return false;
-        }
-        self.marks.acked = self.marks.posted;
-        self.marks.visible = self.marks.posted;
-        self.in_flight.clear();
-        true
+    pub(in crate::mirror) fn complete_plainly(&mut self) -> Option<Sequence> {
+        self.way.complete().then(|| self.marks.acknowledge_posted())
     }
 
     /// Shares the lane among threads: see [`SharedLane`].
@@ -124,10 +123,10 @@ impl Lane {
     pub(in crate::mirror) fn stale(&self, ticket: Ticket) -> WaitError {
         WaitError::StaleTicket {
             sequence: ticket.sequence,
-            lane: ticket.lane,
-            session: ticket.session,
-            this_lane: self.id,
-            this_session: self.session,
+            lane: ticket.stream.lane(),
+            session: ticket.stream.session(),
+            this_lane: self.stream.lane(),
+            this_session: self.stream.session(),
         }
     }
 
@@ -156,97 +155,89 @@ impl Lane {
         if self.core.lost() {
             return Err(self.wait_lost());
         }
-        self.push_out();
-        if level >= Level::Visible && !self.capabilities().visible_on_completion {
-            self.push_flush();
-        }
+        self.push_out(level >= Level::Visible && !self.capabilities().visible_on_completion);
         self.reap().map_err(|error| self.wait_failed(error))
     }
 
     fn reach_durable(&mut self, target: Sequence, deadline: &mut Deadline) -> Result<(), WaitError> {
         self.capabilities().check(Level::Durable)?;
         self.reach(target, Level::Visible, deadline)?;
-        let visible = self.marks.visible;
+        let visible = self.marks.visible();
         let sync = self.core.peer_sync().ok_or_else(|| self.wait_lost())?;
         match sync.sync(deadline) {
             Ok(true) => {
-                self.marks.durable = self.marks.durable.max(visible);
+                self.marks.make_durable(visible);
                 Ok(())
             }
             Ok(false) => Err(WaitError::Deadline {
                 level: Level::Durable,
                 wanted: target,
-                reached: self.marks.durable,
+                reached: self.marks.durable(),
             }),
             Err(_) if self.core.lost() => Err(self.wait_lost()),
             Err(why) => Err(WaitError::SyncFailed(why)),
         }
     }
 
-    /// Posts what is open and makes everything posted go, with a completion to come for it.
+    /// Takes note that every store to `visible`, which a sync covered, is durable.
+    pub(in crate::mirror) fn make_durable(&mut self, visible: Sequence) {
+        self.marks.make_durable(visible);
+    }
+
+    /// Posts what is open and makes everything posted go, with a completion to come for it. With `flush` that is the
+    /// completion of a flush behind it, in the same doorbell, which tells of the writes too.
     #[inline]
-    pub(super) fn push_out(&mut self) {
+    pub(super) fn push_out(&mut self, flush: bool) {
         if self.at_once() && !self.has_open {
             return;
         }
-        if self.has_open && !self.close(true) {
+        if self.has_open && !self.close(!flush) {
             // No room: what was posted must go for room to come, and then there may be some at once.
             self.ring();
-            if self.core.lost() || !self.close(true) {
+            if self.core.lost() || !self.close(!flush) {
                 return;
             }
         }
-        if self.signaled < self.marks.posted {
-            let posted = self.marks.posted;
-            if self.post(Operation::Write, posted.0, 0, 0, true) {
-                self.signaled = posted;
-                self.ring();
-                return;
-            }
-        }
-        if self.rung < self.marks.posted {
-            self.ring();
-        }
-    }
-
-    fn push_flush(&mut self) {
-        if self.flush_posted < self.marks.posted {
-            let posted = self.marks.posted;
-            if self.post(Operation::Flush, FLUSH | posted.0, 0, 0, true) {
+        let posted = self.marks.posted();
+        let (told, operation, mark) = if flush {
+            (self.flush_posted, Operation::Flush, FLUSH)
+        } else {
+            (self.signaled, Operation::Write, 0)
+        };
+        if told < posted && self.post(operation, mark | posted.0, 0, 0, true) {
+            self.signaled = posted;
+            if flush {
                 self.flush_posted = posted;
-                self.ring();
             }
+            self.ring();
+        } else if self.rung < posted {
+            self.ring();
         }
     }
 
     /// Takes all completions there are.
     #[inline]
     pub(super) fn reap(&mut self) -> Result<(), QueueError> {
-        if self.complete_plainly() {
+        if self.has_way && self.complete_plainly().is_some() {
             return Ok(());
         }
-        while self.marks.acked < self.marks.posted || self.marks.visible < self.flush_posted {
+        while self.marks.acked() < self.marks.posted() || self.marks.visible() < self.flush_posted {
             let Some(completion) = self.queue.poll()? else { break };
             self.stats.completions += 1;
             let done = Sequence(completion.wr_id & !FLUSH);
-            assert!(done <= self.marks.posted, "completion of store {done}, {} posted", self.marks.posted);
             if completion.wr_id & FLUSH != 0 {
-                self.marks.visible = self.marks.visible.max(done);
+                self.marks.flush(done);
+            } else {
+                self.marks.acknowledge(done);
             }
-            if done > self.marks.acked {
-                self.marks.acked = done;
-                self.in_flight.retire(done);
-                if self.capabilities().visible_on_completion {
-                    self.marks.visible = done;
-                }
-            }
+            self.in_flight.retire(done);
         }
         Ok(())
     }
 
     /// [`reap`](Self::reap) after [`push_out`](Self::push_out).
     pub(super) fn push_out_and_reap(&mut self) -> Result<(), QueueError> {
-        self.push_out();
+        self.push_out(false);
         self.reap()
     }
 
@@ -256,16 +247,23 @@ impl Lane {
         if self.marks.in_flight() >= self.config.depth { Err(self.would_block()) } else { Ok(()) }
     }
 
-    /// Waits until something completed, so that an admission is worth another try.
-    pub(super) fn wait_for_room(&mut self, deadline: &mut Deadline) -> Result<(), StoreError> {
-        let acked = self.marks.acked;
+    /// Waits until something completed, so that an admission is worth another try; `quiet`: of one that nothing in
+    /// flight may share a byte of `range` with.
+    pub(super) fn wait_for_room(
+        &mut self,
+        range: ByteRange,
+        quiet: bool,
+        deadline: &mut Deadline,
+    ) -> Result<(), StoreError> {
+        let acked = self.marks.acked();
         let mut pause = Pause::default();
         loop {
             if self.core.lost() {
                 return Err(self.store_lost());
             }
             self.push_out_and_reap().map_err(|error| self.store_failed(error))?;
-            if self.marks.acked > acked || (!self.has_open && self.marks.in_flight() < self.config.depth) {
+            let room = !self.has_open && self.marks.in_flight() < self.config.depth;
+            if self.marks.acked() > acked || (room && !(quiet && self.overlaps(range))) {
                 return Ok(());
             }
             if !self.pause(&mut pause, deadline) {
@@ -283,7 +281,7 @@ impl Lane {
             Polling::Block => true,
             Polling::Adaptive(spin) => {
                 pause.spins.is_multiple_of(SPINS_PER_CLOCK)
-                    && Instant::now() >= *pause.sleep_from.get_or_insert_with(|| Instant::now() + spin)
+                    && pause.began.get_or_insert_with(Instant::now).elapsed() >= spin
             }
         };
         if !sleeps {
@@ -316,9 +314,9 @@ impl Lane {
     }
 
     #[cold]
-    pub(super) fn wait_lost(&self) -> WaitError {
+    pub(in crate::mirror) fn wait_lost(&self) -> WaitError {
         let reason = self.core.lost_reason().unwrap_or(LostReason::Closed);
-        WaitError::LinkLost { reason, acked: self.marks.acked, last: self.marks.last }
+        WaitError::LinkLost { reason, acked: self.marks.acked(), last: self.marks.last() }
     }
 
     #[cold]

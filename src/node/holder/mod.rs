@@ -98,10 +98,11 @@ impl Holder {
     /// `Pull` is possible.
     ///
     /// # Errors
-    /// [`FenceError::Unsupported`] where nothing can take access away (a device window);
+    /// [`FenceError::Unsupported`] where nothing can take access away (a device window): the owner goes on;
     /// [`FenceError::Deadline`] when a request that was being carried out did not end in time: nothing more is let in,
     /// try again; [`FenceError::Truncated`] when somebody cut the file behind the copy.
     pub fn fence(&self, mut deadline: Deadline) -> Result<Fenced, FenceError> {
+        self.shared.check_closable()?;
         let mut state = self.shared.lock();
         let exact = self.shared.revoke(&mut state, "the holder was fenced", &mut deadline)?;
         state.memory.check_whole().map_err(FenceError::Truncated)?;

@@ -110,11 +110,10 @@ impl Service {
             return Err((RefusalCode::Busy, format!("owner {} is connected", owner.session)));
         }
         let mut deadline = Deadline::within(REVOKE_TIME);
-        match shared.revoke(&mut state, "another session attached", &mut deadline) {
-            // A device cannot be closed; its former owner is disconnected, and the operator vouches for the rest.
-            Ok(_) | Err(super::FenceError::Unsupported(_)) => {}
-            Err(error) => return Err((RefusalCode::Resources, error.to_string())),
-        }
+        // A device cannot be closed; its former owner is disconnected or silent, and the operator vouches for the rest.
+        shared
+            .revoke(&mut state, "another session attached", &mut deadline)
+            .map_err(|error| (RefusalCode::Resources, error.to_string()))?;
         self.grant(&mut state, attach)
     }
 
@@ -171,10 +170,7 @@ impl Service {
             windows,
         });
         shared.note_change(state);
-        let not_durable = state.memory.why_volatile().map(|why| match &shared.config.file {
-            Some(file) => format!("the holder's file {}: {why}", file.display()),
-            None => "the holder keeps its copy in memory: start it with a file".to_owned(),
-        });
+        let not_durable = shared.why_not_durable(&state.memory);
         Ok(Granted {
             generation: generation.0,
             region: state.region.map_or([0; 16], RegionId::to_bytes),
@@ -251,6 +247,10 @@ impl Service {
 
     fn sync(&self) -> Result<(), Refusal> {
         let memory = self.with_owner(|state| match &state.sync_failed {
+            _ if self.shared.is_device() => {
+                let why = self.shared.why_not_durable(&state.memory).unwrap_or_default();
+                Err((RefusalCode::Unsupported, why))
+            }
             Some(why) => {
                 Err((RefusalCode::SyncFailed, format!("an earlier sync failed ({why}); it is not retried")))
             }

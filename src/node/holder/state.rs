@@ -235,6 +235,20 @@ impl Shared {
         file_record::write(file, Record { content, region, bytes, sync_failed: state.sync_failed.is_some() })
     }
 
+    /// Why a sync of `memory` would promise nothing, if so.
+    pub(super) fn why_not_durable(&self, memory: &Mapping) -> Option<String> {
+        if self.is_device() {
+            // Even a file: the owner may be on another host, and what its processor stored lies in that host's page cache.
+            let why = "the owner stores through a device window of its own: a sync on the holder's side reaches only what \
+                       lies in the holder's page cache. Use shm:/PATH and a holder with a file on one host, tcp:// between two";
+            return Some(why.to_owned());
+        }
+        memory.why_volatile().map(|why| match &self.config.file {
+            Some(file) => format!("the holder's file {}: {why}", file.display()),
+            None => "the holder keeps its copy in memory: start it with a file".to_owned(),
+        })
+    }
+
     /// Keeps in mind, over a restart too, that a sync failed.
     pub(super) fn remember_failed_sync(&self, state: &mut State, why: String) {
         state.sync_failed = Some(why);
@@ -245,8 +259,27 @@ impl Shared {
         }
     }
 
+    /// Whether the owner reaches the copy through a device window.
+    pub(super) const fn is_device(&self) -> bool {
+        matches!(self.url, FabricUrl::ShmDevice { .. })
+    }
+
+    /// Whether [`revoke`](Self::revoke) is more than a word to the owner.
+    pub(super) fn check_closable(&self) -> Result<(), Unsupported> {
+        if !self.is_device() {
+            return Ok(());
+        }
+        Err(Unsupported {
+            what: "revocation".into(),
+            why: "the owner reaches this memory through a device window, which nothing here can close: power the other \
+                  side off, or detach the device"
+                .into(),
+        })
+    }
+
     /// Takes the windows of the present owner away and proves that nothing writes the copy any more. Returns whether
-    /// the copy is exactly a prefix (see [`Fenced::exact`](super::Fenced)).
+    /// the copy is exactly a prefix (see [`Fenced::exact`](super::Fenced)). Over a device window it can only tell the
+    /// owner: see [`Shared::check_closable`].
     pub(super) fn revoke(
         &self,
         state: &mut State,
@@ -265,15 +298,6 @@ impl Shared {
         let _ = owner.driver.send(&Message::Revoked { why: why.into() }.encode());
         owner.driver.close(CloseReason::Revoked);
         owner.receivers.iter().for_each(ReceiverThread::stop);
-        if matches!(self.url, FabricUrl::ShmDevice { .. }) {
-            return Err(Unsupported {
-                what: "revocation".into(),
-                why: "the owner reaches this memory through a device window, which nothing here can close: power the \
-                      other side off, or detach the device"
-                    .into(),
-            }
-            .into());
-        }
         while !owner.windows.iter().all(|window| window.quiesced()) {
             deadline.remaining().ok_or(FenceError::Deadline)?;
             std::thread::yield_now();

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::session::CallError;
+use crate::base::Deadline;
 use crate::fabric::{Armed, Operation, Queue, QueueError, WindowId, WorkRequest};
 use crate::mirror::RegionCore;
 use crate::node::stream::wait_ready;
@@ -118,7 +119,8 @@ impl Progress {
         if queue.arm().map_err(failed)? == Armed::Sleep
             && let Some(event) = queue.event_fd()
         {
-            wait_ready(event, queue.wants_write(), core.wake_fd(), Some(Instant::now() + self.patience));
+            let until = Deadline::within(self.patience).instant();
+            wait_ready(event, queue.wants_write(), core.wake_fd(), Some(until));
         }
         Ok(())
     }
