@@ -12,6 +12,14 @@ macro_rules! on_every_fabric {
     };
 }
 
+/// What needs neither staging memory nor a fence holds over a device window too.
+macro_rules! over_a_device_too {
+    ($($name:ident),* $(,)?) => {
+        on_every_fabric!($($name),*);
+        mod device { $(#[test] fn $name() { super::$name(crate::common::Fabric::Device); })* }
+    };
+}
+
 #[path = "contract/bounds.rs"]
 mod bounds;
 #[path = "contract/lane.rs"]

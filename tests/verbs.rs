@@ -13,6 +13,10 @@ macro_rules! on_every_fabric {
     };
 }
 
+macro_rules! over_a_device_too {
+    ($($name:ident),* $(,)?) => { on_every_fabric!($($name),*); };
+}
+
 #[path = "contract/lane.rs"]
 mod lane;
 #[path = "contract/link.rs"]

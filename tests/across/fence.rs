@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mirrorbus::mirror::StoreError;
@@ -10,7 +10,7 @@ use mirrorbus::node::Content;
 use mirrorbus::{Attach, Deadline, FabricUrl, Holder, HolderConfig, Lane, LaneConfig};
 
 use crate::child::{PATIENCE, variable};
-use crate::region::{CALL, SIZE, keys, open, stores, until_told_to_go};
+use crate::region::{CALL, SIZE, keys, open, until_told_to_go, walk};
 
 /// The copy is looked at so often after the fence, with a pause before each look.
 const LOOKS: usize = 10;
@@ -22,8 +22,8 @@ const DEPTH: usize = 1024;
 /// The least an owner stores before it is fenced.
 const STORES_MIN: u64 = 100;
 
-/// Role: holds; `TEST_DELAY_MS` after an owner has said over `TEST_LISTEN` that it stores, fences, tells the owner that it
-/// has, and sees that no byte of the copy changes any more.
+/// Role: holds; `TEST_DELAY_MS` after it is told to, fences, tells the owner over `TEST_LISTEN` that it has, and sees that no byte of the
+/// copy changes any more.
 pub(crate) fn fenced_holder() {
     let mut config = HolderConfig::new(variable::<FabricUrl>("TEST_URL"), SIZE);
     config.lock = mirrorbus::memory::LockPolicy::Try;
@@ -33,9 +33,9 @@ pub(crate) fn fenced_holder() {
     println!("told at {}", line.local_addr().unwrap());
     let (mut line, _) = line.accept().unwrap();
     line.set_read_timeout(Some(PATIENCE)).unwrap();
-    line.read_exact(&mut [0]).unwrap();
-    assert_eq!(holder.status().content, Content::Complete);
+    until_told_to_go("1");
     std::thread::sleep(Duration::from_millis(variable("TEST_DELAY_MS")));
+    assert_eq!(holder.status().content, Content::Complete);
     let received = received_bytes();
     let began = Instant::now();
     let fenced = holder.fence(Deadline::within(PATIENCE)).unwrap();
@@ -71,48 +71,44 @@ fn received_bytes() -> u64 {
     cards.filter_map(bytes).sum()
 }
 
-/// Role: stores without waiting until it knows that it was fenced, and says how many stores it took after the fence had
-/// returned. Whoever started it may stop the thread that hears the holder before letting it go on, so that it posts as long
-/// as the medium lets it.
+/// Role: stores without waiting until it knows that it was fenced, and says how many stores it took after it was told that
+/// the fence had returned.
 pub(crate) fn fenced_owner() {
     let region = open(Attach::Push { replace: true }).unwrap();
     let config = LaneConfig { depth: DEPTH, store_timeout: CALL, ..LaneConfig::default() };
     let mut lane = region.lane(config).unwrap();
     let mut line = TcpStream::connect(variable::<String>("TEST_HOLDER")).unwrap();
     line.set_read_timeout(Some(PATIENCE)).unwrap();
-    line.set_nodelay(true).unwrap();
     println!("attached");
-    until_told_to_go("1");
-    let (fenced, stored) = (AtomicBool::new(false), AtomicU64::new(0));
+    let fenced = AtomicBool::new(false);
     let (reason, after) = std::thread::scope(|scope| {
-        let (mut line, fenced, stored) = (line.try_clone().unwrap(), &fenced, &stored);
+        let (mut line, fenced) = (line.try_clone().unwrap(), &fenced);
         scope.spawn(move || {
-            while stored.load(Ordering::Relaxed) < STORES_MIN {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            line.write_all(b"s").unwrap();
             line.read_exact(&mut [0]).unwrap();
             fenced.store(true, Ordering::Relaxed);
         });
-        post_on(&mut lane, fenced, stored)
+        let lost = post_on(&mut lane, fenced);
+        println!("lost after {} stores: {}", lane.watermarks().acked, lost.0);
+        lost
     });
-    let acked = lane.watermarks().acked.0;
-    println!("lost after {acked} stores: {reason}; {after} were taken after the fence had returned");
-    line.write_all(&acked.to_le_bytes()).unwrap();
+    println!("{after} were taken after the fence, before it was lost: {reason}");
+    line.write_all(&lane.watermarks().acked.0.to_le_bytes()).unwrap();
 }
 
 /// Stores until the link is lost: why it was, and how many stores came after the fence.
-fn post_on(lane: &mut Lane, fenced: &AtomicBool, stored: &AtomicU64) -> (String, u64) {
+fn post_on(lane: &mut Lane, fenced: &AtomicBool) -> (String, u64) {
     let until = Instant::now() + PATIENCE;
     let mut after = 0;
-    for store in stores() {
+    for (number, store) in (1..).zip(walk()) {
         match lane.store(store.offset, &store.bytes) {
             Ok(_) => {}
             Err(StoreError::LinkLost { reason, .. }) => return (reason.to_string(), after),
             Err(error) => panic!("{error}"),
         }
-        stored.fetch_add(1, Ordering::Relaxed);
         after += u64::from(fenced.load(Ordering::Relaxed));
+        if number == STORES_MIN {
+            println!("storing");
+        }
         assert!(Instant::now() < until, "the fence is not noticed");
     }
     unreachable!("stores do not end")

@@ -7,7 +7,8 @@ use mirrorbus::node::OpenError;
 use mirrorbus::{Attach, FabricUrl, KeySet, LaneConfig, Region, RegionConfig};
 
 use crate::child::{PATIENCE, variable};
-use crate::ledger::Stores;
+use crate::common::Random;
+use crate::ledger::{Store, Stores};
 
 /// Bytes of the region: the judge compares all of it many times.
 pub(crate) const SIZE: usize = 256 << 10;
@@ -46,6 +47,19 @@ pub(crate) fn keys() -> KeySet {
 /// What is stored, the same for owner and judge.
 pub(crate) fn stores() -> Stores {
     Stores::new(variable("TEST_SEED"), 0, SIZE, STORE_LENS)
+}
+
+/// Bytes of a page, and of a store in the first half of one.
+const PAGE: usize = 4096;
+
+/// Stores from page to page: none overlaps or continues one of those before it for as many as there are pages, so that a
+/// medium that reads them late can have them all under way.
+pub(crate) fn walk() -> impl Iterator<Item = Store> {
+    let mut random = Random(variable::<u64>("TEST_SEED") | 1);
+    (0..).map(move |number| {
+        let words = (0..PAGE / 2 / 8).flat_map(|_| random.next().to_le_bytes());
+        Store { offset: number % (SIZE / PAGE) * PAGE, bytes: words.collect() }
+    })
 }
 
 /// Says how long the call took that began then; it must not have been longer than told.

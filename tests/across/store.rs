@@ -1,6 +1,7 @@
 //! Roles: store until the link is lost, connect again, go on; store while the holder stands still; and judge a copy by
 //! what its owner had said.
 
+use std::iter::Peekable;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,9 +11,9 @@ use mirrorbus::mirror::{SharedLane, StoreError, Ticket, WaitError};
 use mirrorbus::node::{CallError, OpenError, ReconnectError, RefusalCode};
 use mirrorbus::{Attach, Deadline, Level, Region};
 
-use crate::child::{PATIENCE, variable};
+use crate::child::{PATIENCE, optional, variable};
 use crate::ledger::{Stores, find_prefix};
-use crate::region::{CALL, REPORT, SIZE, in_time, lane_config, open, stores};
+use crate::region::{CALL, REPORT, SIZE, in_time, lane_config, open, stores, walk};
 
 /// One store in so many is waited for by the thread that stores.
 const WAIT_EACH: u64 = 16;
@@ -32,7 +33,7 @@ const BEYOND_MAX: usize = 200_000;
 pub(crate) fn store() {
     let region = open(Attach::Push { replace: true }).unwrap();
     let lane = region.lane(lane_config()).unwrap().into_shared().unwrap();
-    let mut stores = stores();
+    let mut stores = stores().peekable();
     println!("attached");
     let why =
         with_waiters(&lane, |latest| store_until(&lane, &mut stores, Instant::now() + PATIENCE, latest));
@@ -97,15 +98,23 @@ fn wait_on(lane: &SharedLane, level: Level, latest: &Latest, ended: &AtomicBool)
 }
 
 /// Stores until then, or until the link is lost: why it was.
-fn store_until(lane: &SharedLane, stores: &mut Stores, until: Instant, latest: &Latest) -> Option<String> {
+fn store_until(
+    lane: &SharedLane,
+    stores: &mut Peekable<Stores>,
+    until: Instant,
+    latest: &Latest,
+) -> Option<String> {
     let mut reported = Instant::now();
-    for (number, store) in (1..).zip(stores) {
+    for number in 1.. {
+        let store = stores.peek().expect("stores do not end");
         let began = Instant::now();
         let ticket = match lane.store(store.offset, &store.bytes) {
             Ok(ticket) => ticket,
             Err(StoreError::LinkLost { reason, .. }) => return Some(in_time(began, &reason.to_string())),
             Err(error) => panic!("{error}"),
         };
+        // One that was not taken is the first to be stored when the link is whole again.
+        stores.next();
         *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
         let began = Instant::now();
         if number % WAIT_EACH == 0 {
@@ -184,7 +193,10 @@ pub(crate) fn judge() {
         }
     };
     let count = usize::try_from(acked).unwrap() + BEYOND_MAX;
-    let found =
-        find_prefix(&region.memory().to_vec(), &mut vec![0; SIZE], 0..SIZE, stores().take(count), acked);
+    let (copy, mut model) = (region.memory().to_vec(), vec![0; SIZE]);
+    let found = match optional::<String>("TEST_STORES").as_deref() {
+        Some("walk") => find_prefix(&copy, &mut model, 0..SIZE, walk().take(count), acked),
+        _ => find_prefix(&copy, &mut model, 0..SIZE, stores().take(count), acked),
+    };
     println!("prefix of {}", found.unwrap());
 }

@@ -16,16 +16,16 @@ pub enum Fabric {
     Shm,
     Tcp,
     TcpSealed,
+    Rdma,
     /// A device window; here a file that both sides map.
     Device,
-    Rdma,
 }
-
-/// What a device of these tests has, more than any region of them.
-const DEVICE_BYTES: u64 = 4 << 20;
 
 /// The address of this machine's RDMA device, for tests of `rdma://`.
 pub const RDMA_ADDRESS: &str = "MIRRORBUS_TEST_RDMA";
+
+/// What a device of these tests has, more than any region of them.
+const DEVICE_BYTES: u64 = 4 << 20;
 
 /// A directory that is removed on drop.
 #[derive(Debug)]
@@ -58,15 +58,15 @@ impl Fabric {
             Self::Shm => FabricUrl::Shm { socket: scratch.path("holder.sock") },
             Self::Tcp => "tcp://127.0.0.1:0".parse().unwrap(),
             Self::TcpSealed => "tcp://127.0.0.1:0?encrypt=1".parse().unwrap(),
-            Self::Device => {
-                let device = scratch.path("device");
-                std::fs::File::create(&device).unwrap().set_len(DEVICE_BYTES).unwrap();
-                format!("shm://127.0.0.1:0?device={}", device.display()).parse().unwrap()
-            }
             Self::Rdma => {
                 let address = std::env::var(RDMA_ADDRESS)
                     .unwrap_or_else(|_| panic!("{RDMA_ADDRESS} does not say the RDMA device's address"));
                 format!("rdma://{address}:0").parse().unwrap()
+            }
+            Self::Device => {
+                let device = scratch.path("device");
+                std::fs::File::create(&device).unwrap().set_len(DEVICE_BYTES).unwrap();
+                format!("shm://127.0.0.1:0?device={}", device.display()).parse().unwrap()
             }
         }
     }

@@ -9,14 +9,6 @@ use crate::common::{Fabric, Pair, Random, soon};
 
 const SIZE: usize = 1 << 20;
 
-/// What needs neither staging memory nor a fence holds over a device window too.
-macro_rules! over_a_device_too {
-    ($($name:ident),* $(,)?) => {
-        on_every_fabric!($($name),*);
-        mod device { $(#[test] fn $name() { super::$name(crate::common::Fabric::Device); })* }
-    };
-}
-
 over_a_device_too!(
     a_store_reaches_the_peer_at_its_offset,
     levels_grow_in_order,

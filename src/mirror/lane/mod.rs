@@ -134,7 +134,7 @@ impl Lane {
             open_posted: 0,
             in_flight: InFlight::new(config.depth + 1),
             recent: Recent::new(),
-            batch: (config.depth as u64 / 2).max(1),
+            batch: batch_of(config.depth, &capabilities),
             signaled: Sequence(0),
             rung: Sequence(0),
             unsignaled: 0,
@@ -267,6 +267,13 @@ mod late_source_tests;
 #[cfg(all(test, not(loom), not(miri)))]
 #[path = "plain_tests.rs"]
 mod plain_tests;
+
+/// Stores that make a doorbell ring by themselves: half of the depth. Where visibility takes a request of its own, one store
+/// alone waits for whoever asks for it: store and flush then go together.
+fn batch_of(depth: usize, capabilities: &Capabilities) -> u64 {
+    let least = if capabilities.visible_on_completion { 1 } else { 2 };
+    (depth as u64 / 2).max(least)
+}
 
 impl Drop for Lane {
     fn drop(&mut self) {

@@ -31,7 +31,7 @@ impl Lane {
         if self.core.lost() {
             return Err(self.wait_lost());
         }
-        self.push_out();
+        self.push_out(false);
         self.reap().map_err(|error| self.wait_failed(error))?;
         Ok(self.marks.all())
     }
@@ -61,10 +61,13 @@ impl Lane {
         if self.has_way && self.complete_plainly().is_some() {
             return Ok(());
         }
+        let idle = self.marks.acked() == self.marks.posted() && self.marks.visible() >= self.flush_posted;
         if !self.at_once() {
-            return Ok(());
+            // A queue may have failed with nothing in flight, and knows.
+            let looked = if idle { self.queue.poll() } else { Ok(None) };
+            return looked.map(|_| ()).map_err(|error| self.wait_failed(error));
         }
-        if self.marks.acked() == self.marks.posted() {
+        if idle {
             // Through memory an empty request is a look at the grant. Its completion is of what is acknowledged.
             self.post(Operation::Write, self.marks.posted().0, 0, 0, true);
             return self.queue.poll().map(|_| ()).map_err(|error| self.wait_failed(error));
@@ -153,10 +156,7 @@ impl Lane {
             return Err(self.wait_lost());
         }
         let gone = (self.rung, self.flush_posted);
-        self.push_out();
-        if level >= Level::Visible && !self.capabilities().visible_on_completion {
-            self.push_flush();
-        }
+        self.push_out(level >= Level::Visible && !self.capabilities().visible_on_completion);
         if (self.rung, self.flush_posted) != gone {
             // What answers it is a round trip away: the next step looks, or the sleep ends at once.
             return Ok(());
@@ -189,39 +189,34 @@ impl Lane {
         self.marks.make_durable(visible);
     }
 
-    /// Posts what is open and makes everything posted go, with a completion to come for it.
+    /// Posts what is open and makes everything posted go, with a completion to come for it. With `flush` that is the
+    /// completion of a flush behind it, in the same doorbell, which tells of the writes too.
     #[inline]
-    pub(super) fn push_out(&mut self) {
+    pub(super) fn push_out(&mut self, flush: bool) {
         if self.at_once() && !self.has_open {
             return;
         }
-        if self.has_open && !self.close(true) {
+        if self.has_open && !self.close(!flush) {
             // No room: what was posted must go for room to come, and then there may be some at once.
             self.ring();
-            if self.core.lost() || !self.close(true) {
+            if self.core.lost() || !self.close(!flush) {
                 return;
             }
         }
-        if self.signaled < self.marks.posted() {
-            let posted = self.marks.posted();
-            if self.post(Operation::Write, posted.0, 0, 0, true) {
-                self.signaled = posted;
-                self.ring();
-                return;
-            }
-        }
-        if self.rung < self.marks.posted() {
-            self.ring();
-        }
-    }
-
-    fn push_flush(&mut self) {
-        if self.flush_posted < self.marks.posted() {
-            let posted = self.marks.posted();
-            if self.post(Operation::Flush, FLUSH | posted.0, 0, 0, true) {
+        let posted = self.marks.posted();
+        let (told, operation, mark) = if flush {
+            (self.flush_posted, Operation::Flush, FLUSH)
+        } else {
+            (self.signaled, Operation::Write, 0)
+        };
+        if told < posted && self.post(operation, mark | posted.0, 0, 0, true) {
+            self.signaled = posted;
+            if flush {
                 self.flush_posted = posted;
-                self.ring();
             }
+            self.ring();
+        } else if self.rung < posted {
+            self.ring();
         }
     }
 
@@ -247,7 +242,7 @@ impl Lane {
 
     /// [`reap`](Self::reap) after [`push_out`](Self::push_out).
     pub(super) fn push_out_and_reap(&mut self) -> Result<(), QueueError> {
-        self.push_out();
+        self.push_out(false);
         self.reap()
     }
 

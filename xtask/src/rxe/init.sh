@@ -5,7 +5,6 @@ export PATH=/bin HOME=/root TERM=dumb
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-mount -t cgroup2 cgroup /sys/fs/cgroup
 mkdir -p /dev/shm /tmp /run /root
 for place in /dev/shm /tmp /run; do mount -t tmpfs tmpfs $place; done
 ulimit -l unlimited
