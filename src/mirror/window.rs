@@ -16,21 +16,6 @@ pub(super) struct Run {
     pub(super) len: usize,
 }
 
-/// The place of a run that is not in flight yet.
-pub(super) struct Vacant<'a> {
-    run: &'a mut Run,
-    pushed: &'a mut usize,
-}
-
-impl Vacant<'_> {
-    /// The newest run in flight.
-    #[inline(always)]
-    pub(super) fn fill(self, run: Run) {
-        *self.run = run;
-        *self.pushed += 1;
-    }
-}
-
 /// Ring of runs in flight.
 #[derive(Debug)]
 pub(super) struct InFlight {
@@ -62,20 +47,14 @@ impl InFlight {
     }
 
     /// Adds the newest run.
+    ///
+    /// # Panics
+    /// When as many are in flight as there is room for.
     pub(super) fn push(&mut self, run: Run) {
-        let in_flight = self.len();
-        let place = self.vacant(self.runs.len());
-        place.unwrap_or_else(|| panic!("{in_flight} runs in flight")).fill(run);
-    }
-
-    /// The place of the next run, when fewer than `most` are in flight.
-    #[inline(always)]
-    pub(super) fn vacant(&mut self, most: usize) -> Option<Vacant<'_>> {
-        if self.len() >= most {
-            return None;
-        }
+        assert!(self.len() < self.runs.len(), "{} runs in flight", self.len());
         let slot = self.slot(self.pushed);
-        self.runs.get_mut(slot).map(|run| Vacant { run, pushed: &mut self.pushed })
+        self.runs[slot] = run;
+        self.pushed += 1;
     }
 
     /// Drops the runs that end at or before `acked`.
