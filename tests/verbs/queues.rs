@@ -160,6 +160,16 @@ fn a_wrong_key_and_one_that_was_taken_back_are_refused_by_the_device() {
 }
 
 #[test]
+fn a_device_says_whether_it_has_a_flush_of_its_own() {
+    let peer = Peer::new(SIZE);
+    let (connector, _queue, _) = peer.queue(16);
+    let device = connector.device().expect("it is connected");
+    // Soft-RoCE got one in Linux 6.3.
+    println!("{}: {:?}, {:?}", device.name(), device.native_flush().unwrap(), device.limits());
+    assert!(device.limits().queue_depth_max >= 16);
+}
+
+#[test]
 fn a_store_and_its_flush_go_by_one_doorbell() {
     let pair = Pair::new(Fabric::Rdma, SIZE);
     for depth in [1, 8, 256] {

@@ -7,8 +7,8 @@ use super::connection::Route;
 use super::queue::{LocalRegions, Parts};
 use super::watch::Watch;
 use super::{
-    CompletionQueue, Device, MemoryRegion, ProtectionDomain, QueuePair, QueuePairOptions, RegionUse,
-    VerbsError, VerbsQueue, private_data,
+    CompletionQueue, Device, MemoryRegion, NativeFlush, ProtectionDomain, QueuePair, QueuePairOptions,
+    RegionUse, VerbsError, VerbsQueue, private_data,
 };
 use crate::base::{Deadline, SessionId, Unsupported};
 use crate::control::Token;
@@ -63,6 +63,13 @@ impl Connector {
     #[must_use]
     pub const fn watch(&self) -> &Arc<Watch> {
         &self.watch
+    }
+
+    /// The device, once a queue was made.
+    #[must_use]
+    pub fn device(&self) -> Option<Arc<Device>> {
+        let slot = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().map(|opened| opened.domain.device().clone())
     }
 
     /// One more queue, admitted by `token`.
@@ -122,6 +129,13 @@ impl Connector {
             };
         }
         let device = Device::of(&route.id, &self.target)?;
+        match device.native_flush() {
+            Ok(NativeFlush::None) => {}
+            Ok(flush) => {
+                log::info!("{} has a flush of its own ({flush:?}), which is not used", device.name())
+            }
+            Err(error) => log::debug!("{error}"),
+        }
         self.watch.watch_device(&device)?;
         let domain = ProtectionDomain::new(device)?;
         let purpose = if self.reads { RegionUse::SourceAndTarget } else { RegionUse::Source };
