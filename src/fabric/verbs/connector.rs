@@ -86,7 +86,9 @@ impl Connector {
         let route = Route::to(self.target, deadline)?;
         let (domain, regions) = self.open(&route)?;
         let device = domain.device().clone();
-        let depth = options.depth.clamp(DEPTH_MIN, device.limits().queue_depth_max.max(DEPTH_MIN));
+        let limits = device.limits();
+        let most = limits.queue_depth_max.min(limits.completions_max);
+        let depth = options.depth.clamp(DEPTH_MIN, most.max(DEPTH_MIN));
         let completions = CompletionQueue::new(device.clone(), depth)?;
         let pair = QueuePairOptions { depth, remote_access: false, inline: true };
         let queue_pair = QueuePair::new(domain, completions.clone(), pair)?;
