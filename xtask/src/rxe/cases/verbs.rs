@@ -7,12 +7,8 @@ use crate::rxe::machine::Machine;
 
 use super::ensure;
 
-/// Tells the tests the address of the device.
-const RUN: &str =
-    "MIRRORBUS_TEST_RDMA=$(ip -4 -o address show dev eth0 | sed 's/.*inet \\([0-9.]*\\).*/\\1/')";
-
 pub(super) fn contract(machine: &dyn Machine) -> Result<()> {
-    let command = format!("{RUN} verbs --test-threads=2");
+    let command = format!("MIRRORBUS_TEST_RDMA={} verbs --test-threads=2", machine.address());
     let output = machine.run(&command, Duration::from_secs(170))?;
     let line = output.lines().find(|line| line.starts_with("test result: ok.")).unwrap_or_default();
     println!("{line}");
