@@ -20,6 +20,8 @@ macro_rules! over_a_device_too {
     };
 }
 
+#[path = "contract/bounds.rs"]
+mod bounds;
 #[path = "contract/lane.rs"]
 mod lane;
 #[path = "contract/link.rs"]

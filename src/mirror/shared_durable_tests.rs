@@ -111,7 +111,11 @@ fn a_sync_covers_what_was_visible_when_it_was_asked_and_is_shared() {
         let last = later[3].sequence();
         let late: Vec<_> = later.into_iter().map(|ticket| scope.spawn(move || wait(ticket))).collect();
         let flusher = scope.spawn(|| rig.lane.flush(Level::Durable, soon()));
-        std::thread::sleep(Duration::from_millis(100));
+        let end = Instant::now() + PATIENCE;
+        while rig.lane.shared.syncs.followers() < 5 {
+            assert!(Instant::now() < end, "not all of them wait");
+            std::thread::yield_now();
+        }
         assert_eq!(disk.asked(), 1, "one sync at a time");
         disk.end(Ok(()));
         early.join().unwrap().unwrap();

@@ -22,7 +22,7 @@ use crate::fabric::{Armed, Queue};
 /// Followers look for themselves this often, whatever the leader does.
 const FOLLOW_MAX: Duration = Duration::from_millis(50);
 /// Steps of a leader between two looks at the clock.
-const STEPS_PER_CLOCK: u32 = 64;
+const STEPS_PER_CLOCK: u64 = 64;
 
 /// A [`Lane`] shared by threads; clones are handles to the same lane. Stores of all threads have one order, the one
 /// in which they took the lock.
@@ -284,7 +284,7 @@ impl SharedLane {
     /// Advances the lane until `target` is reached or the deadline passed.
     fn lead(&self, target: Sequence, level: Level, deadline: &mut Deadline) -> Result<(), WaitError> {
         let started = std::time::Instant::now();
-        for step in 1u32.. {
+        for step in 1u64.. {
             let armed = {
                 let mut lane = self.lock();
                 self.advance(&mut lane, level)?;
@@ -313,7 +313,7 @@ impl SharedLane {
         Ok(())
     }
 
-    fn sleeps_now(&self, step: u32, started: std::time::Instant) -> bool {
+    fn sleeps_now(&self, step: u64, started: std::time::Instant) -> bool {
         match self.shared.config.polling {
             Polling::Spin => false,
             Polling::Block => true,

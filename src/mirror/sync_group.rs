@@ -30,6 +30,7 @@ pub(super) enum Turn<'a> {
 #[derive(Debug, Default)]
 struct State {
     running: bool,
+    followers: usize,
     /// Syncs ever begun; the number of the last.
     begun: u64,
     /// The last that succeeded. Only one runs at a time, so none before it is under way.
@@ -64,8 +65,15 @@ impl SyncGroup {
             state.begun += 1;
             return Turn::Ask(Asking { group: self, number: state.begun });
         }
-        drop(wait(&self.ended, state, most));
+        state.followers += 1;
+        wait(&self.ended, state, most).followers -= 1;
         Turn::Look
+    }
+
+    /// Threads that sleep until a sync ends.
+    #[cfg(all(test, not(loom), not(miri)))]
+    pub(super) fn followers(&self) -> usize {
+        self.lock().followers
     }
 }
 
@@ -85,8 +93,11 @@ impl Asking<'_> {
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.group.lock().running = false;
-        self.group.ended.notify_all();
+        let mut state = self.group.lock();
+        state.running = false;
+        if state.followers > 0 {
+            self.group.ended.notify_all();
+        }
     }
 }
 

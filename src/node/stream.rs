@@ -3,12 +3,15 @@
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::base::{Deadline, FabricUrl};
 use crate::fabric::check_built;
+
+/// How long a socket file's holder is given to show that it is there.
+const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// Connects to the control port of `url`: each address that the name has, in turn.
 ///
@@ -162,13 +165,16 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         Ok(listener)
     };
     match bind() {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => match UnixStream::connect(path) {
-            Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path)?;
-                bind()
+        // A holder that is stopped takes nobody, and is there all the same.
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            match dial_unix(path, &mut Deadline::within(LOOK_MAX)) {
+                Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => {
+                    std::fs::remove_file(path)?;
+                    bind()
+                }
+                _ => Err(error),
             }
-            _ => Err(error),
-        },
+        }
         other => other,
     }
 }
@@ -220,5 +226,24 @@ mod tests {
         let dialed = end.recv_timeout(Duration::from_secs(30));
         std::fs::remove_file(&path).unwrap();
         assert!(dialed.expect("a connection attempt does not end") > 0);
+    }
+
+    #[test]
+    fn the_place_of_a_holder_that_accepts_nobody_is_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("mirrorbus-taken-{}.sock", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        // Those who wait at its door fill the queue.
+        let mut waiting = Vec::new();
+        while let Ok(stream) = dial_unix(&path, &mut Deadline::within(Duration::from_millis(100))) {
+            waiting.push(stream);
+        }
+        let (finished, end) = std::sync::mpsc::channel();
+        let place = path.clone();
+        std::thread::spawn(move || finished.send(bind_unix(&place).map(drop).map_err(|error| error.kind())));
+        let bound = end.recv_timeout(Duration::from_secs(10));
+        assert!(path.exists(), "the socket of another is gone");
+        drop(listener);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(bound.expect("it waits without a deadline"), Err(ErrorKind::AddrInUse));
     }
 }

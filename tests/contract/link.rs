@@ -28,7 +28,6 @@ on_every_fabric!(
     a_stopped_holder_is_a_lost_link,
     a_flush_finds_the_link_lost_with_nothing_in_flight,
     closing_is_orderly,
-    durations_may_be_as_long_as_there_are,
 );
 
 fn open(holder: &Holder, size: usize, attach: Attach) -> Result<Region, OpenError> {
@@ -52,7 +51,7 @@ fn until_disconnected(holder: &Holder) {
     }
 }
 
-fn fill(lane: &mut Lane, seed: u64, stores: usize) {
+pub(crate) fn fill(lane: &mut Lane, seed: u64, stores: usize) {
     let mut random = Random(seed);
     for _ in 0..stores {
         let len = 1 + random.below(2000);
@@ -380,40 +379,4 @@ fn closing_is_orderly(fabric: Fabric) {
     assert!(matches!(error, StoreError::LinkLost { .. }), "{error}");
     until_disconnected(&holder);
     assert_eq!(holder.status().content, Content::Complete);
-}
-
-/// An hour or the end of time: what is configured is a bound, not something to count with.
-fn durations_may_be_as_long_as_there_are(fabric: Fabric) {
-    let scratch = Scratch::new();
-    let mut config = holder_config(fabric.url(&scratch), SIZE);
-    config.spin = Duration::MAX;
-    let holder = Holder::start(config, keys()).unwrap();
-    let mut config = region_config(holder.url(), SIZE, Attach::Push { replace: false });
-    config.timeout = Duration::MAX;
-    let region = Region::open(config, keys()).unwrap();
-    let forever = || Deadline::within(Duration::MAX);
-    for polling in [Polling::Spin, Polling::Block, Polling::Adaptive(Duration::MAX)] {
-        let config = LaneConfig { depth: 4, polling, store_timeout: Duration::MAX };
-        let mut lane = region.lane(config).unwrap();
-        fill(&mut lane, 3, 300);
-        lane.flush(Level::Visible, forever()).unwrap();
-        // Long enough to be waited for, whatever the processor.
-        let ticket = lane.store(0, &vec![1; SIZE]).unwrap();
-        lane.wait(ticket, Level::Visible, forever()).unwrap();
-        region.reconnect(&mut [&mut lane], forever()).unwrap();
-        let shared = lane.into_shared().unwrap();
-        std::thread::scope(|scope| {
-            for thread in 0..4 {
-                let shared = &shared;
-                scope.spawn(move || {
-                    for number in 0..100 {
-                        let ticket = shared.store(thread * 4096 + number * 8, &[9; 8]).unwrap();
-                        shared.wait(ticket, Level::Visible, forever()).unwrap();
-                    }
-                });
-            }
-        });
-        assert_eq!(holder.memory().slice().to_vec(), region.memory().to_vec());
-    }
-    assert!(matches!(holder.fence(forever()), Ok(fenced) if fenced.exact));
 }

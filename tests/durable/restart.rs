@@ -126,6 +126,29 @@ fn after_a_reboot_the_content_is_uncertain_and_must_be_accepted() {
     left.accepted(left.config());
 }
 
+/// It writes down that the file is empty before it makes it.
+#[test]
+fn a_holder_that_was_killed_while_it_made_its_file_starts_again() {
+    for made in [None, Some(0), Some(SIZE as u64 / 2)] {
+        let left = Left::new();
+        forge(&left.state(), |record| record[8..32].fill(0));
+        std::fs::remove_file(left.file()).unwrap();
+        if let Some(bytes) = made {
+            std::fs::File::create(left.file()).unwrap().set_len(bytes).unwrap();
+        }
+        let holder = Holder::start(left.config(), keys()).unwrap();
+        assert_eq!(holder.status().content, Content::Empty);
+        drop(open(holder.url(), Attach::Push { replace: false }));
+    }
+    // The record comes first: it is there when the file cannot be made.
+    let (disk, scratch) = (disk(), Scratch::new());
+    let mut config = holder_config(Fabric::Tcp.url(&scratch), SIZE);
+    config.file = Some(disk.path("copy"));
+    std::os::unix::fs::symlink(disk.path("missing/copy"), disk.path("copy")).unwrap();
+    Holder::start(config, keys()).unwrap_err();
+    assert!(disk.path("copy.state").exists());
+}
+
 #[test]
 fn another_size_is_refused_with_the_numbers() {
     let left = Left::new();

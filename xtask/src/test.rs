@@ -51,7 +51,9 @@ pub(crate) fn run(full: bool) -> Result<()> {
         let mut command = cargo(&arguments);
         command.arg("--no-default-features");
         counted(
-            command.args(["--", "memory::", "mirror::window"]).env("MIRIFLAGS", "-Zmiri-disable-isolation"),
+            command
+                .args(["--", "memory::", "mirror::window", "fabric::shm::queue", "fabric::shm::snapshot"])
+                .env("MIRIFLAGS", "-Zmiri-disable-isolation"),
         )
     });
     steps.run("instructions per store", || instructions::run().map(|()| Counts::one()));

@@ -56,11 +56,6 @@ pub struct TcpQueue {
     decoder: FrameDecoder,
     next_psn: u64,
     outstanding: VecDeque<Outstanding>,
-    /// The first request after the last doorbell.
-    rung_psn: u64,
-    /// All that is outstanding went out with the last doorbell, so that its answers are a round trip away: the next poll
-    /// does not look for them. The one after it does, and one after a sleep.
-    fresh: bool,
     /// Bytes may wait in the staging buffer that were not looked at since they came.
     staged: bool,
     /// The caller may have slept on the socket: the next poll looks at it even with nothing outstanding.
@@ -108,8 +103,6 @@ impl TcpQueue {
             decoder: FrameDecoder::new(),
             next_psn: 0,
             outstanding: VecDeque::with_capacity(depth),
-            rung_psn: 0,
-            fresh: false,
             staged: !leftover.is_empty(),
             armed: true,
             cannot_send: None,
@@ -321,8 +314,6 @@ impl Queue for TcpQueue {
 
     fn doorbell(&mut self) -> Result<(), QueueError> {
         self.alive()?;
-        let first = std::mem::replace(&mut self.rung_psn, self.next_psn);
-        self.fresh = self.outstanding.front().is_some_and(|oldest| oldest.psn >= first);
         self.push();
         Ok(())
     }
@@ -339,9 +330,6 @@ impl Queue for TcpQueue {
                 Err(error) => return Err(self.fail(error)),
             }
             if self.outstanding.is_empty() && !self.armed && self.cannot_send.is_none() {
-                return Ok(None);
-            }
-            if std::mem::take(&mut self.fresh) && !self.armed && self.cannot_send.is_none() {
                 return Ok(None);
             }
             self.armed = false;

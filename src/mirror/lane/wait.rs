@@ -55,11 +55,11 @@ impl Lane {
 
     /// Whether the link is lost, as far as this side can see without waiting, even with nothing in flight.
     pub(in crate::mirror) fn look(&mut self) -> Result<(), WaitError> {
-        if self.has_way && self.complete_plainly().is_some() {
-            return Ok(());
-        }
         if self.core.lost() {
             return Err(self.wait_lost());
+        }
+        if self.has_way && self.complete_plainly().is_some() {
+            return Ok(());
         }
         let idle = self.marks.acked() == self.marks.posted() && self.marks.visible() >= self.flush_posted;
         if !self.at_once() {
@@ -155,7 +155,12 @@ impl Lane {
         if self.core.lost() {
             return Err(self.wait_lost());
         }
+        let gone = (self.rung, self.flush_posted);
         self.push_out(level >= Level::Visible && !self.capabilities().visible_on_completion);
+        if (self.rung, self.flush_posted) != gone {
+            // What answers it is a round trip away: the next step looks, or the sleep ends at once.
+            return Ok(());
+        }
         self.reap().map_err(|error| self.wait_failed(error))
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::{FabricUrl, Unsupported};
+use crate::control::HelloError;
 use crate::memory::{LockError, LockPolicy, MapError};
 
 /// How to keep a copy.
@@ -67,6 +68,9 @@ pub enum HolderError {
         /// Why.
         error: std::io::Error,
     },
+    /// Heartbeat or silence out of bounds: no owner could be greeted.
+    #[error(transparent)]
+    Interval(#[from] HelloError),
     /// The operating system refused something else.
     #[error(transparent)]
     System(#[from] std::io::Error),

@@ -107,8 +107,12 @@ fn open_file(config: &HolderConfig, path: &Path) -> Result<Opened, HolderError> 
     let size = config.size as u64;
     let known = find(config, path).map_err(refuse)?;
     let found = known.is_some();
-    let (record, same_boot) = known
-        .unwrap_or((Record { content: Content::Empty, region: None, bytes: size, sync_failed: false }, true));
+    let empty = Record { content: Content::Empty, region: None, bytes: size, sync_failed: false };
+    if !found {
+        // Before the file, so that one that is killed meanwhile does not find a file that it knows nothing of.
+        file_record::write(path, empty)?;
+    }
+    let (record, same_boot) = known.unwrap_or((empty, true));
     let mut memory = Mapping::file(path, config.size, options(config))?;
     if record.content == Content::Complete && same_boot {
         apply::redo(path, &memory).map_err(refuse)?;
@@ -154,7 +158,9 @@ fn find(config: &HolderConfig, path: &Path) -> Result<Option<(Record, bool)>, St
             _ => Err(format!("has {existing} bytes and no record of a holder: move it away")),
         };
     };
-    if record.bytes != size || existing != size {
+    // One that was killed while it made the file has written down before that there is nothing in it.
+    let unmade = record.content == Content::Empty && existing < size;
+    if record.bytes != size || (existing != size && !unmade) {
         return Err(format!("holds a copy of {} bytes in {existing}, {size} were asked for", record.bytes));
     }
     if config.accept_uncertain {

@@ -20,7 +20,8 @@ use super::streams::ProvenStream;
 use super::{HolderConfig, HolderError, links};
 use crate::base::{FabricUrl, SessionId};
 use crate::control::{
-    Connection, ConnectionConfig, DataHandshake, Event, Hello, PREFACE_LEN, Preface, PrefaceKind, Token,
+    Connection, ConnectionConfig, DataHandshake, Event, Hello, HelloError, PREFACE_LEN, Preface, PrefaceKind,
+    Token,
 };
 use crate::node::stream::{Listener, timespec};
 
@@ -87,6 +88,14 @@ pub(super) fn bind_rdma(
     }
     let bound = listener.address().and_then(super::rdma::bind);
     bound.map(Some).map_err(|error| HolderError::Listen { url: url.clone(), error })
+}
+
+/// What owners are greeted with.
+///
+/// # Errors
+/// An interval is out of bounds.
+pub(super) fn greeting(config: &HolderConfig) -> Result<Hello, HelloError> {
+    Hello::new(0, config.heartbeat, config.silence, Vec::new())
 }
 
 /// Starts the thread.
@@ -239,8 +248,7 @@ impl Arrival {
                 let kind = Preface::parse(&preface).map_err(|error| error.to_string())?.kind();
                 self.stage = match kind {
                     PrefaceKind::Control => {
-                        let hello = Hello::new(0, shared.config.heartbeat, shared.config.silence, Vec::new())
-                            .map_err(|error| error.to_string())?;
+                        let hello = greeting(&shared.config).map_err(|error| error.to_string())?;
                         Stage::Control(Box::new(Connection::accept(
                             ConnectionConfig::new(hello),
                             &shared.keys,

@@ -42,7 +42,8 @@ pub struct Fenced {
     /// The generation from now on.
     pub generation: Generation,
     /// Whether the copy is exactly a prefix of each lane's stores. `false` only when an owner went on storing through
-    /// shared memory although its grant was void; every acknowledged store is in the copy all the same.
+    /// shared memory although its grant was void, when this fence or another owner's attachment revoked it; every
+    /// acknowledged store is in the copy all the same. A push makes it exact again.
     pub exact: bool,
 }
 
@@ -61,6 +62,7 @@ impl Holder {
     /// # Errors
     /// Nothing is left behind.
     pub fn start(config: HolderConfig, keys: KeySet) -> Result<Self, HolderError> {
+        listener::greeting(&config)?;
         let (listener, url) = listener::bind(&config)?;
         #[cfg(feature = "rdma")]
         let rdma = listener::bind_rdma(&listener, &url)?;
@@ -104,10 +106,11 @@ impl Holder {
     pub fn fence(&self, mut deadline: Deadline) -> Result<Fenced, FenceError> {
         self.shared.check_closable()?;
         let mut state = self.shared.lock();
-        let exact = self.shared.revoke(&mut state, "the holder was fenced", &mut deadline)?;
+        self.shared.revoke(&mut state, "the holder was fenced", &mut deadline)?;
         state.memory.check_whole().map_err(FenceError::Truncated)?;
         state.resumable.clear();
         state.raise();
+        let exact = !state.inexact;
         Ok(Fenced { memory: state.memory.clone(), generation: state.generation, exact })
     }
 
@@ -136,5 +139,52 @@ impl Drop for Holder {
             let _ = thread.join();
         }
         self.shared.end_sessions();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::memory::LockPolicy;
+    use crate::node::{Attach, Region, RegionConfig};
+
+    #[test]
+    fn a_copy_that_is_no_prefix_is_told_by_every_fence_until_a_push() {
+        let keys = KeySet::from_bytes(&[[7; 32]]).unwrap();
+        let mut config = HolderConfig::new("tcp://127.0.0.1:0".parse().unwrap(), 4096);
+        config.lock = LockPolicy::Off;
+        let holder = Holder::start(config, keys.clone()).unwrap();
+        let soon = || Deadline::within(Duration::from_secs(10));
+        let attach = |attach| {
+            let mut config = RegionConfig::new(holder.url().clone(), 4096, attach);
+            config.lock = LockPolicy::Off;
+            Region::open(config, keys.clone()).unwrap()
+        };
+        let _first = attach(Attach::Push { replace: false });
+        assert!(holder.fence(soon()).unwrap().exact);
+        // As an attachment leaves it that met an owner which stored on.
+        holder.shared.lock().inexact = true;
+        let _second = attach(Attach::Pull);
+        assert!(!holder.fence(soon()).unwrap().exact);
+        assert!(!holder.fence(soon()).unwrap().exact);
+        let _third = attach(Attach::Push { replace: true });
+        assert!(holder.fence(soon()).unwrap().exact);
+    }
+
+    #[test]
+    fn a_holder_that_could_greet_nobody_does_not_start() {
+        let keys = KeySet::from_bytes(&[[7; 32]]).unwrap();
+        let usual = HolderConfig::new("tcp://127.0.0.1:0".parse().unwrap(), 4096);
+        for (heartbeat, silence) in [
+            (Duration::ZERO, usual.silence),
+            (usual.heartbeat, Duration::ZERO),
+            (usual.heartbeat, Duration::MAX),
+        ] {
+            let config = HolderConfig { heartbeat, silence, ..usual.clone() };
+            let error = Holder::start(config, keys.clone()).unwrap_err();
+            assert!(matches!(error, HolderError::Interval(_)), "{error}");
+        }
     }
 }

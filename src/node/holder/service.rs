@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::links::Presence;
 use super::state::{Content, Owner, Shared, State};
+use super::streams::RECEIVERS_MAX;
 use super::{apply, copy};
 use crate::base::{Deadline, FabricUrl, Generation, Medium, RegionId, SessionId};
 use crate::control::{CloseReason, Token};
@@ -21,7 +22,7 @@ use crate::node::message::{AttachMode, AttachRequest, DIGESTS_MAX, Granted, Mess
 use crate::node::{REGION_WINDOW, STAGING_WINDOW};
 
 /// Tokens handed out and not used.
-const TOKENS_MAX: usize = 64;
+pub(super) const TOKENS_MAX: usize = 64;
 /// Ranges of one `Apply`, over all its messages: what 256 lanes of the greatest depth can have in flight.
 const APPLY_ALL_MAX: usize = 1 << 20;
 /// How long an attachment waits for the one before it to be revoked.
@@ -206,6 +207,12 @@ impl Service {
             let bytes =
                 crate::node::random_bytes().map_err(|error| (RefusalCode::Resources, error.to_string()))?;
             let Some(owner) = state.owner_of(self.session) else { unreachable!("checked by with_owner") };
+            // Refused here, it costs the owner a lane; later, a stream that breaks off, and with it the link.
+            let running = owner.receivers.iter().filter(|receiver| receiver.runs()).count();
+            if running >= RECEIVERS_MAX {
+                let why = format!("{running} queues are open, the most an owner may have: drop a lane first");
+                return Err((RefusalCode::Resources, why));
+            }
             if owner.tokens.len() >= TOKENS_MAX {
                 owner.tokens.remove(0);
             }
@@ -235,6 +242,7 @@ impl Service {
                 let remembered = self.shared.remember(state, Content::Complete, state.region);
                 remembered.map_err(|error| (RefusalCode::Resources, error.to_string()))?;
                 state.content = Content::Complete;
+                state.inexact = false;
                 let Some(owner) = state.owner_of(session) else { unreachable!("checked by with_owner") };
                 owner.pushing = false;
             }

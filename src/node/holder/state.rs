@@ -123,6 +123,8 @@ pub(super) struct State {
     pub(super) owner: Option<Owner>,
     /// A sync failed: what is on stable storage is unknown from then on, and no sync succeeds any more.
     pub(super) sync_failed: Option<String>,
+    /// An owner that stored on against its revoked grant left the copy as no exact prefix. Until the next push.
+    pub(super) inexact: bool,
     pub(super) changes: u64,
 }
 
@@ -189,6 +191,7 @@ impl Shared {
             resumable: Vec::new(),
             owner: None,
             sync_failed: sync_failed.then(|| "in an earlier life of this holder".to_owned()),
+            inexact: false,
             changes: 0,
         };
         Ok(Arc::new(Self {
@@ -277,20 +280,20 @@ impl Shared {
         })
     }
 
-    /// Takes the windows of the present owner away and proves that nothing writes the copy any more. Returns whether
-    /// the copy is exactly a prefix (see [`Fenced::exact`](super::Fenced)). Over a device window it can only tell the
-    /// owner: see [`Shared::check_closable`].
+    /// Takes the windows of the present owner away and proves that nothing writes the copy any more; notes in the state
+    /// when the copy is no exact prefix for it. Over a device window it can only tell the owner: see
+    /// [`Shared::check_closable`].
     pub(super) fn revoke(
         &self,
         state: &mut State,
         why: &str,
         deadline: &mut Deadline,
-    ) -> Result<bool, FenceError> {
+    ) -> Result<(), FenceError> {
         if state.owner.is_none() {
-            return Ok(true);
+            return Ok(());
         }
         let raised = state.raise();
-        let Some(owner) = state.owner.as_mut() else { return Ok(true) };
+        let Some(owner) = state.owner.as_mut() else { return Ok(()) };
         owner.windows.iter().for_each(|window| window.revoke());
         if let Some((page, _)) = &owner.page {
             page.revoke(raised);
@@ -309,12 +312,11 @@ impl Shared {
             // The thread lets go of the devices that it watches.
             let _ = rustix::io::write(&self.rdma_wake, &1u64.to_ne_bytes());
         }
-        let mut exact = true;
         if owner.page.is_some() && !owner_is_dead(owner) {
             let fresh = copy::fresh(&self.config).map_err(FenceError::Map)?;
             if let Err(error) = take_snapshot(state.memory.slice(), fresh.slice(), || false) {
                 log::error!("{error}");
-                exact = false;
+                state.inexact = true;
             }
             // Looked at behind the copying, which reads zeroes where there is nothing any more.
             state.memory.check_whole().map_err(FenceError::Truncated)?;
@@ -330,7 +332,7 @@ impl Shared {
         }
         state.owner = None;
         self.note_change(state);
-        Ok(exact)
+        Ok(())
     }
 
     /// Ends every control connection and every thread that serves one.

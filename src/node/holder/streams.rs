@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use super::service::TOKENS_MAX;
 use super::state::Shared;
 use crate::base::{FabricUrl, SessionId};
 use crate::control::{DataCipher, Token};
@@ -13,8 +14,10 @@ use crate::fabric::tcp::Receiver;
 use crate::node::cipher::StreamCipher;
 use crate::node::owner::{PURPOSE_PLAIN, PURPOSE_SEALED};
 
-/// Queues of one owner.
-const RECEIVERS_MAX: usize = 256;
+/// Queues of one owner, beyond which it is refused another.
+pub(super) const RECEIVERS_MAX: usize = 256;
+/// Those that were promised before may still come.
+const RECEIVERS_HARD_MAX: usize = RECEIVERS_MAX + TOKENS_MAX;
 
 /// A thread that serves one tcp queue.
 #[derive(Debug)]
@@ -82,8 +85,8 @@ impl Shared {
             other => return Err(format!("its purpose {other:02x?} is unknown")),
         };
         owner.receivers.retain(ReceiverThread::runs);
-        if owner.receivers.len() >= RECEIVERS_MAX {
-            return Err(format!("{RECEIVERS_MAX} queues are open, the most an owner may have"));
+        if owner.receivers.len() >= RECEIVERS_HARD_MAX {
+            return Err(format!("{RECEIVERS_HARD_MAX} queues are open, more than an owner may have"));
         }
         let socket = stream.socket.try_clone().map_err(|error| error.to_string())?;
         let mut receiver =

@@ -58,12 +58,13 @@ impl Region {
         lanes: &mut [&mut Lane],
         mut deadline: Deadline,
     ) -> Result<Reconnected, ReconnectError> {
+        // Whoever makes a lane holds this too: none is made of the old link once the lanes were counted.
+        let mut attachment = self.attachment();
         let exist = self.core.lanes();
         if lanes.len() != exist {
             return Err(ReconnectError::LanesMissing { passed: lanes.len(), exist });
         }
         self.core.lose(LostReason::Control("reconnecting".into()));
-        let mut attachment = self.attachment();
         // Nothing of the old link may reach the region once the new one is up.
         attachment.session.abort();
         let orphans = self.core.take_orphans();
@@ -156,4 +157,40 @@ fn apply(session: &Session, ranges: &[ByteRange], deadline: &mut Deadline) -> Re
         session.done(deadline, |request| Message::Apply { request, last, ranges: part.to_vec() })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::control::KeySet;
+    use crate::memory::LockPolicy;
+    use crate::mirror::LaneConfig;
+    use crate::node::{Attach, Holder, HolderConfig, RegionConfig};
+
+    #[test]
+    fn a_lane_that_is_being_made_is_counted() {
+        let keys = KeySet::from_bytes(&[[7; 32]]).unwrap();
+        let mut config = HolderConfig::new("tcp://127.0.0.1:0".parse().unwrap(), 4096);
+        config.lock = LockPolicy::Off;
+        let holder = Holder::start(config, keys.clone()).unwrap();
+        let mut config = RegionConfig::new(holder.url().clone(), 4096, Attach::Push { replace: false });
+        config.lock = LockPolicy::Off;
+        let region = Region::open(config, keys).unwrap();
+        let soon = || Deadline::within(Duration::from_secs(10));
+        std::thread::scope(|scope| {
+            // As `Region::lane` does.
+            let attachment = region.attachment();
+            let reconnecting = scope.spawn(|| region.reconnect(&mut [], soon()));
+            std::thread::sleep(Duration::from_millis(200));
+            let queue = attachment.dialer.queue(&attachment.session, Reach::Region, 64, &mut soon());
+            let lane = Lane::new(region.core.clone(), queue.unwrap(), REGION_WINDOW, LaneConfig::default());
+            drop(attachment);
+            let missing = ReconnectError::LanesMissing { passed: 0, exist: 1 };
+            assert_eq!(reconnecting.join().unwrap(), Err(missing));
+            assert!(!region.core.lost(), "the lane would have the queue of a link that is gone");
+            drop(lane);
+        });
+    }
 }

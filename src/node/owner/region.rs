@@ -127,10 +127,11 @@ impl Region {
     /// # Panics
     /// When `config.depth` is out of bounds.
     pub fn lane(&self, config: LaneConfig) -> Result<Lane, CallError> {
+        // Held until the lane counts: a reconnection passes every lane or refuses.
+        let attachment = self.attachment();
         if let Some(reason) = self.core.lost_reason() {
             return Err(CallError::Ended(reason.to_string()));
         }
-        let attachment = self.attachment();
         let mut deadline = Deadline::within(self.config.timeout);
         let queue = attachment.dialer.queue(
             &attachment.session,

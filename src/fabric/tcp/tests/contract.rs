@@ -161,29 +161,6 @@ fn out_of_range_takes_nothing_and_the_queue_goes_on() {
 }
 
 #[test]
-fn nobody_looks_for_answers_in_the_moment_of_the_doorbell() {
-    let mut rig = Rig::new(tcp_pair(), 4096, 8, Duration::ZERO);
-    for number in 0..100 {
-        // Nothing is outstanding, and nobody is about to sleep.
-        assert_eq!(rig.queue.poll(), Ok(None));
-        let calls = rig.queue.syscalls().unwrap();
-        rig.queue.post(&[write(number, 0, 64, true)]).unwrap();
-        rig.queue.doorbell().unwrap();
-        let found = rig.queue.poll().unwrap();
-        assert_eq!((found, rig.queue.syscalls().unwrap()), (None, calls + 1), "the send and nothing else");
-        // With an older one outstanding there may be an answer.
-        rig.queue.post(&[write(number + 1000, 0, 64, true)]).unwrap();
-        rig.queue.doorbell().unwrap();
-        let mut last = rig.queue.poll().unwrap();
-        assert!(rig.queue.syscalls().unwrap() >= calls + 3);
-        while last.is_none_or(|last| last.wr_id < 1000) {
-            sleep(&mut rig.queue).unwrap();
-            last = rig.queue.poll().unwrap();
-        }
-    }
-}
-
-#[test]
 fn sleeping_instead_of_polling() {
     let mut rig = Rig::new(tcp_pair(), 1 << 20, 8, Duration::ZERO);
     rig.fill(6);
