@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// What it takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Where to listen: tcp://HOST:PORT[?encrypt=1], shm:/PATH.sock or shm://HOST:PORT?device=PATH.
+    /// Where to listen: tcp://HOST:PORT[?encrypt=1], rdma://HOST:PORT, shm:/PATH.sock or shm://HOST:PORT?device=PATH.
     #[arg(long)]
     listen: FabricUrl,
     /// Bytes of the copy: 4096, 64K, 1M, 1G.

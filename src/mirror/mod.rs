@@ -34,6 +34,7 @@ mod sleeper;
 mod stats;
 mod sync_group;
 mod ticket;
+mod touched;
 mod unknown;
 mod window;
 

@@ -3,6 +3,7 @@
 //! A ring of fixed capacity, filled at one end and drained at the other; nothing is allocated after it was made.
 
 use super::ByteRange;
+use super::touched::Touched;
 use crate::base::Sequence;
 
 /// Contiguous stores that travel together.
@@ -16,6 +17,12 @@ pub(super) struct Run {
     pub(super) len: usize,
 }
 
+impl Run {
+    const fn range(&self) -> ByteRange {
+        ByteRange { offset: self.offset, len: self.len }
+    }
+}
+
 /// Ring of runs in flight.
 #[derive(Debug)]
 pub(super) struct InFlight {
@@ -23,15 +30,18 @@ pub(super) struct InFlight {
     /// Runs ever retired and ever pushed; an index is the count modulo the capacity, a power of two.
     retired: usize,
     pushed: usize,
+    /// Where each store asks whether it overlaps one of them.
+    touched: Option<Touched>,
 }
 
 impl InFlight {
-    /// Room for `capacity` runs.
-    pub(super) fn new(capacity: usize) -> Self {
+    /// Room for `capacity` runs; `asked` says whether each store asks whether it overlaps one of them.
+    pub(super) fn new(capacity: usize, asked: bool) -> Self {
         Self {
             runs: vec![Run::default(); capacity.next_power_of_two()].into_boxed_slice(),
             retired: 0,
             pushed: 0,
+            touched: asked.then(Touched::new),
         }
     }
 
@@ -55,13 +65,24 @@ impl InFlight {
         let slot = self.slot(self.pushed);
         self.runs[slot] = run;
         self.pushed += 1;
+        if let Some(touched) = &mut self.touched {
+            touched.add(run.range());
+        }
     }
 
     /// Drops the runs that end at or before `acked`.
     #[inline]
     pub(super) fn retire(&mut self, acked: Sequence) {
         while self.retired < self.pushed && self.runs[self.slot(self.retired)].end <= acked {
-            self.retired += 1;
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let range = self.runs[self.slot(self.retired)].range();
+        self.retired += 1;
+        if let Some(touched) = &mut self.touched {
+            touched.remove(range);
         }
     }
 
@@ -72,17 +93,20 @@ impl InFlight {
 
     /// Whether one of them shares a byte with the range.
     pub(super) fn overlaps(&self, range: ByteRange) -> bool {
-        self.iter().any(|run| range.overlaps(ByteRange { offset: run.offset, len: run.len }))
+        let may = self.touched.as_ref().is_none_or(|touched| touched.may_touch(range));
+        may && self.iter().any(|run| range.overlaps(run.range()))
     }
 
     /// Their ranges.
     pub(super) fn ranges(&self) -> Vec<ByteRange> {
-        self.iter().map(|run| ByteRange { offset: run.offset, len: run.len }).collect()
+        self.iter().map(Run::range).collect()
     }
 
     /// Forgets them all.
     pub(super) fn clear(&mut self) {
-        self.retired = self.pushed;
+        while self.retired < self.pushed {
+            self.drop_oldest();
+        }
     }
 }
 
@@ -92,7 +116,12 @@ mod tests {
 
     #[test]
     fn retires_in_order_and_wraps() {
-        let mut ring = InFlight::new(4);
+        for asked in [false, true] {
+            retires_and_wraps(InFlight::new(4, asked));
+        }
+    }
+
+    fn retires_and_wraps(mut ring: InFlight) {
         for round in 0..10u64 {
             for index in 0..4usize {
                 ring.push(Run { end: Sequence(round * 4 + index as u64 + 1), offset: index * 10, len: 10 });
@@ -110,7 +139,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "runs in flight")]
     fn overfull_is_a_defect() {
-        let mut ring = InFlight::new(1);
+        let mut ring = InFlight::new(1, false);
         ring.push(Run::default());
         ring.push(Run::default());
     }

@@ -102,7 +102,7 @@ impl CompletionQueue {
         self.capacity
     }
 
-    /// Becomes readable after [`arm`](Self::arm), when a completion comes.
+    /// Becomes readable when a completion comes, once the queue was armed.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.channel.fd()

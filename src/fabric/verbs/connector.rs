@@ -7,8 +7,8 @@ use super::connection::Route;
 use super::queue::{LocalRegions, Parts};
 use super::watch::Watch;
 use super::{
-    CompletionQueue, Device, MemoryRegion, ProtectionDomain, QueuePair, QueuePairOptions, RegionUse,
-    VerbsError, VerbsQueue, private_data,
+    CompletionQueue, Device, MemoryRegion, NativeFlush, ProtectionDomain, QueuePair, QueuePairOptions,
+    RegionUse, VerbsError, VerbsQueue, private_data,
 };
 use crate::base::{Deadline, SessionId, Unsupported};
 use crate::control::Token;
@@ -65,6 +65,13 @@ impl Connector {
         &self.watch
     }
 
+    /// The device, once a queue was made.
+    #[must_use]
+    pub fn device(&self) -> Option<Arc<Device>> {
+        let slot = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().map(|opened| opened.domain.device().clone())
+    }
+
     /// One more queue, admitted by `token`.
     ///
     /// # Errors
@@ -79,7 +86,9 @@ impl Connector {
         let route = Route::to(self.target, deadline)?;
         let (domain, regions) = self.open(&route)?;
         let device = domain.device().clone();
-        let depth = options.depth.clamp(DEPTH_MIN, device.limits().queue_depth_max.max(DEPTH_MIN));
+        let limits = device.limits();
+        let most = limits.queue_depth_max.min(limits.completions_max);
+        let depth = options.depth.clamp(DEPTH_MIN, most.max(DEPTH_MIN));
         let completions = CompletionQueue::new(device.clone(), depth)?;
         let pair = QueuePairOptions { depth, remote_access: false, inline: true };
         let queue_pair = QueuePair::new(domain, completions.clone(), pair)?;
@@ -122,6 +131,13 @@ impl Connector {
             };
         }
         let device = Device::of(&route.id, &self.target)?;
+        match device.native_flush() {
+            Ok(NativeFlush::None) => {}
+            Ok(flush) => {
+                log::info!("{} has a flush of its own ({flush:?}), which is not used", device.name())
+            }
+            Err(error) => log::debug!("{error}"),
+        }
         self.watch.watch_device(&device)?;
         let domain = ProtectionDomain::new(device)?;
         let purpose = if self.reads { RegionUse::SourceAndTarget } else { RegionUse::Source };

@@ -3,12 +3,12 @@
 //! Each event is copied and acknowledged before anything is done about it: destroying an id waits until all its events
 //! are acknowledged, so whoever acted first could wait for itself.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use rdma_sys::{
-    rdma_ack_cm_event, rdma_cm_event, rdma_cm_event_type, rdma_cm_id, rdma_conn_param,
+    ibv_fork_init, rdma_ack_cm_event, rdma_cm_event, rdma_cm_event_type, rdma_cm_id, rdma_conn_param,
     rdma_create_event_channel, rdma_destroy_event_channel, rdma_event_channel, rdma_get_cm_event,
 };
 
@@ -85,6 +85,19 @@ pub(super) struct Event {
     pub(super) request: Option<ConnectionId>,
 }
 
+/// Before anything else of the library: a forked child must not share pages that a device writes. Newer kernels see to
+/// that by themselves; for older ones the library keeps such pages out of children.
+fn prepare() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: nothing was registered by this process yet, as far as it is ours.
+        let returned = unsafe { ibv_fork_init() };
+        if let Err(error) = VerbsError::check("ibv_fork_init", returned) {
+            log::warn!("{error}: do not fork while a region is mirrored over RDMA");
+        }
+    });
+}
+
 /// A channel. Its descriptor does not block.
 #[derive(Debug)]
 pub(super) struct EventChannel {
@@ -98,6 +111,7 @@ unsafe impl Sync for EventChannel {}
 
 impl EventChannel {
     pub(super) fn new() -> Result<Arc<Self>, VerbsError> {
+        prepare();
         // SAFETY: takes nothing.
         let raw = unsafe { rdma_create_event_channel() };
         let raw = NonNull::new(raw).ok_or_else(|| VerbsError::last("rdma_create_event_channel"))?;
@@ -160,12 +174,6 @@ impl EventChannel {
         // SAFETY: returned by rdma_get_cm_event, acknowledged once, not used afterwards.
         VerbsError::check("rdma_ack_cm_event", unsafe { rdma_ack_cm_event(raw) })?;
         Ok(Some(copied))
-    }
-}
-
-impl AsRawFd for EventChannel {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.fd().as_raw_fd()
     }
 }
 

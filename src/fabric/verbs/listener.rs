@@ -129,6 +129,11 @@ impl Listener {
                     log::debug!("RDMA connection {}: {} ({})", event.key, event.kind, event.status);
                     return Ok(Some(Arrival::Ended(event.key)));
                 }
+                (EventKind::DeviceRemoval, _) => {
+                    log::error!(
+                        "the RDMA device was removed: no owner can connect until the holder is restarted"
+                    );
+                }
                 (kind, _) => log::debug!("RDMA connection {}: {kind}", event.key),
             }
         }

@@ -17,6 +17,7 @@
 //! All use of the C libraries is in this room. `unsafe` blocks hold one operation each.
 
 mod address;
+pub mod bare;
 mod batch;
 mod completion_queue;
 mod connection;
@@ -32,6 +33,7 @@ mod export;
 mod life;
 mod listener;
 mod memory_region;
+mod native_flush;
 mod port;
 mod private_data;
 mod queue;
@@ -50,6 +52,7 @@ pub use error::VerbsError;
 pub use export::{CONNECTIONS_MAX, Export, SHOW_UP_TIME};
 pub use listener::{Arrival, ConnectRequest, Listener};
 pub use memory_region::{MemoryRegion, RegionUse};
+pub use native_flush::NativeFlush;
 pub use private_data::RemoteWindow;
 pub use queue::VerbsQueue;
 pub use queue_pair::{QueuePair, QueuePairOptions};

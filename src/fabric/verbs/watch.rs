@@ -39,6 +39,7 @@ pub struct Watch {
     next_key: AtomicU64,
     device: OnceLock<Arc<Device>>,
     connections: Mutex<HashMap<u64, Weak<Connection>>>,
+    first: OnceLock<QueueError>,
 }
 
 impl Watch {
@@ -56,6 +57,7 @@ impl Watch {
             next_key: AtomicU64::new(DEVICE + 1),
             device: OnceLock::new(),
             connections: Mutex::new(HashMap::new()),
+            first: OnceLock::new(),
         }))
     }
 
@@ -113,9 +115,16 @@ impl Watch {
                 found = found.or(cause);
             }
             if let Some(cause) = found {
+                let _ = self.first.set(cause.clone());
                 return Watched::Failed(cause);
             }
         }
+    }
+
+    /// The first cause that [`next`](Self::next) found, if any.
+    #[must_use]
+    pub fn first_failure(&self) -> Option<QueueError> {
+        self.first.get().cloned()
     }
 
     fn look_at_connection(&self, key: u64) -> Option<QueueError> {

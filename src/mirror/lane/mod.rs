@@ -132,7 +132,7 @@ impl Lane {
             open: Run::default(),
             has_open: false,
             open_posted: 0,
-            in_flight: InFlight::new(config.depth + 1),
+            in_flight: InFlight::new(config.depth + 1, capabilities.source == SourceUse::UntilCompleted),
             recent: Recent::new(),
             batch: batch_of(config.depth, &capabilities),
             signaled: Sequence(0),

@@ -16,6 +16,7 @@ use crate::fabric::tcp::TcpQueue;
 use crate::fabric::verbs::QueueOptions;
 use crate::fabric::{Grant, Queue};
 use crate::memory::{MapOptions, Mapping};
+use crate::mirror::LostReason;
 use crate::node::cipher::StreamCipher;
 use crate::node::message::Message;
 use crate::node::stream::{dial, wait_ready};
@@ -108,6 +109,23 @@ impl Dialer {
                 )))
             }
         }
+    }
+
+    /// Nothing of its queues reaches the region afterwards by itself.
+    pub(super) fn stop(&self) {
+        #[cfg(feature = "rdma")]
+        if let Some(link) = &self.rdma {
+            link.stop();
+        }
+    }
+
+    /// What ended one of its queues, where somebody watches them.
+    pub(super) fn failure(&self) -> Option<LostReason> {
+        #[cfg(feature = "rdma")]
+        let failure = self.rdma.as_ref().and_then(super::rdma::RdmaLink::failure);
+        #[cfg(not(feature = "rdma"))]
+        let failure = None;
+        failure
     }
 
     fn map_peers(&self, session: &Session, deadline: &mut Deadline) -> Result<Vec<Arc<ShmPeer>>, CallError> {

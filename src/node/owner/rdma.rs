@@ -1,6 +1,6 @@
 //! An owner's RDMA of one session: the queues' maker, and the thread that watches them.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use super::session::{CallError, Session};
@@ -14,7 +14,7 @@ use crate::mirror::{LostReason, RegionCore};
 #[derive(Debug)]
 pub(super) struct RdmaLink {
     connector: Connector,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl RdmaLink {
@@ -37,7 +37,7 @@ impl RdmaLink {
             }
         });
         match thread {
-            Ok(thread) => Ok(Self { connector, thread: Some(thread) }),
+            Ok(thread) => Ok(Self { connector, thread: Mutex::new(Some(thread)) }),
             Err(error) => Err(CallError::Ended(format!("no thread for RDMA: {error}"))),
         }
     }
@@ -52,6 +52,22 @@ impl RdmaLink {
     ) -> Result<VerbsQueue, CallError> {
         self.connector.connect(session.id(), token, options, deadline).map_err(|error| failed(&error))
     }
+
+    /// What ended a queue, if anything did: also before the link was put up.
+    pub(super) fn failure(&self) -> Option<LostReason> {
+        self.connector.watch().first_failure().map(LostReason::Queue)
+    }
+
+    /// Ends the watching: nothing of these queues reaches the region afterwards.
+    pub(super) fn stop(&self) {
+        self.connector.watch().stop();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
 }
 
 fn failed(error: &VerbsError) -> CallError {
@@ -63,11 +79,6 @@ fn failed(error: &VerbsError) -> CallError {
 
 impl Drop for RdmaLink {
     fn drop(&mut self) {
-        self.connector.watch().stop();
-        if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
-        {
-            let _ = thread.join();
-        }
+        self.stop();
     }
 }

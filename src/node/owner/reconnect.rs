@@ -67,6 +67,7 @@ impl Region {
         self.core.lose(LostReason::Control("reconnecting".into()));
         // Nothing of the old link may reach the region once the new one is up.
         attachment.session.abort();
+        attachment.dialer.stop();
         let orphans = self.core.take_orphans();
         let mut ranges = orphans.clone();
         lanes.iter().for_each(|lane| ranges.extend(lane.unknown().ranges));
@@ -143,6 +144,9 @@ impl Region {
             queues.push(next.dialer.queue(&session, Reach::Region, queue_depth(lane.config()), deadline)?);
         }
         session.put_up(&self.core);
+        if let Some(reason) = next.dialer.failure() {
+            self.core.lose(reason);
+        }
         for (lane, queue) in lanes.iter_mut().zip(queues) {
             lane.resume(queue, REGION_WINDOW);
         }

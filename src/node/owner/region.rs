@@ -69,6 +69,9 @@ impl Region {
         let session = Arc::new(session);
         let attachment = attach(&core, &config, session.clone())?;
         session.put_up(&core);
+        if let Some(reason) = attachment.dialer.failure() {
+            core.lose(reason);
+        }
         Ok(Self {
             core,
             config,

@@ -50,11 +50,6 @@ impl Guest {
         Self { name, hardware, boot: Mutex::new(None), next_id: AtomicU64::new(1) }
     }
 
-    /// Its address on the link.
-    pub(crate) fn address(&self) -> String {
-        format!("10.77.0.{}", self.hardware.number)
-    }
-
     /// Starts it. [`Self::until_up`] waits for it.
     pub(crate) fn power_on(&self) -> Result<()> {
         let boot = Boot { qemu: Mutex::new(None), free: Mutex::new(Vec::new()), freed: Condvar::new() };
@@ -159,6 +154,10 @@ impl Guest {
 }
 
 impl Machine for Guest {
+    fn address(&self) -> String {
+        format!("10.77.0.{}", self.hardware.number)
+    }
+
     fn run(&self, command: &str, limit: Duration) -> Result<String> {
         let output = self.exec(command, limit).and_then(Output::success);
         output.context(|| format!("guest {}: {command}", self.name))

@@ -17,7 +17,7 @@ use super::port::{End, Output};
 /// A network card that receives what it sends.
 const CARD: &str = "mirrorbus0";
 
-const ADDRESS: &str = "10.77.1.1/24";
+const ADDRESS: &str = "10.77.1.1";
 
 /// This host.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Host {
         }
         let host = Self { programs };
         as_root(&["ip", "link", "add", CARD, "mtu", "9000", "type", "dummy"])?;
-        as_root(&["ip", "address", "add", ADDRESS, "dev", CARD])?;
+        as_root(&["ip", "address", "add", &format!("{ADDRESS}/24"), "dev", CARD])?;
         as_root(&["ip", "link", "set", CARD, "up"])?;
         as_root(&["rdma", "link", "add", "rxe0", "type", "rxe", "netdev", CARD])?;
         Ok(host)
@@ -61,6 +61,10 @@ impl Host {
 }
 
 impl Machine for Host {
+    fn address(&self) -> String {
+        ADDRESS.to_owned()
+    }
+
     fn run(&self, command: &str, limit: Duration) -> Result<String> {
         let path = std::env::var("PATH").unwrap_or_default();
         let seconds = limit.as_secs().max(1).to_string();

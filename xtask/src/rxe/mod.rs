@@ -124,10 +124,14 @@ fn in_guests(guests: &Guests, chosen: &[&Case], rounds: u32, random: &mut Random
             let name = if round == 1 { case.name.to_owned() } else { format!("{} ({round})", case.name) };
             let row = timed(name, case, || {
                 guests.mend()?;
-                watched(guests, || match case.on {
-                    On::One(body) => body(&guests.a),
-                    On::Two(body) => body(guests, random),
-                })
+                watched(
+                    CASE_MAX,
+                    || guests.kill(),
+                    || match case.on {
+                        On::One(body) => body(&guests.a),
+                        On::Two(body) => body(guests, random),
+                    },
+                )
             });
             if row.result.is_err() {
                 if let Err(failure) = guests.keep_logs(logs, case.name) {
@@ -164,14 +168,14 @@ fn timed(name: String, case: &Case, body: impl FnOnce() -> Result<()>) -> Row {
     Row { name, took: start.elapsed(), result }
 }
 
-/// Cuts the guests' power when the body does not end.
-fn watched(guests: &Guests, body: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Gives up when the body does not end within `most`: what it waits for must end by that.
+fn watched<T>(most: Duration, give_up: impl FnOnce() + Send, body: impl FnOnce() -> T) -> T {
     let (running, ended) = channel::<()>();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            if ended.recv_timeout(CASE_MAX) == Err(RecvTimeoutError::Timeout) {
-                println!("no end within {CASE_MAX:?}: cutting the guests' power");
-                guests.kill();
+            if ended.recv_timeout(most) == Err(RecvTimeoutError::Timeout) {
+                println!("no end within {most:?}: cutting the guests' power");
+                give_up();
             }
         });
         let result = body();
@@ -216,6 +220,15 @@ mod tests {
         assert_eq!(line.tests, ["bring-up", "cut-carrier"]);
         assert!(parse("--host --keep").is_err());
         assert!(parse("--rounds many").is_err());
+    }
+
+    #[test]
+    fn a_test_that_does_not_end_is_ended() {
+        let (power, cut) = channel::<()>();
+        let end = watched(Duration::from_millis(10), move || drop(power), || cut.recv());
+        assert!(end.is_err(), "what it waited for has ended");
+        let (power, _cut) = channel::<()>();
+        watched(Duration::from_secs(60), || power.send(()).unwrap(), || {});
     }
 
     #[test]

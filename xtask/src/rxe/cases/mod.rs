@@ -4,6 +4,7 @@ mod bring_up;
 mod demo;
 mod faults;
 mod holders;
+mod leaks;
 mod programs;
 mod roles;
 mod tcp;
@@ -95,9 +96,15 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "contract-rdma",
-        about: "the same contract over real verbs, both ends in one machine",
+        about: "the same contract over real verbs, both ends in one machine, and what only verbs can get wrong",
         random: false,
         on: On::One(verbs::contract),
+    },
+    Case {
+        name: "device",
+        about: "a port that goes down, and what fifty reconnections leave behind",
+        random: false,
+        on: On::One(verbs::alone),
     },
     Case {
         name: "bench",
@@ -133,7 +140,7 @@ const CASES: &[Case] = &[
         name: "reconnects-tcp",
         about: "as reconnects, over tcp",
         random: false,
-        on: On::Two(|guests, random| holders::reconnects(guests, random, "tcp")),
+        on: On::Two(|guests, random| leaks::reconnects(guests, random, "tcp")),
     },
     Case {
         name: "demo",
@@ -181,7 +188,7 @@ const CASES: &[Case] = &[
         name: "reconnects",
         about: "50 reconnections under load: nothing leaks on either side",
         random: true,
-        on: On::Two(|guests, random| holders::reconnects(guests, random, "rdma")),
+        on: On::Two(|guests, random| leaks::reconnects(guests, random, "rdma")),
     },
 ];
 

@@ -19,6 +19,9 @@ pub(super) const LIMIT: Duration = Duration::from_secs(90);
 /// When a role must have said the next thing.
 pub(super) const SOON: Duration = Duration::from_secs(30);
 
+/// The file whose making tells a role to go on.
+pub(super) const GO: &str = "/tmp/go";
+
 /// What a role is told.
 #[derive(Debug)]
 pub(super) struct Told<'a> {
@@ -92,6 +95,11 @@ pub(super) fn end_holder(guests: &Guests, holder: Running) -> Result<()> {
 pub(super) fn last_acked(output: &str) -> u64 {
     let mut counts = output.lines().filter_map(|line| line.strip_prefix("acked ")?.parse().ok());
     counts.next_back().unwrap_or(0)
+}
+
+/// A count that a role printed.
+pub(super) fn number(text: &str) -> Result<u64> {
+    text.parse().map_err(|_| Failure::new(format!("{text:?} is no number")))
 }
 
 #[cfg(test)]
