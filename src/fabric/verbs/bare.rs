@@ -14,7 +14,9 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::AsFd;
 
 use super::batch::Request;
-use super::{Arrival, Connector, Export, Listener, QueueOptions, RemoteWindow, VerbsError, VerbsQueue};
+use super::{
+    Arrival, Connector, Export, Exported, Listener, QueueOptions, RemoteWindow, VerbsError, VerbsQueue,
+};
 use crate::base::{Deadline, Generation, SessionId};
 use crate::control::Token;
 use crate::fabric::{Access, ExportedWindow, Grant, WindowId};
@@ -69,6 +71,10 @@ impl BarePeer {
             while let Some(arrival) = self.listener.next_arrival()? {
                 match arrival {
                     Arrival::Request(request) if request.proven(&[token()]).is_some() => {
+                        if let Some(windows) = self.export.lacks(&request) {
+                            let exported = Exported::new(&request, windows)?;
+                            self.export.add(exported);
+                        }
                         if let Err(why) = self.export.accept(request, &token()) {
                             log::warn!("{why}");
                         }

@@ -66,7 +66,7 @@ impl Route {
         let answer = self.wait_for(EventKind::ConnectResponse, step, deadline)?;
         let checked = check(answer.queue_pair, &answer.private).map_err(|why| VerbsError::Peer { why })?;
         queue_pair.advance(&self.id, QueuePairState::ReadyToReceive, 0)?;
-        queue_pair.advance(&self.id, QueuePairState::ReadyToSend, reads_out)?;
+        queue_pair.advance(&self.id, QueuePairState::ReadyToSend, reads_out.min(answer.reads_out_max))?;
         self.id.establish()?;
         let life = QueueLife::new()?;
         Ok((Connection { life, queue_pair, id: self.id, channel: self.channel }, checked))
@@ -146,9 +146,11 @@ impl Connection {
             let cause = match self.channel.next() {
                 Ok(None) => return None,
                 Ok(Some(event)) => match event.kind {
-                    EventKind::Disconnected | EventKind::DeviceRemoval | EventKind::Failed(_) => {
-                        QueueError::PeerGone { why: event.kind.to_string() }
-                    }
+                    // A holder that lets go before it heard that the connection stands rejects it.
+                    EventKind::Disconnected
+                    | EventKind::Rejected
+                    | EventKind::DeviceRemoval
+                    | EventKind::Failed(_) => QueueError::PeerGone { why: event.kind.to_string() },
                     _ => continue,
                 },
                 Err(error) => QueueError::System { call: "rdma_get_cm_event", error: error.to_string() },
@@ -166,10 +168,9 @@ impl Connection {
     pub(super) fn concerns(&self, event: DeviceEvent) -> bool {
         match event {
             DeviceEvent::QueuePair { number, .. } => number == self.queue_pair.number(),
+            DeviceEvent::PortDown { port } => port == u32::from(self.port()),
             // A queue of completions is never shared, and one that lost any is of no use: which it was is seen there.
-            DeviceEvent::CompletionQueue { .. } | DeviceEvent::PortDown { .. } | DeviceEvent::DeviceFatal => {
-                true
-            }
+            DeviceEvent::CompletionQueue { .. } | DeviceEvent::DeviceFatal => true,
             DeviceEvent::Harmless { .. } => false,
         }
     }

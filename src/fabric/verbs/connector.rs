@@ -99,9 +99,9 @@ impl Connector {
             check_windows(&windows, &options.grants)?;
             Ok(windows)
         })?;
+        let message_bytes_max = device.message_bytes_max(connection.port())?;
         let connection = Arc::new(connection);
         self.watch.remember(&connection)?;
-        let message_bytes_max = device.message_bytes_max(connection.port())?;
         let (watch, durable) = (self.watch.clone(), options.durable.clone());
         VerbsQueue::new(Parts {
             connection,

@@ -136,7 +136,8 @@ impl VerbsError {
     }
 
     /// As it is told to a peer, which has room for 148 bytes.
-    pub(super) fn to_peer(&self) -> String {
+    #[must_use]
+    pub fn to_peer(&self) -> String {
         match self {
             Self::Memlock { asked, soft, .. } => format!(
                 "the holder may pin {} (RLIMIT_MEMLOCK), not {asked} bytes more: raise its `ulimit -l` or LimitMEMLOCK",

@@ -79,6 +79,8 @@ pub(super) struct Event {
     pub(super) key: u64,
     /// The peer's queue pair, in events that have one.
     pub(super) queue_pair: u32,
+    /// Reads that the peer's end takes at a time from this one, in events that say so.
+    pub(super) reads_out_max: u8,
     /// What the peer sent along.
     pub(super) private: Vec<u8>,
     /// The new id of a request.
@@ -170,7 +172,15 @@ impl EventChannel {
             unsafe { std::slice::from_raw_parts(conn.private_data.cast::<u8>(), len.min(PRIVATE_BYTES_MAX)) }
                 .to_vec()
         };
-        let copied = Event { kind, status: event.status, key, queue_pair: conn.qp_num, private, request };
+        let copied = Event {
+            kind,
+            status: event.status,
+            key,
+            queue_pair: conn.qp_num,
+            reads_out_max: conn.initiator_depth,
+            private,
+            request,
+        };
         // SAFETY: returned by rdma_get_cm_event, acknowledged once, not used afterwards.
         VerbsError::check("rdma_ack_cm_event", unsafe { rdma_ack_cm_event(raw) })?;
         Ok(Some(copied))

@@ -1,7 +1,8 @@
 //! What a holder has of one session over RDMA: its windows registered with the device, and the connections that reach them.
 //!
 //! Revocation, in this order: each queue pair goes to ERR, and is asked whether it is there; it is destroyed; the memory is
-//! deregistered. A step that the system refuses is an error, and what was not taken away stays here to be tried again. On
+//! deregistered. The last two are what counts: if the system refuses one, that is an error, and what was not taken away
+//! stays here to be tried again. On
 //! success the device knows neither the queue pairs nor the keys, so nothing can reach the memory.
 
 use std::sync::Arc;
@@ -20,8 +21,9 @@ use crate::fabric::ExportedWindow;
 
 /// Connections of one session.
 pub const CONNECTIONS_MAX: usize = 256;
-/// How long an accepted peer may take to show up.
-pub const SHOW_UP_TIME: Duration = Duration::from_secs(5);
+/// How long an accepted peer may take to show up. Its word that it does may be lost, and is asked for again only every few
+/// seconds, while its stores arrive already.
+pub const SHOW_UP_TIME: Duration = Duration::from_secs(20);
 /// Requests that a holder's queue pair sends: none, but some devices take no empty queue.
 const DEPTH: usize = 1;
 
@@ -41,20 +43,26 @@ impl Accepted {
         if self.queue_pair.is_destroyed() {
             return Ok(());
         }
-        self.queue_pair.stop()?;
-        let state = self.queue_pair.reported_state()?;
-        if state != QueuePairState::Error {
-            return Err(VerbsError::NotStopped { number: self.queue_pair.number(), state });
-        }
-        self.queue_pair.destroy()?;
+        // Destroying is the proof, also for a device that does not stop a queue pair or tell its state.
+        let stopped = self.stop();
+        self.queue_pair.destroy().map_err(|error| stopped.err().unwrap_or(error))?;
         self.id.disconnect();
         Ok(())
     }
+
+    fn stop(&mut self) -> Result<(), VerbsError> {
+        self.queue_pair.stop()?;
+        match self.queue_pair.reported_state()? {
+            QueuePairState::Error => Ok(()),
+            state => Err(VerbsError::NotStopped { number: self.queue_pair.number(), state }),
+        }
+    }
 }
 
-/// A device that connections come through, with the session's windows registered there.
+/// A device that connections come through, with a session's windows registered there. Nothing reaches them until a
+/// connection is let in.
 #[derive(Debug)]
-struct Exported {
+pub struct Exported {
     regions: Vec<MemoryRegion>,
     windows: Vec<RemoteWindow>,
     completions: Arc<CompletionQueue>,
@@ -62,7 +70,13 @@ struct Exported {
 }
 
 impl Exported {
-    fn new(device: Arc<Device>, windows: &[Arc<ExportedWindow>]) -> Result<Self, VerbsError> {
+    /// Registers `windows` with the device that `request` came through. The kernel pins all of them first: of much memory
+    /// that takes long.
+    ///
+    /// # Errors
+    /// See [`VerbsError`].
+    pub fn new(request: &ConnectRequest, windows: &[Arc<ExportedWindow>]) -> Result<Self, VerbsError> {
+        let device = Device::of(&request.id, &"of the peer")?;
         let completions = CompletionQueue::new(device.clone(), DEPTH)?;
         let domain = ProtectionDomain::new(device)?;
         let mut regions = Vec::with_capacity(windows.len());
@@ -87,7 +101,7 @@ pub struct Export {
 }
 
 impl Export {
-    /// Nothing yet: memory is registered with a device when the first connection comes through it.
+    /// Nothing yet: a device is [added](Self::add) when the first connection comes through it.
     ///
     /// # Panics
     /// When there are more windows than an answer has room for.
@@ -108,7 +122,23 @@ impl Export {
         self.devices.iter().map(|exported| exported.domain.device())
     }
 
-    /// Lets the asker in, who proved to have `token`.
+    /// The windows to be registered with the device that `request` came through, if they are not yet.
+    #[must_use]
+    pub fn lacks(&self, request: &ConnectRequest) -> Option<&[Arc<ExportedWindow>]> {
+        self.place_of(request).is_none().then_some(&self.windows)
+    }
+
+    /// Adds a device with these windows.
+    pub fn add(&mut self, exported: Exported) {
+        self.devices.push(exported);
+    }
+
+    fn place_of(&self, request: &ConnectRequest) -> Option<usize> {
+        let name = Device::name_of(&request.id)?;
+        self.devices.iter().position(|exported| exported.domain.device().name() == name)
+    }
+
+    /// Lets the asker in, who proved to have `token`, through a device that was added.
     ///
     /// # Errors
     /// Why not, which the asker was told.
@@ -127,18 +157,9 @@ impl Export {
         }
     }
 
-    fn prepare(&mut self, request: &ConnectRequest) -> Result<(QueuePair, Vec<RemoteWindow>), VerbsError> {
-        let name = Device::name_of(&request.id)
-            .ok_or_else(|| VerbsError::NoDevice { address: "of the peer".into() })?;
-        let known = self.devices.iter().position(|exported| exported.domain.device().name() == name);
-        let place = match known {
-            Some(place) => place,
-            None => {
-                let device = Device::of(&request.id, &"of the peer")?;
-                self.devices.push(Exported::new(device, &self.windows)?);
-                self.devices.len() - 1
-            }
-        };
+    fn prepare(&self, request: &ConnectRequest) -> Result<(QueuePair, Vec<RemoteWindow>), VerbsError> {
+        let place = self.place_of(request);
+        let place = place.ok_or_else(|| VerbsError::NoDevice { address: "of the peer".into() })?;
         let exported = &self.devices[place];
         let options = QueuePairOptions { depth: DEPTH, remote_access: true, inline: false };
         let queue_pair = QueuePair::new(exported.domain.clone(), exported.completions.clone(), options)?;

@@ -17,6 +17,7 @@
 //! All use of the C libraries is in this room. `unsafe` blocks hold one operation each.
 
 mod address;
+#[doc(hidden)]
 pub mod bare;
 mod batch;
 mod completion_queue;
@@ -49,7 +50,7 @@ pub use device_event::DeviceEvent;
 pub use devices::{DeviceInfo, GidInfo, GidKind, PortInfo, PortState, devices, try_registration};
 pub use domain::ProtectionDomain;
 pub use error::VerbsError;
-pub use export::{CONNECTIONS_MAX, Export, SHOW_UP_TIME};
+pub use export::{CONNECTIONS_MAX, Export, Exported, SHOW_UP_TIME};
 pub use listener::{Arrival, ConnectRequest, Listener};
 pub use memory_region::{MemoryRegion, RegionUse};
 pub use native_flush::NativeFlush;

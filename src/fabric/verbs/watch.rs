@@ -78,8 +78,10 @@ impl Watch {
     pub(super) fn remember(&self, connection: &Arc<Connection>) -> Result<(), VerbsError> {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(key, Arc::downgrade(connection));
-        epoll::add(&self.poll, connection.as_fd(), EventData::new_u64(key), EventFlags::IN)
-            .map_err(|error| VerbsError::system("epoll_ctl", error))
+        epoll::add(&self.poll, connection.as_fd(), EventData::new_u64(key), EventFlags::IN).map_err(|error| {
+            self.lock().remove(&key);
+            VerbsError::system("epoll_ctl", error)
+        })
     }
 
     pub(super) fn forget(&self, connection: &Arc<Connection>) {

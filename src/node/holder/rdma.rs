@@ -1,7 +1,9 @@
 //! A holder's RDMA: a thread that lets queues in, and the proof that a revocation took effect.
 //!
-//! The thread answers each request at once, under the lock of the state: so a revocation finds every registration, and none
-//! is made behind its back. It is the only one that makes registrations; others only take them away.
+//! The thread answers each request at once. Memory is registered without the lock of the state, since that may take long,
+//! and counts only when it is added under it, where the session is looked at once more; queue pairs are made under it. So a
+//! revocation finds everything that reaches memory, and nothing is made behind its back. It is the only thread that makes
+//! any; others only take away.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -13,7 +15,10 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags};
 
 use super::state::{Owner, Shared};
-use crate::fabric::verbs::{Arrival, ConnectRequest, Device, Export, Listener};
+use crate::fabric::ExportedWindow;
+use crate::fabric::verbs::{
+    Arrival, ConnectRequest, Device, DeviceEvent, Export, Exported, Listener, VerbsError,
+};
 use crate::memory::{Mapping, VolatileSlice};
 use crate::node::stream::timespec;
 
@@ -42,13 +47,17 @@ pub(super) fn start(listener: Listener, shared: Arc<Shared>) -> std::io::Result<
 }
 
 fn run(mut listener: Listener, shared: &Shared) {
+    let mut deaf: Vec<Arc<Device>> = Vec::new();
     while !shared.stopping.load(Ordering::SeqCst) {
-        let (devices, until) = with_export(shared, |owner| {
+        // What has arrived was taken by now: a peer that showed up is not called late.
+        let (mut devices, until) = with_export(shared, |owner| {
             let export = owner.export.as_mut()?;
             let until = export.expire(Instant::now());
             Some((export.devices().cloned().collect::<Vec<_>>(), until))
         })
         .unwrap_or_default();
+        deaf.retain(|gone| devices.iter().any(|device| Arc::ptr_eq(device, gone)));
+        devices.retain(|device| !deaf.iter().any(|gone| Arc::ptr_eq(device, gone)));
         wait(&listener, shared, &devices, until);
         for _ in 0..ARRIVALS_MAX {
             match listener.next_arrival() {
@@ -60,7 +69,15 @@ fn run(mut listener: Listener, shared: &Shared) {
                 }
             }
         }
-        devices.iter().for_each(|device| look_at(shared, device));
+        for device in devices {
+            if let Err(error) = look_at(shared, &device) {
+                log::error!("{error}: the events of {} are not heard any more", device.name());
+                with_export(shared, |owner| {
+                    owner.export.as_mut().map(|export| export.handle(&device, DeviceEvent::DeviceFatal))
+                });
+                deaf.push(device);
+            }
+        }
     }
 }
 
@@ -96,6 +113,14 @@ fn take(shared: &Shared, arrival: Arrival) {
 
 /// Lets in who has a token of the session in force; the token is forgotten.
 fn admit(shared: &Shared, request: ConnectRequest) {
+    let exported = match to_register(shared, &request).map(|windows| Exported::new(&request, &windows)) {
+        None => None,
+        Some(Ok(exported)) => Some(exported),
+        Some(Err(error)) => {
+            log::warn!("a queue over RDMA was not opened: {error}");
+            return request.reject(&error.to_peer());
+        }
+    };
     let mut state = shared.lock();
     let Some(owner) = state.owner_of(request.session()) else {
         return request.reject("its session is unknown or over");
@@ -110,21 +135,26 @@ fn admit(shared: &Shared, request: ConnectRequest) {
     let Some(export) = owner.export.as_mut() else {
         return request.reject("its session is not over RDMA");
     };
+    exported.into_iter().for_each(|exported| export.add(exported));
     if let Err(why) = export.accept(request, &token) {
         log::warn!("a queue over RDMA was not opened: {why}");
     }
 }
 
-fn look_at(shared: &Shared, device: &Arc<Device>) {
-    loop {
-        match device.next_event() {
-            Ok(None) => return,
-            Ok(Some(event)) => {
-                with_export(shared, |owner| owner.export.as_mut().map(|export| export.handle(device, event)));
-            }
-            Err(error) => return log::warn!("{error}"),
-        }
+/// What is to be registered before an asker that has a token can be let in.
+fn to_register(shared: &Shared, request: &ConnectRequest) -> Option<Vec<Arc<ExportedWindow>>> {
+    let mut state = shared.lock();
+    let owner = state.owner_of(request.session())?;
+    let export = owner.export.as_ref()?;
+    request.proven(&owner.tokens)?;
+    export.lacks(request).map(<[_]>::to_vec)
+}
+
+fn look_at(shared: &Shared, device: &Arc<Device>) -> Result<(), VerbsError> {
+    while let Some(event) = device.next_event()? {
+        with_export(shared, |owner| owner.export.as_mut().map(|export| export.handle(device, event)));
     }
+    Ok(())
 }
 
 /// Takes everything away and looks twice at the copy.
