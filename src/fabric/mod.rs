@@ -18,7 +18,6 @@
 //!   returns the same error. A queue is never revived; another is made.
 //! * Nothing a queue carries touches a window that was not granted, or was revoked: see [`ExportedWindow`].
 
-mod any;
 mod capability;
 mod error;
 #[allow(unsafe_code, reason = "a provider maps its peer's memory and speaks to the kernel")]
@@ -30,7 +29,6 @@ pub mod verbs;
 mod window;
 mod work;
 
-pub use any::AnyQueue;
 pub use capability::{Capabilities, SourceUse, check_built};
 pub use error::QueueError;
 pub use window::{Access, ExportedWindow, Grant, WindowGuard, WindowId};

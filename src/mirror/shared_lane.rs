@@ -17,7 +17,7 @@ use super::sync_group::SyncGroup;
 use super::{Lane, LaneConfig, LaneStats, Polling, StoreError, Ticket, WaitError, Watermarks};
 use crate::base::sync::{AtomicU64, Ordering};
 use crate::base::{Deadline, Level, Sequence};
-use crate::fabric::{Armed, Queue};
+use crate::fabric::Armed;
 
 /// Followers look for themselves this often, whatever the leader does.
 const FOLLOW_MAX: Duration = Duration::from_millis(50);

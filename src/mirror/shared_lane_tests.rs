@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::base::{Medium, Unsupported};
-use crate::fabric::{AnyQueue, Capabilities, Completion, QueueError, SourceUse, WindowId, WorkRequest};
+use crate::fabric::{Capabilities, Completion, Queue, QueueError, SourceUse, WindowId, WorkRequest};
 use crate::memory::{MapOptions, Mapping};
 use crate::mirror::RegionCore;
 
@@ -75,7 +75,7 @@ pub(in crate::mirror) fn queue(
     completed: Arc<AtomicU64>,
     armed: Arc<AtomicU64>,
     durable: Result<(), Unsupported>,
-) -> AnyQueue {
+) -> Box<dyn Queue> {
     let capabilities = Capabilities {
         medium: Medium::Tcp,
         message_bytes_max: 4096,
@@ -87,7 +87,7 @@ pub(in crate::mirror) fn queue(
         durable,
     };
     let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
-    AnyQueue::Other(Box::new(Fake { capabilities, taken: 0, reported: 0, completed, armed, event }))
+    Box::new(Fake { capabilities, taken: 0, reported: 0, completed, armed, event })
 }
 
 /// One whose peer can sync, or not.

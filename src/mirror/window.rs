@@ -57,6 +57,9 @@ impl InFlight {
     }
 
     /// Adds the newest run.
+    ///
+    /// # Panics
+    /// When as many are in flight as there is room for.
     pub(super) fn push(&mut self, run: Run) {
         assert!(self.len() < self.runs.len(), "{} runs in flight", self.len());
         let slot = self.slot(self.pushed);

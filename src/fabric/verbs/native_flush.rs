@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_flags_are_read() {
-        assert_eq!(NativeFlush::of(0x0042_1e00_1c36), NativeFlush::None);
+        assert_eq!(NativeFlush::of(!(GLOBAL | PERSISTENT)), NativeFlush::None);
         assert_eq!(NativeFlush::of(GLOBAL | 1), NativeFlush::Visible);
         assert_eq!(NativeFlush::of(PERSISTENT | GLOBAL), NativeFlush::Persistent);
     }

@@ -143,7 +143,7 @@ impl Rig {
             durable: Err(Unsupported { what: "Durable".into(), why: "a test".into() }),
         };
         let queue = LateQueue { nic: nic.clone(), local: memory.clone(), capabilities };
-        let lane = Lane::new(core, AnyQueue::Other(Box::new(queue)), WindowId(1), config);
+        let lane = Lane::new(core, Box::new(queue), WindowId(1), config);
         Self { lane, nic, memory }
     }
 

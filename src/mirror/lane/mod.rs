@@ -28,7 +28,7 @@ use super::window::{InFlight, Run};
 use super::{ByteRange, LaneStats, RegionCore, Unknown, Watermarks};
 use crate::base::Sequence;
 use crate::fabric::shm::PlainWay;
-use crate::fabric::{AnyQueue, Capabilities, Queue, SourceUse, WindowId};
+use crate::fabric::{Capabilities, Queue, SourceUse, WindowId};
 
 /// How a waiting lane waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Default for LaneConfig {
 /// [`into_shared`](Lane::into_shared) for more.
 pub struct Lane {
     pub(super) core: Arc<RegionCore>,
-    pub(super) queue: AnyQueue,
+    pub(super) queue: Box<dyn Queue>,
     pub(super) config: LaneConfig,
     pub(super) stream: Stream,
     /// The peer's window that mirrors the region.
@@ -116,7 +116,7 @@ impl Lane {
     /// # Panics
     /// When `config.depth` is 0 or above [`DEPTH_MAX`](Self::DEPTH_MAX).
     #[must_use]
-    pub fn new(core: Arc<RegionCore>, queue: AnyQueue, window: WindowId, config: LaneConfig) -> Self {
+    pub fn new(core: Arc<RegionCore>, queue: Box<dyn Queue>, window: WindowId, config: LaneConfig) -> Self {
         assert!(
             (1..=Self::DEPTH_MAX).contains(&config.depth),
             "a lane's depth is 1 to 4096, not {}",
@@ -240,7 +240,7 @@ impl Lane {
 
     /// Goes on over a new queue, after the ranges in [`unknown`](Self::unknown) were placed at the peer: everything
     /// taken so far is acknowledged then. Tickets from before are stale.
-    pub fn resume(&mut self, queue: AnyQueue, window: WindowId) {
+    pub fn resume(&mut self, queue: Box<dyn Queue>, window: WindowId) {
         self.capabilities = queue.capabilities().clone();
         self.stats.syscalls = self.stats.syscalls.zip(self.queue.syscalls()).map(|(sum, last)| sum + last);
         self.queue = queue;

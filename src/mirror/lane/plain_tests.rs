@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Lane, LaneConfig, Polling};
 use crate::base::{Deadline, Generation, Level};
 use crate::fabric::shm::{GrantPage, ShmPeer, ShmQueue, offer};
-use crate::fabric::{Access, AnyQueue, ExportedWindow, Grant, WindowId};
+use crate::fabric::{Access, ExportedWindow, Grant, WindowId};
 use crate::memory::{MapOptions, Mapping};
 use crate::mirror::{Hole, LostReason, RegionCore, WaitError};
 
@@ -44,7 +44,7 @@ impl Walk {
         offer(&ours, &window, &page).unwrap();
         let peer = ShmPeer::receive(&theirs).unwrap();
         let local = Arc::new(Mapping::anonymous(SIZE, MapOptions::default()).unwrap());
-        let queue = AnyQueue::Shm(ShmQueue::new(local.clone(), vec![peer], Ok(())));
+        let queue = Box::new(ShmQueue::new(local.clone(), vec![peer], Ok(())));
         let config = LaneConfig { depth, polling: Polling::Spin, store_timeout: Duration::from_secs(1) };
         let lane = Lane::new(RegionCore::new(local).unwrap(), queue, WindowId(1), config);
         Self { lane, page, copy, holes: Vec::new(), stores: Vec::new() }
@@ -151,7 +151,7 @@ fn a_flush_finds_a_lost_link_over_a_device_window() {
     let grant =
         Grant { window: WindowId(1), generation: Generation(1), len: SIZE, access: Access::ReadWrite };
     let peer = ShmPeer::device(memory(), grant).unwrap();
-    let queue = AnyQueue::Shm(ShmQueue::new(local.clone(), vec![peer], Ok(())));
+    let queue = Box::new(ShmQueue::new(local.clone(), vec![peer], Ok(())));
     let core = RegionCore::new(local).unwrap();
     let mut lane = Lane::new(core.clone(), queue, WindowId(1), LaneConfig::default());
     lane.store(0, &[1; 8]).unwrap();

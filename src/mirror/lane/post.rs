@@ -1,7 +1,7 @@
 //! The posting half of a lane: runs become work requests.
 
 use super::Lane;
-use crate::fabric::{Operation, Queue, QueueError, WorkRequest};
+use crate::fabric::{Operation, QueueError, WorkRequest};
 use crate::mirror::{LostReason, StoreError};
 
 impl Lane {

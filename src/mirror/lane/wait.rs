@@ -6,7 +6,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::{Lane, Polling};
 use crate::base::{Deadline, Level, Sequence};
-use crate::fabric::{Armed, Operation, Queue, QueueError};
+use crate::fabric::{Armed, Operation, QueueError};
 use crate::mirror::{ByteRange, LostReason, SharedLane, StoreError, Ticket, WaitError, Watermarks};
 
 /// Marks the completion of a flush request among the ids of stores.

@@ -142,7 +142,7 @@ fn move_all(
     let mut deadline = Deadline::within(config.timeout);
     let mut queue = attachment.dialer.queue(&attachment.session, Reach::All, BULK_DEPTH, &mut deadline)?;
     let whole = Piece { local_offset: 0, remote_offset: 0, len: config.size };
-    transfer(core, &mut queue, operation, WindowId(REGION_WINDOW.0), [whole], config.timeout)
+    transfer(core, &mut *queue, operation, WindowId(REGION_WINDOW.0), [whole], config.timeout)
 }
 
 fn compare(core: &RegionCore, config: &RegionConfig, attachment: &Attachment) -> Result<(), OpenError> {

@@ -14,7 +14,7 @@ use crate::fabric::shm::{ShmPeer, ShmQueue};
 use crate::fabric::tcp::TcpQueue;
 #[cfg(feature = "rdma")]
 use crate::fabric::verbs::QueueOptions;
-use crate::fabric::{AnyQueue, Grant};
+use crate::fabric::{Grant, Queue};
 use crate::memory::{MapOptions, Mapping};
 use crate::mirror::LostReason;
 use crate::node::cipher::StreamCipher;
@@ -66,7 +66,7 @@ impl Dialer {
         reach: Reach,
         depth: usize,
         deadline: &mut Deadline,
-    ) -> Result<AnyQueue, CallError> {
+    ) -> Result<Box<dyn Queue>, CallError> {
         match &self.url {
             FabricUrl::Tcp { encrypt, .. } => {
                 let purpose = if *encrypt { PURPOSE_SEALED } else { PURPOSE_PLAIN };
@@ -81,7 +81,7 @@ impl Dialer {
                     cipher,
                     leftover,
                 );
-                Ok(AnyQueue::Other(Box::new(queue)))
+                Ok(Box::new(queue))
             }
             #[cfg(feature = "rdma")]
             FabricUrl::Rdma { .. } => {
@@ -90,7 +90,7 @@ impl Dialer {
                 let options = QueueOptions { depth, grants: all.clone(), durable: self.durable.clone() };
                 let token = ask_token(session, deadline)?;
                 let queue = link.queue(session, &token, &options, deadline)?;
-                Ok(AnyQueue::Other(Box::new(queue)))
+                Ok(Box::new(queue))
             }
             #[cfg(not(feature = "rdma"))]
             FabricUrl::Rdma { .. } => unreachable!("dialing was refused"),
@@ -102,7 +102,7 @@ impl Dialer {
                         self.peers.get_or_init(|| peers)
                     }
                 };
-                Ok(AnyQueue::Shm(ShmQueue::new(
+                Ok(Box::new(ShmQueue::new(
                     self.local.clone(),
                     peers[..reach.windows(peers.len())].to_vec(),
                     self.durable.clone(),

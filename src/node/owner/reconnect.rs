@@ -133,7 +133,7 @@ impl Region {
                 Piece { local_offset: range.offset, remote_offset, len: range.len }
             });
             let window = if staged { STAGING_WINDOW } else { REGION_WINDOW };
-            transfer(&transfer_core, &mut queue, Operation::Write, window, pieces, config.timeout)?;
+            transfer(&transfer_core, &mut *queue, Operation::Write, window, pieces, config.timeout)?;
         }
         if staged && bytes > 0 {
             apply(&session, ranges, deadline)?;
