@@ -191,6 +191,8 @@ fn count(rows: &[Row], skipped: Vec<String>) -> Result<Counts> {
         let verdict = if result.is_ok() { "ok" } else { "FAILED" };
         println!("{name:<34} {:>8.1}  {verdict}", took.as_secs_f64());
     }
+    let all: f64 = rows.iter().map(|row| row.took.as_secs_f64()).sum();
+    println!("{:<34} {all:>8.1}", "all");
     skipped.iter().for_each(|what| println!("skipped: {what}"));
     let failed: Vec<_> = rows.iter().filter(|row| row.result.is_err()).map(|row| row.name.as_str()).collect();
     let counts = Counts { passed: rows.len() - failed.len(), failed: failed.len(), skipped };
