@@ -27,7 +27,7 @@ pub(super) struct Opened {
     pub(super) content: Content,
     pub(super) region: Option<RegionId>,
     pub(super) sync_failed: bool,
-    pub(super) lock: Option<OwnedFd>,
+    pub(super) lock: Option<FileLock>,
 }
 
 /// `PATH` with `end` behind it.
@@ -135,14 +135,24 @@ fn open_file(config: &HolderConfig, path: &Path) -> Result<Opened, HolderError> 
     Ok(Opened { memory, content, region, sync_failed, lock: Some(lock) })
 }
 
-/// Keeps other holders from the file.
-fn lock(path: &Path) -> Result<OwnedFd, String> {
+/// Keeps other holders from the file. Given back explicitly: a child process that some thread is making has the descriptor
+/// too until it executes its program, and would keep the lock so long.
+#[derive(Debug)]
+pub(super) struct FileLock(OwnedFd);
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+fn lock(path: &Path) -> Result<FileLock, String> {
     let path = beside(path, ".lock");
     let named = |error: io::Error| format!("{}: {error}", path.display());
     let file =
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(named)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file.into()),
+        Ok(()) => Ok(FileLock(file.into())),
         Err(Errno::WOULDBLOCK) => Err("another holder has this file: stop it, or choose another".into()),
         Err(error) => Err(named(error.into())),
     }

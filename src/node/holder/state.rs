@@ -171,7 +171,7 @@ pub(super) struct Shared {
     /// Every control connection, attached or not, to be ended with the holder.
     pub(super) links: Mutex<Vec<super::links::Link>>,
     /// Keeps every other holder from the file.
-    _lock: Option<OwnedFd>,
+    _lock: Option<copy::FileLock>,
 }
 
 impl Shared {
