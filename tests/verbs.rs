@@ -21,3 +21,17 @@ macro_rules! over_a_device_too {
 mod lane;
 #[path = "contract/link.rs"]
 mod link;
+
+/// Runs alone: it disturbs the device, or counts what the process has.
+#[path = "verbs/alone.rs"]
+mod alone;
+#[path = "common/child.rs"]
+mod child;
+#[path = "verbs/limits.rs"]
+mod limits;
+#[path = "verbs/queues.rs"]
+mod queues;
+#[path = "verbs/rig.rs"]
+mod rig;
+#[path = "verbs/strangers.rs"]
+mod strangers;

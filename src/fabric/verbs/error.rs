@@ -135,6 +135,17 @@ impl VerbsError {
         Self::Call { call, errno: error.raw_os_error() }
     }
 
+    /// As it is told to a peer, which has room for 148 bytes.
+    pub(super) fn to_peer(&self) -> String {
+        match self {
+            Self::Memlock { asked, soft, .. } => format!(
+                "the holder may pin {} (RLIMIT_MEMLOCK), not {asked} bytes more: raise its `ulimit -l` or LimitMEMLOCK",
+                soft.map_or_else(|| "any amount".into(), |bytes| format!("{bytes} bytes"))
+            ),
+            error => error.to_string(),
+        }
+    }
+
     /// Of a registration that failed with `errno`.
     pub(super) fn register(asked: usize, kind: String, errno: i32) -> Self {
         let limit = getrlimit(Resource::Memlock);
@@ -195,6 +206,8 @@ mod tests {
         for part in ["1048576 bytes", "RLIMIT_MEMLOCK", "65536 bytes", "131072 bytes", "ulimit -l"] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        let told = error.to_peer();
+        assert!(told.len() <= 148 && told.contains("1048576") && told.contains("65536"), "{told}");
     }
 
     #[test]

@@ -121,9 +121,8 @@ impl Export {
         match self.prepare(&request) {
             Ok((queue_pair, windows)) => self.answer(request, token, queue_pair, &windows),
             Err(error) => {
-                let why = error.to_string();
-                request.reject(&why);
-                Err(why)
+                request.reject(&error.to_peer());
+                Err(error.to_string())
             }
         }
     }

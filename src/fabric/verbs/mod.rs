@@ -17,6 +17,7 @@
 //! All use of the C libraries is in this room. `unsafe` blocks hold one operation each.
 
 mod address;
+pub mod bare;
 mod batch;
 mod completion_queue;
 mod connection;

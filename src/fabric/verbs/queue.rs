@@ -57,15 +57,15 @@ pub(super) struct Parts {
 
 /// A queue over an RDMA connection.
 pub struct VerbsQueue {
-    connection: Arc<Connection>,
-    completions: Arc<CompletionQueue>,
-    regions: Arc<LocalRegions>,
-    windows: Vec<RemoteWindow>,
+    pub(super) connection: Arc<Connection>,
+    pub(super) completions: Arc<CompletionQueue>,
+    pub(super) regions: Arc<LocalRegions>,
+    pub(super) windows: Vec<RemoteWindow>,
     watch: Arc<Watch>,
     capabilities: Capabilities,
-    inline_bytes_max: usize,
+    pub(super) inline_bytes_max: usize,
     slots: Slots,
-    batch: Batch,
+    pub(super) batch: Batch,
     /// The last read into the region: writes behind it wait for it in the device.
     last_read: Option<u64>,
     taken: Box<[ibv_wc]>,
@@ -234,7 +234,7 @@ impl VerbsQueue {
     }
 }
 
-fn text_of(status: ibv_wc_status::Type) -> String {
+pub(super) fn text_of(status: ibv_wc_status::Type) -> String {
     // SAFETY: gives a constant string for any number.
     let text = unsafe { rdma_sys::ibv_wc_status_str(status) };
     // SAFETY: as above.

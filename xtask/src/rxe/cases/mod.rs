@@ -95,9 +95,15 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "contract-rdma",
-        about: "the same contract over real verbs, both ends in one machine",
+        about: "the same contract over real verbs, both ends in one machine, and what only verbs can get wrong",
         random: false,
         on: On::One(verbs::contract),
+    },
+    Case {
+        name: "device",
+        about: "a port that goes down, and what fifty reconnections leave behind",
+        random: false,
+        on: On::One(verbs::alone),
     },
     Case {
         name: "bench",
