@@ -61,8 +61,8 @@ pub(super) enum Part {
 /// Seconds that show that everything runs: six slices.
 pub(super) const SHORT: f64 = 1.5;
 
-/// Seconds that make a figure: twenty slices.
-pub(super) const LONG: f64 = 5.0;
+/// Seconds that make a figure: 24 slices of the longest kind.
+pub(super) const LONG: f64 = 12.0;
 
 /// Runs the workloads, with `seconds` of slices of the mirrored region each.
 pub(super) fn rdma(guests: &Guests, part: Part, seconds: f64, perftest: bool) -> Result<()> {
