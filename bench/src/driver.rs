@@ -37,8 +37,8 @@ pub(crate) trait Side: Send {
     /// Waits until what was posted up to `mark` is acknowledged.
     fn wait(&mut self, mark: Self::Mark) -> Result<(), Failure>;
 
-    /// System calls made so far, when the side knows.
-    fn syscalls(&self) -> Option<u64> {
+    /// System calls made so far, when the side knows; over RDMA doorbells, which are system calls on some devices only.
+    fn calls(&self) -> Option<u64> {
         None
     }
 }
@@ -52,8 +52,8 @@ pub(crate) struct Slice {
     pub seconds: f64,
     /// Processor time of this process meanwhile, user and system, in nanoseconds.
     pub cpu_ns: u64,
-    /// System calls of the storing threads meanwhile, when known.
-    pub syscalls: Option<u64>,
+    /// System calls or doorbells of the storing threads meanwhile, when known.
+    pub calls: Option<u64>,
     /// From store to acknowledgment.
     pub latencies: Latencies,
 }
@@ -81,7 +81,7 @@ struct Run {
     stores: u64,
     seconds: f64,
     cpu_ns: u64,
-    syscalls: Option<u64>,
+    calls: Option<u64>,
     latencies: Latencies,
 }
 
@@ -91,7 +91,7 @@ impl<S: Side> Driver<S> {
         let stores = match workload.fabric {
             Fabric::Shm => CHECK_STORES.min(CHECK_BYTES / workload.size).max(1),
             // The clock is nothing beside a round trip, and a slow one must not make the slice long.
-            Fabric::Tcp => 1,
+            Fabric::Tcp | Fabric::Rdma => 1,
         };
         let batch = workload.batch();
         Self {
@@ -107,12 +107,12 @@ impl<S: Side> Driver<S> {
         self.rate_of(duration.mul_f64(0.04))?;
         let mut latencies = Latencies::new();
         self.time(duration.mul_f64(0.24), &mut latencies)?;
-        let syscalls_before = self.side.syscalls();
+        let calls_before = self.side.calls();
         let cpu_before = process_time();
         let (stores, seconds) = self.rate_of(duration.mul_f64(0.72))?;
         let cpu_ns = process_time() - cpu_before;
-        let syscalls = self.side.syscalls().zip(syscalls_before).map(|(after, before)| after - before);
-        Ok(Run { stores, seconds, cpu_ns, syscalls, latencies })
+        let calls = self.side.calls().zip(calls_before).map(|(after, before)| after - before);
+        Ok(Run { stores, seconds, cpu_ns, calls, latencies })
     }
 
     /// Stores for `duration` and times one store of each batch.
@@ -214,21 +214,20 @@ pub(crate) fn slice<S: Side>(drivers: &mut [Driver<S>], duration: Duration) -> R
 
 /// One slice out of what the threads did. The processor time is the process's, so one thread's view of it will do.
 fn join(runs: Vec<Result<Run, Failure>>) -> Result<Slice, Failure> {
-    let mut slice =
-        Slice { stores: 0, seconds: 0.0, cpu_ns: 0, syscalls: Some(0), latencies: Latencies::new() };
+    let mut slice = Slice { stores: 0, seconds: 0.0, cpu_ns: 0, calls: Some(0), latencies: Latencies::new() };
     for run in runs {
         let run = run?;
         slice.stores += run.stores;
         slice.seconds = slice.seconds.max(run.seconds);
         slice.cpu_ns = slice.cpu_ns.max(run.cpu_ns);
-        slice.syscalls = slice.syscalls.zip(run.syscalls).map(|(sum, calls)| sum + calls);
+        slice.calls = slice.calls.zip(run.calls).map(|(sum, calls)| sum + calls);
         slice.latencies.add(&run.latencies);
     }
     Ok(slice)
 }
 
 /// Processor time of this process so far, in nanoseconds.
-fn process_time() -> u64 {
+pub(crate) fn process_time() -> u64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
@@ -267,7 +266,7 @@ mod tests {
             Ok(())
         }
 
-        fn syscalls(&self) -> Option<u64> {
+        fn calls(&self) -> Option<u64> {
             Some(self.stored)
         }
     }
@@ -295,7 +294,7 @@ mod tests {
             let mut drivers = drivers(depth, threads, fabric, u64::MAX);
             let slice = slice(&mut drivers, Duration::from_millis(20)).unwrap();
             assert!(slice.stores > 0 && slice.seconds >= 0.0144 && slice.latencies.count() > 0);
-            assert_eq!(slice.syscalls, Some(slice.stores), "calls of the measured part only");
+            assert_eq!(slice.calls, Some(slice.stores), "calls of the measured part only");
             let stored: u64 = drivers.iter().map(|driver| driver.side.stored).sum();
             let acked: u64 = drivers.iter().map(|driver| driver.side.acked).sum();
             assert_eq!(stored, acked);

@@ -13,12 +13,15 @@ mod limit;
 mod machine;
 mod options;
 mod pair;
+#[cfg(feature = "rdma")]
+mod perftest;
 mod ratio;
 mod report;
 mod subject;
 mod workload;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -65,8 +68,9 @@ fn region(options: &RegionOptions) -> Result<ExitCode, Failure> {
         }
     };
     let machine = Machine::here();
-    let mut limit = Limit::new(&workload, options.limit_peer.as_deref())?;
+    let mut limit = Limit::new(&workload, options.level, options.limit_peer.as_deref())?;
     let mut ours = Ours::new(&workload, options)?;
+    let idle_cpu = idle(options.idle);
     let timer_ns = histogram::timer_cost();
     let (limit_does, limit_copies_per_byte) = (limit.does, limit.copies_per_byte);
     let (limit, bare) = limit.contenders();
@@ -82,9 +86,20 @@ fn region(options: &RegionOptions) -> Result<ExitCode, Failure> {
         limit_copies_per_byte,
         outcome,
         timer_ns,
+        idle_cpu,
+        perftest: limit::perftest(options)?,
         machine,
     };
     deliver(&report, options)
+}
+
+/// Does nothing for so many seconds; the part of one processor that this process took meanwhile.
+fn idle(seconds: f64) -> Option<f64> {
+    let before = driver::process_time();
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    #[allow(clippy::cast_precision_loss, reason = "some seconds in nanoseconds")]
+    let spent = (driver::process_time() - before) as f64;
+    (seconds > 0.0).then_some(spent / 1e9 / seconds)
 }
 
 /// What stands against the limit.
@@ -98,7 +113,7 @@ enum Ours {
 impl Ours {
     fn new(workload: &Workload, options: &RegionOptions) -> Result<Self, Failure> {
         if options.limit_only {
-            return Ok(Self::Limit(Limit::new(workload, None)?));
+            return Ok(Self::Limit(Limit::new(workload, options.level, None)?));
         }
         Ok(Self::Region(Subject::open(workload, options)?))
     }

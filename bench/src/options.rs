@@ -26,7 +26,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Measure a mirrored region.
     Region(RegionOptions),
-    /// Be the other side of the tcp limit, for a run from another host.
+    /// Be the other side of the limit of tcp or RDMA, for a run from another host.
     LimitPeer(LimitPeerOptions),
     /// Hold the copy for a run of this program.
     #[command(hide = true)]
@@ -46,7 +46,7 @@ pub(crate) struct RegionOptions {
     /// Key file shared with --peer.
     #[arg(long, requires = "peer")]
     pub key: Option<PathBuf>,
-    /// `HOST:PORT` of `mirrorbus-bench limit-peer` on the host of a tcp --peer: the limit goes the same way.
+    /// `HOST:PORT` of `mirrorbus-bench limit-peer` on the host of --peer: the limit goes the same way.
     #[arg(long, requires = "peer")]
     pub limit_peer: Option<String>,
     /// Bytes of one store: 64, 4K, 64K.
@@ -82,6 +82,13 @@ pub(crate) struct RegionOptions {
     /// Measure the limit alone: it takes the place of the mirrored region too.
     #[arg(long, conflicts_with = "peer")]
     pub limit_only: bool,
+    /// Before the first slice do nothing for so many seconds, and tell what processor time that takes.
+    #[arg(long, default_value_t = 0.0)]
+    pub idle: f64,
+    /// Afterwards run `ib_write_lat` and `ib_write_bw` with stores of this size, where they are installed. With --peer their
+    /// other sides are those of `limit-peer --perftest SIZE`.
+    #[arg(long)]
+    pub perftest: bool,
     /// Write the figures here as JSON.
     #[arg(long)]
     pub json: Option<PathBuf>,
@@ -93,12 +100,19 @@ pub(crate) struct RegionOptions {
 /// `mirrorbus-bench limit-peer`
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LimitPeerOptions {
-    /// Address to listen on; port 0 takes a free one, printed on stdout.
+    /// The medium.
+    #[arg(long, value_enum, default_value = "tcp")]
+    pub fabric: Fabric,
+    /// Address to listen on; port 0 takes a free one, printed on stdout. Over RDMA that of a device's network interface.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub listen: String,
-    /// Most bytes of memory that all connections together may ask for.
+    /// Most bytes of memory that all tcp connections together may ask for; over RDMA the bytes of the region, as the run has
+    /// them.
     #[arg(long, value_parser = size, default_value = "2G")]
     pub memory: usize,
+    /// Be the other side of `ib_write_lat` and `ib_write_bw` as well, for stores of this size.
+    #[arg(long, value_parser = size, value_name = "SIZE")]
+    pub perftest: Option<usize>,
     /// End when stdin does.
     #[arg(long, hide = true)]
     pub with_stdin: bool,
@@ -161,17 +175,28 @@ impl RegionOptions {
         if !(self.seconds.is_finite() && self.seconds > 0.0 && self.seconds <= 3600.0) {
             return Err(format!("--seconds {} is not above 0 and at most 3600", self.seconds));
         }
+        if !(0.0..=3600.0).contains(&self.idle) {
+            return Err(format!("--idle {} is not within 0 and 3600", self.idle));
+        }
+        if self.perftest && self.fabric != Fabric::Rdma {
+            return Err(format!("--perftest is for --fabric rdma, not {}", self.fabric));
+        }
         if let Some(peer) = &self.peer {
-            let medium = Fabric::of(peer).ok_or_else(|| format!("there is no limit for {peer} yet"))?;
+            let medium = Fabric::of(peer);
             if medium != self.fabric {
                 return Err(format!("--peer {peer} is {medium}, --fabric is {}", self.fabric));
             }
-            let needs_limit_peer =
-                self.fabric == Fabric::Tcp && !is_loopback(peer) && self.limit_peer.is_none();
-            if needs_limit_peer {
+            let command = match self.fabric {
+                Fabric::Tcp if !is_loopback(peer) => "limit-peer --listen 0.0.0.0:7171".to_owned(),
+                Fabric::Rdma => {
+                    format!("limit-peer --fabric rdma --listen HOST:7171 --memory {}", self.region)
+                }
+                Fabric::Tcp | Fabric::Shm => String::new(),
+            };
+            if !command.is_empty() && self.limit_peer.is_none() {
                 return Err(format!(
-                    "the limit for {peer} has to go the same way: run `mirrorbus-bench limit-peer --listen 0.0.0.0:7171` \
-                     there and give --limit-peer HOST:7171"
+                    "the limit for {peer} has to go the same way: run `mirrorbus-bench {command}` there and give \
+                     --limit-peer HOST:7171"
                 ));
             }
         }
@@ -243,7 +268,10 @@ mod tests {
             ("--fabric shm --peer tcp://h:1 --key k", "tcp"),
             ("--fabric tcp --peer tcp://h:1 --key k", "limit-peer"),
             ("--fabric tcp --peer tcp://h:1", "--key"),
-            ("--fabric rdma", "possible values"),
+            ("--fabric rdma --peer rdma://h:1 --key k", "limit-peer --fabric rdma"),
+            ("--fabric shm --perftest", "--perftest"),
+            ("--fabric shm --idle -1", "--idle"),
+            ("--fabric verbs", "possible values"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(word), "{line}: {error}");

@@ -76,22 +76,22 @@ pub(crate) struct Total {
     /// Seconds that took.
     pub seconds: f64,
     cpu_ns: u64,
-    /// System calls of the storing threads, when known.
-    pub syscalls: Option<u64>,
+    /// System calls or doorbells of the storing threads, when known.
+    pub calls: Option<u64>,
     /// From store to acknowledgment.
     pub latencies: Latencies,
 }
 
 impl Total {
     fn new() -> Self {
-        Self { stores: 0, seconds: 0.0, cpu_ns: 0, syscalls: Some(0), latencies: Latencies::new() }
+        Self { stores: 0, seconds: 0.0, cpu_ns: 0, calls: Some(0), latencies: Latencies::new() }
     }
 
     fn add(&mut self, slice: &Slice) {
         self.stores += slice.stores;
         self.seconds += slice.seconds;
         self.cpu_ns += slice.cpu_ns;
-        self.syscalls = self.syscalls.zip(slice.syscalls).map(|(sum, calls)| sum + calls);
+        self.calls = self.calls.zip(slice.calls).map(|(sum, calls)| sum + calls);
         self.latencies.add(&slice.latencies);
     }
 
@@ -107,10 +107,10 @@ impl Total {
         self.cpu_ns as f64 / self.stores as f64
     }
 
-    /// System calls of the storing threads for each store, when known.
+    /// System calls or doorbells of the storing threads for each store, when known.
     #[allow(clippy::cast_precision_loss, reason = "a mean needs no 53 bits")]
-    pub(crate) fn syscalls_per_store(&self) -> Option<f64> {
-        self.syscalls.map(|calls| calls as f64 / self.stores as f64)
+    pub(crate) fn calls_per_store(&self) -> Option<f64> {
+        self.calls.map(|calls| calls as f64 / self.stores as f64)
     }
 
     /// The figures of a report.
@@ -128,10 +128,12 @@ pub(crate) struct Outcome {
     pub ours: Total,
     /// The limit.
     pub limit: Total,
-    /// The limit without copies and checksums, where it has any.
+    /// A second loop beside the limit, where there is one.
     pub bare: Option<Total>,
     /// Stores a second, ours / limit.
     pub rate: Ratio,
+    /// Stores a second, ours / bare.
+    pub rate_bare: Option<Ratio>,
     /// Median latency, ours / limit.
     pub p50: Ratio,
     /// As `p50`, of latencies less what the timer costs.
@@ -174,7 +176,7 @@ pub(crate) struct Contest<'a> {
     pub ours: &'a mut dyn Contender,
     /// The limit.
     pub limit: &'a mut dyn Contender,
-    /// The limit without copies and checksums, where it has any.
+    /// A second loop beside the limit, where there is one.
     pub bare: Option<&'a mut dyn Contender>,
     /// What a latency contains of the clock's own cost.
     pub timer_ns: u64,
@@ -183,6 +185,7 @@ pub(crate) struct Contest<'a> {
 #[derive(Default)]
 struct Ratios {
     rate: Vec<f64>,
+    rate_bare: Vec<f64>,
     p50: Vec<f64>,
     p50_net: Vec<f64>,
     control: Vec<f64>,
@@ -201,8 +204,9 @@ impl Contest<'_> {
         for round in 0..schedule.rounds {
             let length = schedule.slice;
             let forward = round % 2 == 0;
+            let mut bare = None;
             if !forward {
-                self.bare_slice(length, bare_total.as_mut())?;
+                bare = self.bare_slice(length)?;
             }
             let (ours, limit, again) = if forward {
                 (self.ours.slice(length)?, self.limit.slice(length)?, self.limit.slice(length)?)
@@ -212,7 +216,11 @@ impl Contest<'_> {
                 (self.ours.slice(length)?, limit, again)
             };
             if forward {
-                self.bare_slice(length, bare_total.as_mut())?;
+                bare = self.bare_slice(length)?;
+            }
+            if let Some((bare, total)) = bare.zip(bare_total.as_mut()) {
+                ratios.rate_bare.push(ours.rate() / bare.rate());
+                total.add(&bare);
             }
             ratios.add(&ours, &limit, &again, self.timer_ns);
             ours_total.add(&ours);
@@ -224,17 +232,15 @@ impl Contest<'_> {
             limit: limit_total,
             bare: bare_total,
             rate: median(ratios.rate),
+            rate_bare: (!ratios.rate_bare.is_empty()).then(|| median(ratios.rate_bare)),
             p50: median(ratios.p50),
             p50_net: median(ratios.p50_net),
             control: median(ratios.control),
         })
     }
 
-    fn bare_slice(&mut self, length: Duration, total: Option<&mut Total>) -> Result<(), Failure> {
-        if let (Some(bare), Some(total)) = (self.bare.as_mut(), total) {
-            total.add(&bare.slice(length)?);
-        }
-        Ok(())
+    fn bare_slice(&mut self, length: Duration) -> Result<Option<Slice>, Failure> {
+        self.bare.as_mut().map(|bare| bare.slice(length)).transpose()
     }
 }
 
@@ -277,7 +283,7 @@ mod tests {
             latencies.record(Duration::from_secs_f64(1.0 / speed));
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and small")]
             let stores = (speed * duration.as_secs_f64()) as u64;
-            Ok(Slice { stores, seconds: duration.as_secs_f64(), cpu_ns: 1, syscalls: None, latencies })
+            Ok(Slice { stores, seconds: duration.as_secs_f64(), cpu_ns: 1, calls: None, latencies })
         }
     }
 
@@ -297,7 +303,7 @@ mod tests {
         assert!((outcome.control.median - 1.0).abs() < 0.001, "{:?}", outcome.control);
         assert_eq!(outcome.void(), None);
         assert!(outcome.bare.is_some_and(|bare| bare.stores_per_s() > outcome.limit.stores_per_s()));
-        assert_eq!(outcome.ours.syscalls_per_store(), None);
+        assert_eq!(outcome.ours.calls_per_store(), None);
     }
 
     fn void(rounds: u32, median: f64, low: f64, high: f64) -> String {
@@ -342,7 +348,7 @@ mod tests {
             let seconds = duration.as_secs_f64();
             let mut latencies = Latencies::new();
             latencies.record(Duration::from_micros(1));
-            Ok(Slice { stores, seconds, cpu_ns: 1, syscalls: None, latencies })
+            Ok(Slice { stores, seconds, cpu_ns: 1, calls: None, latencies })
         }
     }
 }

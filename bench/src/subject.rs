@@ -19,7 +19,7 @@ use mirrorbus::{
 use crate::Failure;
 use crate::child::{self, Peer};
 use crate::driver::Side;
-use crate::limit::Team;
+use crate::limit::{self, Team};
 use crate::options::{AskedLevel, HoldOptions, RegionOptions};
 use crate::pair::Contender;
 use crate::workload::{Fabric, Polling, SPIN, Workload};
@@ -56,7 +56,7 @@ impl Subject {
             _ => {
                 let directory = Directory::new()?;
                 let keys = KeySet::create(&directory.key())?;
-                let peer = Peer::start(&hold_arguments(workload, &directory))?;
+                let peer = Peer::start(&hold_arguments(workload, &directory)?)?;
                 let url = peer.ready().trim_start_matches("listening on ").parse()?;
                 (url, keys, Some(peer), Some(directory))
             }
@@ -163,10 +163,10 @@ impl<const VISIBLE: bool> Side for ExclusiveSide<VISIBLE> {
         Ok(self.lane.wait(mark, level, Deadline::within(PATIENCE))?)
     }
 
-    fn syscalls(&self) -> Option<u64> {
-        // Those of its queue, and those of a waiter that sleeps.
+    fn calls(&self) -> Option<u64> {
+        // Those of its queue, and those of a waiter that sleeps. A device has no count of its own.
         let stats = self.lane.stats();
-        stats.syscalls.map(|calls| calls + stats.sleeps)
+        stats.syscalls.map_or(Some(stats.doorbells), |calls| Some(calls + stats.sleeps))
     }
 }
 
@@ -236,16 +236,17 @@ fn remove(path: &Path) {
     drop(std::fs::remove_dir(path));
 }
 
-fn hold_arguments(workload: &Workload, directory: &Directory) -> Vec<String> {
+fn hold_arguments(workload: &Workload, directory: &Directory) -> Result<Vec<String>, Failure> {
     let url = match workload.fabric {
         Fabric::Shm => FabricUrl::Shm { socket: directory.socket() },
         Fabric::Tcp => FabricUrl::Tcp { address: "127.0.0.1:0".to_owned(), encrypt: false },
+        Fabric::Rdma => FabricUrl::Rdma { address: limit::own_rdma_address()?.to_string() },
     };
     let spin = match workload.polling {
         Polling::Spin => SPIN,
         Polling::Block => Duration::ZERO,
     };
-    [
+    Ok([
         "hold",
         "--listen",
         &url.to_string(),
@@ -257,7 +258,7 @@ fn hold_arguments(workload: &Workload, directory: &Directory) -> Vec<String> {
         &spin.as_micros().to_string(),
     ]
     .map(str::to_owned)
-    .to_vec()
+    .to_vec())
 }
 
 /// Runs `mirrorbus-bench hold`: holds the copy until the parent is gone.

@@ -29,15 +29,17 @@ pub(crate) enum Fabric {
     Shm,
     /// A TCP stream.
     Tcp,
+    /// RDMA: a card or soft-RoCE.
+    Rdma,
 }
 
 impl Fabric {
-    /// The medium of `url`, where the bench has a limit for it.
-    pub(crate) const fn of(url: &FabricUrl) -> Option<Self> {
+    /// The medium of `url`.
+    pub(crate) const fn of(url: &FabricUrl) -> Self {
         match url.medium() {
-            Medium::Shm => Some(Self::Shm),
-            Medium::Tcp => Some(Self::Tcp),
-            Medium::Rdma => None,
+            Medium::Shm => Self::Shm,
+            Medium::Tcp => Self::Tcp,
+            Medium::Rdma => Self::Rdma,
         }
     }
 }
@@ -47,6 +49,7 @@ impl fmt::Display for Fabric {
         f.write_str(match self {
             Self::Shm => "shm",
             Self::Tcp => "tcp",
+            Self::Rdma => "rdma",
         })
     }
 }
@@ -132,7 +135,7 @@ impl Workload {
 
     /// Batches are posted while the one before is still in flight: over a network, with a lane for each thread.
     pub(crate) const fn pipelined(&self) -> bool {
-        matches!(self.fabric, Fabric::Tcp) && self.depth > 1 && self.lanes == self.threads
+        matches!(self.fabric, Fabric::Tcp | Fabric::Rdma) && self.depth > 1 && self.lanes == self.threads
     }
 
     /// Stores that are posted together: all of a window, or half of it when two batches are in flight.

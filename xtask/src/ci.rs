@@ -33,6 +33,10 @@ pub(crate) fn run(full: bool) -> Result<()> {
         let library = ["--package", "mirrorbus", "--no-default-features", "--lib", "--examples"];
         one(cargo(&["clippy"]).args(library).args(DENY_WARNINGS))
     });
+    steps.run("clippy, bench without RDMA", || {
+        let bench = ["--package", "mirrorbus-bench", "--no-default-features", "--all-targets"];
+        one(cargo(&["clippy"]).args(bench).args(DENY_WARNINGS))
+    });
     steps.run("tidy", || tidy::run(&root(), &commands()).map(|()| Counts::one()));
     steps.run("deny: bans, licenses, sources", deny);
     steps.run("deny: advisories", advisories);

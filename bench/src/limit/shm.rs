@@ -105,7 +105,7 @@ impl Side for ShmSide {
         Ok(())
     }
 
-    fn syscalls(&self) -> Option<u64> {
+    fn calls(&self) -> Option<u64> {
         Some(0)
     }
 }

@@ -158,7 +158,7 @@ impl Side for TcpSide {
         Ok(())
     }
 
-    fn syscalls(&self) -> Option<u64> {
+    fn calls(&self) -> Option<u64> {
         Some(self.wire.calls())
     }
 }
@@ -250,7 +250,7 @@ mod tests {
                     for contender in [Some(contender), bare].into_iter().flatten() {
                         let slice = contender.slice(Duration::from_millis(5)).unwrap();
                         assert!(slice.stores > 0 && slice.latencies.count() > 0, "{size} {depth} {pattern}");
-                        assert!(slice.syscalls > Some(0));
+                        assert!(slice.calls > Some(0));
                     }
                     assert_eq!(limit.bare.is_some(), size == LARGE_BYTES && depth > 1);
                 }

@@ -50,7 +50,7 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// Runs `mirrorbus-bench limit-peer`: never returns without an error.
+/// Serves until it fails.
 ///
 /// # Errors
 /// The address could not be listened on.

@@ -259,17 +259,17 @@ fn stalled() -> io::Error {
 }
 
 /// Looks in vain, and now and then how long they have taken together.
-struct Waiting {
+pub(super) struct Waiting {
     looks: u32,
     since: Option<Instant>,
 }
 
 impl Waiting {
-    const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { looks: 0, since: None }
     }
 
-    fn look(&mut self) -> Option<Duration> {
+    pub(super) fn look(&mut self) -> Option<Duration> {
         self.looks = self.looks.wrapping_add(1);
         if !self.looks.is_multiple_of(LOOKS_PER_CLOCK) {
             return None;

@@ -6,10 +6,14 @@ use super::Report;
 use crate::histogram::LatencySummary;
 use crate::pair::Total;
 use crate::ratio::Ratio;
+use crate::workload::Fabric;
 
 /// `report` as one JSON object.
 pub(crate) fn render(report: &Report) -> Value {
     let (workload, outcome) = (&report.workload, &report.outcome);
+    let calls = |total: &Total, doorbells: bool| {
+        total.calls_per_store().filter(|_| doorbells == (workload.fabric == Fabric::Rdma))
+    };
     let mut root = json!({
         "fabric": workload.fabric.to_string(),
         "pattern": workload.pattern.to_string(),
@@ -23,6 +27,7 @@ pub(crate) fn render(report: &Report) -> Value {
             "rate": outcome.rate.median,
             "p50": outcome.p50.median,
             "control": outcome.control.median,
+            "rate_bare": outcome.rate_bare.map(|ratio| ratio.median),
         },
         "machine": {
             "cpu": report.machine.cpu,
@@ -37,6 +42,7 @@ pub(crate) fn render(report: &Report) -> Value {
             "rate": interval(outcome.rate),
             "p50": interval(outcome.p50),
             "control": interval(outcome.control),
+            "rate_bare": outcome.rate_bare.map(interval),
             "confidence": 0.95,
         },
         "ratio_p50_net_of_timer": outcome.p50_net.median,
@@ -52,9 +58,13 @@ pub(crate) fn render(report: &Report) -> Value {
         "ours_does": report.ours_does,
         "limit_does": report.limit_does,
         "copies_per_byte": report.ours_copies_per_byte,
-        "syscalls_per_store": outcome.ours.syscalls_per_store(),
+        "idle_cpu": report.idle_cpu,
+        "perftest": perftest(report),
+        "syscalls_per_store": calls(&outcome.ours, false),
+        "doorbells_per_store": calls(&outcome.ours, true),
         "limit_copies_per_byte": report.limit_copies_per_byte,
-        "limit_syscalls_per_store": outcome.limit.syscalls_per_store(),
+        "limit_syscalls_per_store": calls(&outcome.limit, false),
+        "limit_doorbells_per_store": calls(&outcome.limit, true),
         "limit": Value::Object(figures(&outcome.limit, workload.size)),
         "bare": outcome.bare.as_ref().map(|bare| Value::Object(figures(bare, workload.size))),
     });
@@ -77,6 +87,14 @@ fn figures(total: &Total, size: usize) -> Map<String, Value> {
 fn latency(summary: LatencySummary) -> Value {
     let LatencySummary { min, p50, p90, p99, p999, p9999, max } = summary;
     json!({ "min": min, "p50": p50, "p90": p90, "p99": p99, "p999": p999, "p9999": p9999, "max": max })
+}
+
+fn perftest(report: &Report) -> Value {
+    let entries = report.perftest.iter().map(|beside| {
+        let (value, why) = (beside.result.as_ref().ok(), beside.result.as_ref().err());
+        (beside.program.to_owned(), json!({ "figure": beside.figure, "value": value, "why": why }))
+    });
+    Value::Object(entries.collect())
 }
 
 fn interval(ratio: Ratio) -> Value {
@@ -110,15 +128,19 @@ mod tests {
         "stores_per_s",
         "threads",
     ];
-    const BESIDE: [&str; 18] = [
+    const BESIDE: [&str; 22] = [
         "bare",
         "copies_per_byte",
+        "doorbells_per_store",
+        "idle_cpu",
         "latency_method",
         "latency_samples",
         "limit_copies_per_byte",
         "limit_does",
+        "limit_doorbells_per_store",
         "limit_syscalls_per_store",
         "ours_does",
+        "perftest",
         "polling",
         "ratio_interval",
         "ratio_p50_net_of_timer",
@@ -141,7 +163,7 @@ mod tests {
         assert_eq!(keys(&json["latency_ns"]), latency);
         assert_eq!(keys(&json["limit"]), ["bytes_per_s", "cpu_ns_per_store", "latency_ns", "stores_per_s"]);
         assert_eq!(keys(&json["limit"]["latency_ns"]), latency);
-        assert_eq!(keys(&json["ratio"]), ["control", "p50", "rate"]);
+        assert_eq!(keys(&json["ratio"]), ["control", "p50", "rate", "rate_bare"]);
         assert_eq!(
             keys(&json["machine"]),
             ["clock_source", "cores", "cpu", "huge_pages", "kernel", "load", "memory"]

@@ -28,8 +28,23 @@ pub(crate) struct Report {
     pub outcome: Outcome,
     /// What each latency contains of the clock's own cost.
     pub timer_ns: u64,
+    /// The part of one processor that an open, idle region took, where that was asked for.
+    pub idle_cpu: Option<f64>,
+    /// What other people's programs gave: name, unit, figure or why there is none. Empty where they were not asked for.
+    pub perftest: Vec<Beside>,
     /// Where.
     pub machine: Machine,
+}
+
+/// A figure of another program.
+#[derive(Debug)]
+pub(crate) struct Beside {
+    /// The program.
+    pub program: &'static str,
+    /// What its figure is.
+    pub figure: &'static str,
+    /// The figure, or why there is none.
+    pub result: Result<f64, String>,
 }
 
 impl Report {
@@ -72,7 +87,7 @@ pub(crate) mod sample {
             for index in 0..1000 {
                 latencies.record(Duration::from_nanos(self.latency_ns + index));
             }
-            Ok(Slice { stores: self.stores, seconds: 0.5, cpu_ns: 500_000_000, syscalls: Some(0), latencies })
+            Ok(Slice { stores: self.stores, seconds: 0.5, cpu_ns: 500_000_000, calls: Some(0), latencies })
         }
     }
 
@@ -100,6 +115,8 @@ pub(crate) mod sample {
             limit_copies_per_byte: 2.0,
             outcome: outcome.expect("fixed contenders do not fail"),
             timer_ns: 20,
+            idle_cpu: None,
+            perftest: Vec::new(),
             machine: Machine::here(),
         }
     }

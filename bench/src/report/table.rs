@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use mirrorbus::base::format_bytes;
 
-use super::Report;
+use super::{Beside, Report};
 use crate::pair::{ROUNDS_WANTED, Total};
 use crate::ratio::Ratio;
+use crate::workload::Fabric;
 
 /// `report` as lines of text.
 ///
@@ -74,9 +75,8 @@ fn write_all(text: &mut String, report: &Report) -> std::fmt::Result {
     let size = report.workload.size as f64;
     row("GB/s", &|total| format!("{:.3}", total.stores_per_s() * size / 1e9))?;
     row("CPU ns/store", &|total| format!("{:.1}", total.cpu_ns_per_store()))?;
-    row("syscalls/store", &|total| {
-        total.syscalls_per_store().map_or("-".into(), |calls| format!("{calls:.3}"))
-    })?;
+    let calls = if report.workload.fabric == Fabric::Rdma { "doorbells/store" } else { "syscalls/store" };
+    row(calls, &|total| total.calls_per_store().map_or("-".into(), |calls| format!("{calls:.3}")))?;
     for (name, quantile) in
         [("to ack, p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)]
     {
@@ -88,6 +88,9 @@ fn write_all(text: &mut String, report: &Report) -> std::fmt::Result {
     let copies = report.ours_copies_per_byte.map_or("-".into(), |copies| format!("{copies:.0}"));
     writeln!(text, "{:<22}{copies:>14}{:>14.0}\n", "copies/byte", report.limit_copies_per_byte)?;
     ratio(text, "rate, ours/limit", outcome.rate)?;
+    if let Some(bare) = outcome.rate_bare {
+        ratio(text, "rate, ours/bare", bare)?;
+    }
     ratio(text, "p50, ours/limit", outcome.p50)?;
     ratio(text, "p50 net of timer", outcome.p50_net)?;
     ratio(text, "control, limit/limit", outcome.control)?;
@@ -108,12 +111,25 @@ fn write_method(text: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(text, "limit: {}", report.limit_does)?;
     writeln!(text, "latency: {}", report.latency_method())?;
     writeln!(text, "copies: made by user code of the storing process; the kernel's are not counted")?;
-    let shared = if outcome.ours.syscalls_per_store().is_none() {
+    let shared = if outcome.ours.calls_per_store().is_none() {
         "; unknown of ours, whose threads share a lane and may wait for a lock or for each other"
     } else {
         ""
     };
-    writeln!(text, "syscalls: sends, receives and sleeps of the storing threads{shared}")?;
+    if report.workload.fabric == Fabric::Rdma {
+        writeln!(text, "doorbells: of the storing threads; on soft-RoCE each is a system call{shared}")?;
+    } else {
+        writeln!(text, "syscalls: sends, receives and sleeps of the storing threads{shared}")?;
+    }
+    if let Some(idle) = report.idle_cpu {
+        writeln!(text, "idle: an open region without stores took {:.2} % of a processor", idle * 100.0)?;
+    }
+    for Beside { program, figure, result } in &report.perftest {
+        match result {
+            Ok(value) => writeln!(text, "{program}: {value:.1} {figure}")?,
+            Err(why) => writeln!(text, "{program}: {why}")?,
+        }
+    }
     if let Some(why) = outcome.void() {
         writeln!(text, "\nVOID: {why}.")?;
     }
@@ -179,7 +195,7 @@ mod tests {
     fn unknown_system_calls_are_explained() {
         let mut report = super::super::sample::report();
         assert!(render(&report).contains("of the storing threads\n"));
-        report.outcome.ours.syscalls = None;
+        report.outcome.ours.calls = None;
         assert!(render(&report).contains("unknown of ours, whose threads share a lane"));
     }
 

@@ -1,5 +1,6 @@
 //! The tests, by name.
 
+mod bench;
 mod bring_up;
 mod demo;
 mod faults;
@@ -41,8 +42,11 @@ pub(crate) enum On {
     Two(fn(&Guests, &mut Random) -> Result<()>),
 }
 
-/// Takes programs that the guests have on request only.
-const PERFTEST: &str = "perftest";
+/// Those that take programs which the guests have on request only.
+const PERFTEST: [&str; 2] = ["perftest", "bench-perftest"];
+
+/// Those that take long, and are run by name only.
+const BY_NAME: [&str; 3] = ["bench-single", "bench-deep", "bench-perftest"];
 
 /// Every test, in the order of running.
 const CASES: &[Case] = &[
@@ -65,7 +69,7 @@ const CASES: &[Case] = &[
         on: On::Two(bring_up::rdma_between_guests),
     },
     Case {
-        name: PERFTEST,
+        name: PERFTEST[0],
         about: "with --perftest: the delay and rate of bare RDMA writes between the guests",
         random: false,
         on: On::Two(bring_up::perftest),
@@ -111,6 +115,30 @@ const CASES: &[Case] = &[
         about: "a holder in one guest, a measured owner in the other",
         random: false,
         on: On::Two(tcp::bench),
+    },
+    Case {
+        name: "bench-rdma",
+        about: "the mirrored region over RDMA beside bare verbs, in short",
+        random: false,
+        on: On::Two(|guests, _| bench::rdma(guests, bench::Part::All, bench::SHORT, false)),
+    },
+    Case {
+        name: BY_NAME[0],
+        about: "by name only: bench-rdma at depth 1, long enough for its ratios to mean something",
+        random: false,
+        on: On::Two(|guests, _| bench::rdma(guests, bench::Part::Single, bench::LONG, false)),
+    },
+    Case {
+        name: BY_NAME[1],
+        about: "by name only: as bench-single, of the workloads with more in flight",
+        random: false,
+        on: On::Two(|guests, _| bench::rdma(guests, bench::Part::Deep, bench::LONG, false)),
+    },
+    Case {
+        name: BY_NAME[2],
+        about: "by name only, with --perftest: as bench-rdma, with other people's bare loops beside",
+        random: false,
+        on: On::Two(|guests, _| bench::rdma(guests, bench::Part::All, bench::SHORT, true)),
     },
     Case {
         name: "cut-tcp",
@@ -192,11 +220,11 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// The tests of these names; without any, all but those that need `perftest`.
+/// The tests of these names; without any, all but those that are for asking for.
 pub(crate) fn choose(names: &[String], perftest: bool) -> Result<Vec<&'static Case>> {
-    let has = |case: &&Case| perftest || case.name != PERFTEST;
+    let has = |case: &&Case| perftest || !PERFTEST.contains(&case.name);
     if names.is_empty() {
-        return Ok(CASES.iter().filter(has).collect());
+        return Ok(CASES.iter().filter(has).filter(|case| !BY_NAME.contains(&case.name)).collect());
     }
     let find = |name: &String| {
         CASES.iter().filter(has).find(|case| case.name == name).ok_or_else(|| {
@@ -246,12 +274,13 @@ mod tests {
 
     #[test]
     fn tests_are_chosen_by_name() {
-        assert_eq!(choose(&[], true).unwrap().len(), CASES.len());
-        assert_eq!(choose(&[], false).unwrap().len(), CASES.len() - 1);
+        assert_eq!(choose(&[], true).unwrap().len(), CASES.len() - 3);
+        assert_eq!(choose(&[], false).unwrap().len(), CASES.len() - 4);
         let chosen = choose(&["cut".to_owned(), "bring-up".to_owned()], false).unwrap();
         assert_eq!(chosen.iter().map(|case| case.name).collect::<Vec<_>>(), ["cut", "bring-up"]);
         assert!(
-            choose(&[PERFTEST.to_owned()], true).is_ok() && choose(&[PERFTEST.to_owned()], false).is_err()
+            choose(&[PERFTEST[0].to_owned()], true).is_ok()
+                && choose(&[PERFTEST[0].to_owned()], false).is_err()
         );
         let failure = choose(&["cuts".to_owned()], true).unwrap_err().to_string();
         assert!(failure.contains("cuts") && failure.contains("bring-up"), "{failure}");

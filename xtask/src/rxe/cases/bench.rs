@@ -1,0 +1,195 @@
+//! The bench over RDMA between the guests: the mirrored region beside bare verbs in the same run.
+//!
+//! Speed is not what is tested: under emulation, on a machine that does much else, a figure may be void, and says so. That
+//! every workload runs, and that its report has its figures, is.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::failure::{Context, Failure, Result};
+use crate::rxe::guests::Guests;
+use crate::rxe::machine::Machine;
+use crate::rxe::port::{End, Running};
+
+use super::{KEY, ensure, share_key, start_holder};
+
+/// When one run must be over.
+const LIMIT: Duration = Duration::from_secs(90);
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Bytes of the region, here and there.
+const REGION: &str = "16M";
+
+/// The part of one processor that an idle region may take.
+const IDLE_MAX: f64 = 0.02;
+
+/// Seconds of idleness, in the run that measures it.
+const IDLE_SECONDS: f64 = 3.0;
+
+/// What is measured.
+#[derive(Debug)]
+struct Workload {
+    size: u32,
+    depth: u32,
+    pattern: &'static str,
+    level: &'static str,
+    /// Whether the idle region is measured too.
+    idle: bool,
+}
+
+const WORKLOADS: &[Workload] = &[
+    Workload { size: 8, depth: 1, pattern: "random", level: "acked", idle: true },
+    Workload { size: 4096, depth: 1, pattern: "random", level: "acked", idle: false },
+    Workload { size: 8, depth: 1, pattern: "random", level: "visible", idle: false },
+    Workload { size: 64, depth: 64, pattern: "append", level: "acked", idle: false },
+    Workload { size: 64, depth: 64, pattern: "random", level: "acked", idle: false },
+    Workload { size: 65536, depth: 16, pattern: "append", level: "acked", idle: false },
+];
+
+/// Which of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    All,
+    /// One store at a time.
+    Single,
+    /// Several in flight.
+    Deep,
+}
+
+/// Seconds that show that everything runs: six slices.
+pub(super) const SHORT: f64 = 1.5;
+
+/// Seconds that make a figure: 24 slices of the longest kind.
+pub(super) const LONG: f64 = 12.0;
+
+/// Runs the workloads, with `seconds` of slices of the mirrored region each.
+pub(super) fn rdma(guests: &Guests, part: Part, seconds: f64, perftest: bool) -> Result<()> {
+    share_key(guests)?;
+    let header = [
+        "workload",
+        "rate",
+        "p50",
+        "rate/bare",
+        "ours/s",
+        "limit/s",
+        "bare/s",
+        "p50 µs",
+        "doorbells",
+        "control",
+    ];
+    println!("{}", line(&header.map(str::to_owned)));
+    let chosen = |workload: &&Workload| match part {
+        Part::All => true,
+        Part::Single => workload.depth == 1,
+        Part::Deep => workload.depth > 1,
+    };
+    WORKLOADS.iter().filter(chosen).try_for_each(|workload| {
+        let what = || format!("{workload:?}");
+        run(guests, workload, seconds, perftest).context(what)
+    })
+}
+
+fn run(guests: &Guests, workload: &Workload, seconds: f64, perftest: bool) -> Result<()> {
+    let Workload { size, depth, pattern, level, idle } = workload;
+    let (holder, url) = start_holder(guests, "rdma", REGION, 2 * LIMIT)?;
+    let before = processor_ticks(guests, &holder)?;
+    let limit_peer = format!("{}:7171", guests.b.address());
+    let beside = if perftest { format!("--perftest {size}") } else { String::new() };
+    let mut peer = guests.b.spawn(
+        &format!(
+            "exec mirrorbus-bench limit-peer --fabric rdma --listen {limit_peer} --memory {REGION} {beside}"
+        ),
+        2 * LIMIT,
+    )?;
+    peer.line_after("listening on ", SOON)?;
+    let mut command = format!(
+        "mirrorbus-bench region --fabric rdma --peer {url} --key {KEY} --limit-peer {limit_peer} --region {REGION} \
+         --size {size} --depth {depth} --pattern {pattern} --level {level} --block --seconds {seconds} \
+         --json /tmp/bench.json"
+    );
+    if *idle {
+        command += &format!(" --idle {IDLE_SECONDS}");
+    }
+    if perftest {
+        command += " --perftest";
+    }
+    let output = guests.a.exec(&command, LIMIT)?;
+    // 3: measured, but void.
+    ensure(matches!(output.end, End::Exit(0 | 3)), || format!("{:?}: {}", output.end, output.text()))?;
+    let json = guests.a.pull("/tmp/bench.json")?;
+    let report: Value = serde_json::from_slice(&json).context(|| "the report".to_owned())?;
+    let after = processor_ticks(guests, &holder)?;
+    tell(workload, &report)?;
+    if *idle {
+        println!("  the holder took {} ms of a processor for the whole run", (after - before) * 10);
+    }
+    guests.b.signal(&peer, "KILL")?;
+    guests.b.signal(&holder, "TERM")?;
+    holder.wait()?.success().map(drop)
+}
+
+/// Prints the figures, which must all be there.
+fn tell(workload: &Workload, report: &Value) -> Result<()> {
+    let number = |path: &str| {
+        let value = report.pointer(path).and_then(Value::as_f64);
+        value.ok_or_else(|| Failure::new(format!("the report has no {path}: {report:#}")))
+    };
+    let deep = workload.depth > 1;
+    let or_none = |path: &str, digits: usize| {
+        if deep { number(path).map(|value| format!("{value:.digits$}")) } else { Ok("-".to_owned()) }
+    };
+    let Workload { size, depth, pattern, level, .. } = workload;
+    let columns = [
+        format!("{size} B {pattern}, depth {depth}, {level}"),
+        format!("{:.3}", number("/ratio/rate")?),
+        format!("{:.3}", number("/ratio/p50")?),
+        or_none("/ratio/rate_bare", 2)?,
+        format!("{:.0}", number("/stores_per_s")?),
+        format!("{:.0}", number("/limit/stores_per_s")?),
+        or_none("/bare/stores_per_s", 0)?,
+        format!("{:.1}", number("/latency_ns/p50")? / 1e3),
+        format!("{:.3}", number("/doorbells_per_store")?),
+        format!("{:.3}", number("/ratio/control")?),
+    ];
+    println!("{}", line(&columns));
+    let interval = |name: &str| report.pointer(&format!("/ratio_interval/{name}")).map(Value::to_string);
+    println!(
+        "  rate {} p50 {} control {}; {} rounds",
+        interval("rate").unwrap_or_default(),
+        interval("p50").unwrap_or_default(),
+        interval("control").unwrap_or_default(),
+        number("/rounds")?
+    );
+    if let Some(why) = report["void_why"].as_str() {
+        println!("  VOID: {why}");
+    }
+    for (program, said) in report["perftest"].as_object().into_iter().flatten() {
+        println!("  {program}: {} {} {}", said["value"], said["figure"], said["why"]);
+    }
+    if workload.idle {
+        let share = number("/idle_cpu")?;
+        println!("  an idle region took {:.2} % of a processor", share * 100.0);
+        ensure(share <= IDLE_MAX, || {
+            format!("an idle region took {share} of a processor, more than {IDLE_MAX}")
+        })?;
+    }
+    Ok(())
+}
+
+fn line(columns: &[String; 10]) -> String {
+    let (first, rest) = columns.split_first().expect("ten columns");
+    rest.iter().fold(format!("{first:<34}"), |line, column| format!("{line}{column:>10}"))
+}
+
+/// Processor time that a holder took so far, in hundredths of a second.
+fn processor_ticks(guests: &Guests, holder: &Running) -> Result<u64> {
+    let command = format!("cat /proc/$(cat /run/process.{})/stat", holder.id);
+    let text = guests.b.run(&command, SOON)?;
+    // Behind the name in parentheses: state is the first field, user and system time the 12th and 13th.
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let times: Vec<u64> = fields.skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+    ensure(times.len() == 2, || format!("no times in {text:?}"))?;
+    Ok(times.iter().sum())
+}
