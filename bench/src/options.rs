@@ -270,7 +270,7 @@ mod tests {
             ("--fabric tcp --peer tcp://h:1", "--key"),
             ("--fabric rdma --peer rdma://h:1 --key k", "limit-peer --fabric rdma"),
             ("--fabric shm --perftest", "--perftest"),
-            ("--fabric shm --idle -1", "--idle"),
+            ("--fabric shm --idle=-1", "--idle"),
             ("--fabric verbs", "possible values"),
         ] {
             let error = parse(line).unwrap_err();

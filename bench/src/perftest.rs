@@ -98,7 +98,12 @@ pub(crate) fn serve(program: Program, gid_index: u32, size: usize) -> Failure {
         let mut command = Command::new("sh");
         command.args(["-c", GUARD, "sh", program.name()]).args(program.arguments(gid_index, size));
         match command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
-            Ok(mut child) => drop(child.wait()),
+            Ok(mut child) => {
+                // Waiting would close it, and the guard would end the program at once.
+                let life = child.stdin.take();
+                drop(child.wait());
+                drop(life);
+            }
             Err(error) => return error.into(),
         }
     }
