@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! node      threads, sockets, files: joins what follows
+//! segment   the log of a block store, in pieces: format, append, destage, replay
 //! mirror    region, lane, window, ticket        control   the authenticated connection, without I/O
 //! fabric    shm | tcp: one-sided write, read, revoke
 //! memory    mappings, volatile access
@@ -22,6 +23,7 @@ pub mod fabric;
 pub mod memory;
 pub mod mirror;
 pub mod node;
+pub mod segment;
 
 pub use base::{Deadline, FabricUrl, Generation, Level, RegionId};
 pub use memory::{Mapping, VolatileSlice};
