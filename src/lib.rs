@@ -25,6 +25,8 @@ pub mod memory;
 pub mod mirror;
 pub mod node;
 pub mod segment;
+#[cfg(test)]
+mod sim;
 pub mod volume;
 
 pub use base::{Deadline, FabricUrl, Generation, Level, RegionId};
