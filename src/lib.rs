@@ -8,6 +8,8 @@
 //!
 //! ```text
 //! node      threads, sockets, files: joins what follows
+//! volume    block maps: which position of the log has a block's data
+//! segment   the log of a block store, in pieces: format, append, destage, replay
 //! mirror    region, lane, window, ticket        control   the authenticated connection, without I/O
 //! fabric    shm | tcp: one-sided write, read, revoke
 //! memory    mappings, volatile access
@@ -22,6 +24,10 @@ pub mod fabric;
 pub mod memory;
 pub mod mirror;
 pub mod node;
+pub mod segment;
+#[cfg(test)]
+mod sim;
+pub mod volume;
 
 pub use base::{Deadline, FabricUrl, Generation, Level, RegionId};
 pub use memory::{Mapping, VolatileSlice};

@@ -48,6 +48,10 @@ random_id! {
     /// One control connection, from its handshake to its end.
     SessionId
 }
+random_id! {
+    /// Names a log and the volumes that it makes, for life, on both nodes.
+    DatasetId
+}
 
 /// Number of a grant. The holder raises it when it revokes: what was granted under a lower one is void.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

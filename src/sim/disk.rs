@@ -1,0 +1,250 @@
+//! A disk with files, of which a power cut leaves what was synced, and of the rest anything.
+//!
+//! ```text
+//!  write ─▶ live ── sync ──▶ durable
+//!            │                 ▲
+//!            └── power cut: each sector that was written and not synced gets there or not, in any order
+//! ```
+//!
+//! Sectors are whole: a write of several may be torn between any two. A new file is there after a cut only if its directory was synced,
+//! or by luck. After a sync that failed nobody knows what is durable, and a later one that succeeds says nothing about it.
+
+use std::collections::BTreeMap;
+
+use super::Random;
+
+/// Why the disk does not do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DiskError {
+    /// The power is off, since this operation or one before.
+    PowerCut,
+    /// The sync failed.
+    SyncFailed,
+}
+
+#[derive(Debug, Clone, Default)]
+struct File {
+    live: BTreeMap<u64, Vec<u8>>,
+    durable: BTreeMap<u64, Vec<u8>>,
+    /// Sectors written and not synced, in order.
+    pending: Vec<(u64, Vec<u8>)>,
+    /// Whether its name is durable.
+    linked: bool,
+}
+
+/// Files by number, sectors, and a countdown.
+#[derive(Debug, Clone)]
+pub(crate) struct Disk {
+    sector_bytes: u64,
+    files: BTreeMap<u64, File>,
+    random: Random,
+    /// Writes and syncs done, or begun at the cut.
+    steps: u64,
+    cut_at: Option<u64>,
+    fail_sync_at: Option<u64>,
+    off: bool,
+    /// Sectors written, each time that one was.
+    written: BTreeMap<(u64, u64), u32>,
+}
+
+impl Disk {
+    pub(crate) const fn new(sector_bytes: u64, seed: u64) -> Self {
+        Self {
+            sector_bytes,
+            files: BTreeMap::new(),
+            random: Random::new(seed),
+            steps: 0,
+            cut_at: None,
+            fail_sync_at: None,
+            off: false,
+            written: BTreeMap::new(),
+        }
+    }
+
+    /// Cuts the power in the middle of the operation with this number; the first is 1.
+    pub(crate) const fn cut_at(&mut self, step: u64) {
+        self.cut_at = Some(step);
+    }
+
+    /// Makes the operation with this number fail if it is a sync.
+    pub(crate) const fn fail_sync_at(&mut self, step: u64) {
+        self.fail_sync_at = Some(step);
+    }
+
+    pub(crate) const fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The most that any sector was written.
+    pub(crate) fn most_written(&self) -> u32 {
+        self.written.values().copied().max().unwrap_or_default()
+    }
+
+    /// One more operation; whether the power is cut in it.
+    fn step(&mut self) -> Result<bool, DiskError> {
+        if self.off {
+            return Err(DiskError::PowerCut);
+        }
+        self.steps += 1;
+        self.off = self.cut_at == Some(self.steps);
+        Ok(self.off)
+    }
+
+    /// Writes whole sectors; makes the file if it is not there.
+    pub(crate) fn write(&mut self, file: u64, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let cut = self.step()?;
+        let sector_bytes = usize::try_from(self.sector_bytes).expect("small");
+        assert!(
+            offset.is_multiple_of(self.sector_bytes) && bytes.len().is_multiple_of(sector_bytes),
+            "whole sectors"
+        );
+        let target = self.files.entry(file).or_default();
+        for (sector, content) in (offset / self.sector_bytes..).zip(bytes.chunks(sector_bytes)) {
+            target.live.insert(sector, content.to_vec());
+            target.pending.push((sector, content.to_vec()));
+            *self.written.entry((file, sector)).or_default() += 1;
+        }
+        if cut { Err(DiskError::PowerCut) } else { Ok(()) }
+    }
+
+    /// Makes durable what was written to the file.
+    pub(crate) fn sync(&mut self, file: u64) -> Result<(), DiskError> {
+        if self.step()? {
+            return Err(DiskError::PowerCut);
+        }
+        let Some(target) = self.files.get_mut(&file) else { return Ok(()) };
+        if self.fail_sync_at == Some(self.steps) {
+            settle(target, &mut self.random, 50);
+            return Err(DiskError::SyncFailed);
+        }
+        for (sector, content) in target.pending.drain(..) {
+            target.durable.insert(sector, content);
+        }
+        Ok(())
+    }
+
+    /// Makes durable which files there are.
+    pub(crate) fn sync_directory(&mut self) -> Result<(), DiskError> {
+        if self.step()? {
+            return Err(DiskError::PowerCut);
+        }
+        self.files.values_mut().for_each(|file| file.linked = true);
+        Ok(())
+    }
+
+    /// Power comes back: what is live is what was durable, and of the rest what the seed says.
+    pub(crate) fn restart(&mut self) {
+        // Nothing, everything and something of what was not synced are all worth a look.
+        let percent = [0, 100, 50, 10, 90][usize::try_from(self.random.below(5)).expect("small")];
+        let mut files = std::mem::take(&mut self.files);
+        files.retain(|_, file| file.linked || self.random.chance(percent));
+        for file in files.values_mut() {
+            settle(file, &mut self.random, percent);
+            file.live = file.durable.clone();
+            file.linked = true;
+        }
+        self.files = files;
+        self.off = false;
+        self.cut_at = None;
+    }
+
+    /// The files that are there.
+    pub(crate) fn files(&self) -> Vec<u64> {
+        self.files.keys().copied().collect()
+    }
+
+    /// Reads anywhere; what was never written is zeroes.
+    pub(crate) fn read(&self, file: u64, offset: u64, target: &mut [u8]) {
+        let live = self.files.get(&file).map(|file| &file.live);
+        for (at, byte) in (offset..).zip(target) {
+            let sector = live.and_then(|live| live.get(&(at / self.sector_bytes)));
+            let place = usize::try_from(at % self.sector_bytes).expect("small");
+            *byte = sector.map_or(0, |sector| sector[place]);
+        }
+    }
+
+    /// Flips a bit of what is on the disk.
+    pub(crate) fn flip(&mut self, file: u64, offset: u64, bit: u32) {
+        let Some(file) = self.files.get_mut(&file) else { panic!("no file {file}") };
+        let place = usize::try_from(offset % self.sector_bytes).expect("small");
+        for state in [&mut file.live, &mut file.durable] {
+            if let Some(sector) = state.get_mut(&(offset / self.sector_bytes)) {
+                sector[place] ^= 1 << bit;
+            }
+        }
+    }
+
+    /// Offsets of the sectors of the file that were ever written.
+    pub(crate) fn sectors(&self, file: u64) -> Vec<u64> {
+        self.files[&file].live.keys().map(|sector| sector * self.sector_bytes).collect()
+    }
+}
+
+/// Of what is pending each sector becomes durable or not.
+fn settle(file: &mut File, random: &mut Random, percent: u64) {
+    for (sector, content) in file.pending.drain(..) {
+        if random.chance(percent) {
+            file.durable.insert(sector, content);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn byte(disk: &Disk, file: u64, offset: u64) -> u8 {
+        let mut byte = [0];
+        disk.read(file, offset, &mut byte);
+        byte[0]
+    }
+
+    #[test]
+    fn what_was_synced_stays_and_the_rest_may_be_torn() {
+        let mut outcomes = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let mut disk = Disk::new(512, seed);
+            disk.write(1, 0, &[1; 512]).unwrap();
+            disk.sync(1).unwrap();
+            disk.sync_directory().unwrap();
+            disk.cut_at(4);
+            assert_eq!(disk.write(1, 0, &[2; 1536]), Err(DiskError::PowerCut));
+            assert_eq!((byte(&disk, 1, 0), disk.sync(1)), (2, Err(DiskError::PowerCut)));
+            assert_eq!(disk.most_written(), 2);
+            disk.restart();
+            let found = [0, 512, 1024].map(|offset| byte(&disk, 1, offset));
+            assert!([1, 2].contains(&found[0]) && [0, 2].contains(&found[1]), "{found:?}");
+            outcomes.insert(found);
+        }
+        assert_eq!(outcomes.len(), 8, "each sector by itself");
+    }
+
+    #[test]
+    fn a_file_whose_directory_was_not_synced_may_be_gone() {
+        let survives = |seed| {
+            let mut disk = Disk::new(512, seed);
+            disk.write(1, 0, &[1; 512]).unwrap();
+            disk.sync(1).unwrap();
+            disk.restart();
+            disk.files() == [1]
+        };
+        assert!((0..50).any(survives) && !(0..50).all(survives));
+    }
+
+    #[test]
+    fn a_failed_sync_is_not_made_good_by_a_later_one() {
+        let survives = |seed| {
+            let mut disk = Disk::new(512, seed);
+            disk.sync_directory().unwrap();
+            disk.write(1, 0, &[1; 512]).unwrap();
+            disk.fail_sync_at(3);
+            assert_eq!(disk.sync(1), Err(DiskError::SyncFailed));
+            assert_eq!(byte(&disk, 1, 0), 1, "it is read as if nothing had happened");
+            disk.sync(1).unwrap();
+            disk.sync_directory().unwrap();
+            disk.restart();
+            byte(&disk, 1, 0) == 1
+        };
+        assert!((0..50).any(survives) && !(0..50).all(survives));
+    }
+}

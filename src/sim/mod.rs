@@ -1,0 +1,12 @@
+//! A simulated world for tests: it drives the very code that ships, from a seed, and fails where and when it is told to.
+//!
+//! What is there: a disk that keeps apart what is live and what is durable, and the least store that uses segments, ring, destage
+//! and replay as a node does.
+
+mod disk;
+mod random;
+mod store;
+mod store_tests;
+
+pub(crate) use disk::{Disk, DiskError};
+pub(crate) use random::Random;
