@@ -96,7 +96,7 @@ fn built(mut data: &[u8]) -> u64 {
         }
         let kind = 1 + kind % 5;
         let has_payload = kind == 1 || kind == 5;
-        let blocks = if has_payload { 1 + blocks % 24 } else { 1 + blocks };
+        let blocks = if has_payload { 1 + blocks % 24 } else { blocks.max(1) };
         let bytes = if has_payload { usize::from(blocks) * 512 } else { 0 };
         let count = if has_payload { 1 + usize::from(blocks).saturating_sub(5).div_ceil(16) } else { 1 };
         let end = payload + bytes.max(512);
@@ -153,20 +153,22 @@ fn first_slot(slot: &mut [u8; SLOT], (kind, blocks, sequence): (u8, u8, u32), ls
 /// Makes one field wrong, sometimes.
 fn spoil(slots: &mut [[u8; SLOT]], odd: u8, value: u8) -> Wrong {
     let bit = 1 << (value % 8);
+    let is_single = slots.len() == 1;
     let first = &mut slots[0];
     match odd {
         0 => return Wrong::Slots,
         1 => return Wrong::Payload,
         // Kinds beyond the known ones: one slot each, as a reader takes them.
-        2 if slots.len() == 1 => slots[0][4] = 6 + value % 250,
+        2 if is_single => first[4] = 6 + value % 250,
         3 => first[5] ^= bit,
         4 => first[6] ^= bit,
-        // Another position, or one that is none.
-        5 => first[8 + usize::from(value / 8 % 8)] ^= bit,
+        // A position far outside of the segment.
+        5 => first[10 + usize::from(value / 8 % 6)] ^= bit,
         // More durable than itself.
         6 => first[16..24].copy_from_slice(&(u64::MAX - u64::from(value)).to_le_bytes()),
         7 => first[36 + usize::from(value / 8 % 4)] ^= bit,
-        8 => first[24..32].copy_from_slice(&u64::MAX.to_le_bytes()),
+        // Beyond the last block; a phase marker has no block.
+        8 if first[4] != 4 => first[24..32].copy_from_slice(&u64::MAX.to_le_bytes()),
         _ => return Wrong::Nothing,
     }
     Wrong::Field
