@@ -145,9 +145,9 @@ fn admit(shared: &Shared, request: ConnectRequest) {
 fn to_register(shared: &Shared, request: &ConnectRequest) -> Option<Vec<Arc<ExportedWindow>>> {
     let mut state = shared.lock();
     let owner = state.owner_of(request.session())?;
-    let export = owner.export.as_ref()?;
+    let windows = owner.export.as_ref()?.lacks(request)?;
     request.proven(&owner.tokens)?;
-    export.lacks(request).map(<[_]>::to_vec)
+    Some(windows.to_vec())
 }
 
 fn look_at(shared: &Shared, device: &Arc<Device>) -> Result<(), VerbsError> {
