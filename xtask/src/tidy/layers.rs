@@ -24,15 +24,22 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("replica", &["base"]),
     ("node", &["base", "memory", "control", "fabric", "mirror", "segment", "volume", "cluster", "replica"]),
     (
-        "serve",
+        "store",
         &["base", "memory", "control", "fabric", "mirror", "segment", "volume", "cluster", "replica", "node"],
+    ),
+    (
+        "serve",
+        &[
+            "base", "memory", "control", "fabric", "mirror", "segment", "volume", "cluster", "replica",
+            "node", "store",
+        ],
     ),
     // Drives all of the others in tests. Nobody may name it, so nothing of it can get into the library.
     (
         "sim",
         &[
             "base", "memory", "control", "fabric", "mirror", "segment", "volume", "cluster", "replica",
-            "node", "serve",
+            "node", "store", "serve",
         ],
     ),
 ];
