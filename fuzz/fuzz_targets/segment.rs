@@ -166,7 +166,8 @@ fn spoil(slots: &mut [[u8; SLOT]], odd: u8, value: u8) -> Wrong {
         5 => first[10 + usize::from(value / 8 % 6)] ^= bit,
         // More durable than itself.
         6 => first[16..24].copy_from_slice(&(u64::MAX - u64::from(value)).to_le_bytes()),
-        7 => first[36 + usize::from(value / 8 % 4)] ^= bit,
+        // No number that a record here has, or it might be the one that is missed.
+        7 => first[37 + usize::from(value / 8 % 3)] ^= bit,
         // Beyond the last block; a phase marker has no block.
         8 if first[4] != 4 => first[24..32].copy_from_slice(&u64::MAX.to_le_bytes()),
         _ => return Wrong::Nothing,
