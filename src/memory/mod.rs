@@ -23,8 +23,10 @@ mod sigbus;
 mod testing;
 #[cfg(all(test, not(miri)))]
 mod tests;
+mod transfer;
 mod twin;
 mod volatile;
+mod words;
 
 pub use error::MapError;
 pub use lock::{LockError, LockPolicy};
