@@ -6,6 +6,7 @@
 //!        lanes go on ◀─ apply ◀─ unknown ranges into staging ◀─ resume ◀─ reconnect ◀┘
 //! ```
 
+mod ask;
 mod attach;
 mod config;
 mod data_stream;
@@ -16,6 +17,7 @@ mod region;
 mod session;
 mod transfer;
 
+pub use ask::ask;
 pub use config::{Attach, OpenError, RegionConfig};
 pub(super) use data_stream::{PURPOSE_PLAIN, PURPOSE_SEALED};
 pub use reconnect::{ReconnectError, Reconnected};

@@ -76,6 +76,7 @@ impl Region {
         match result {
             Ok(next) => {
                 *self.resumable.lock().unwrap_or_else(PoisonError::into_inner) = next.session.id();
+                *self.session.lock().unwrap_or_else(PoisonError::into_inner) = next.session.clone();
                 *attachment = next;
                 Ok(Reconnected { ranges: ranges.len(), bytes: ranges.iter().map(|range| range.len).sum() })
             }
@@ -103,7 +104,7 @@ impl Region {
             &self.keys,
             config.heartbeat,
             config.silence,
-            &self.core,
+            Arc::downgrade(&self.core),
             deadline,
         )?;
         let session = Arc::new(session);

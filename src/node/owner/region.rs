@@ -34,6 +34,8 @@ pub struct Region {
     pub(super) config: RegionConfig,
     pub(super) keys: KeySet,
     pub(super) attachment: Mutex<Attachment>,
+    /// That of the attachment, for those who must not wait until a reconnection or a new lane lets go of it.
+    pub(super) session: Mutex<Arc<Session>>,
     /// The session to resume: the last in which the copies were known to agree but for the lanes' unknown ranges.
     pub(super) resumable: Mutex<SessionId>,
 }
@@ -64,8 +66,9 @@ impl Region {
         assert_eq!(memory.len(), config.size, "the memory has the region's size");
         let core = RegionCore::new(memory)?;
         let mut deadline = Deadline::within(config.timeout);
-        let session =
-            Session::connect(&config.url, &keys, config.heartbeat, config.silence, &core, &mut deadline)?;
+        let (heartbeat, silence) = (config.heartbeat, config.silence);
+        let link = Arc::downgrade(&core);
+        let session = Session::connect(&config.url, &keys, heartbeat, silence, link, &mut deadline)?;
         let session = Arc::new(session);
         let attachment = attach(&core, &config, session.clone())?;
         session.put_up(&core);
@@ -78,6 +81,7 @@ impl Region {
             keys,
             resumable: Mutex::new(session.id()),
             attachment: Mutex::new(attachment),
+            session: Mutex::new(session),
         })
     }
 

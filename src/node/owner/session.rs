@@ -32,6 +32,14 @@ pub enum CallError {
         /// Why, in words, with numbers.
         why: String,
     },
+    /// More was asked than fits in a question.
+    #[error("a question of {len} bytes, the limit is {max}: ask in parts")]
+    TooLong {
+        /// Bytes asked.
+        len: usize,
+        /// The limit.
+        max: usize,
+    },
     /// The holder's answer makes no sense.
     #[error("the holder answered out of turn: {0}")]
     Confused(String),
@@ -135,13 +143,13 @@ fn silence() -> LostReason {
 }
 
 impl Session {
-    /// Connects and authenticates.
+    /// Connects and authenticates. What ends the link of `core`, if there is one, takes it down.
     pub(super) fn connect(
         url: &FabricUrl,
         keys: &KeySet,
         heartbeat: Duration,
         silence: Duration,
-        core: &Arc<RegionCore>,
+        core: Weak<RegionCore>,
         deadline: &mut Deadline,
     ) -> Result<Self, CallError> {
         let ended = |why: String| CallError::Ended(why);
@@ -154,7 +162,7 @@ impl Session {
         let connection = Connection::initiate(ConnectionConfig::new(hello), keys, Instant::now());
         let calls = Arc::new(Calls::default());
         let driver = {
-            let (calls, core, medium) = (calls.clone(), Arc::downgrade(core), url.medium());
+            let (calls, medium) = (calls.clone(), url.medium());
             Driver::start("mirrorbus-link", connection, socket, move |event| {
                 calls.handle(event, &core, medium)
             })
@@ -291,8 +299,15 @@ mod tests {
         {
             let core = RegionCore::new(memory.clone()).unwrap();
             let mut deadline = Deadline::within(10 * second);
-            let session =
-                Session::connect(holder.url(), &keys, second, 60 * second, &core, &mut deadline).unwrap();
+            let session = Session::connect(
+                holder.url(),
+                &keys,
+                second,
+                60 * second,
+                Arc::downgrade(&core),
+                &mut deadline,
+            )
+            .unwrap();
             let session = Arc::new(session);
             session.calls.handle(event, &Arc::downgrade(&core), Medium::Tcp);
             session.put_up(&core);
