@@ -8,6 +8,9 @@ use std::sync::atomic::Ordering;
 
 use super::VolatileSlice;
 
+/// Bytes of a word.
+const WORD: usize = size_of::<u64>();
+
 impl VolatileSlice<'_> {
     /// Stores `value`, as eight little-endian bytes, at the aligned `offset`: whole, and after all that this thread
     /// wrote before.
@@ -26,10 +29,52 @@ impl VolatileSlice<'_> {
     pub fn load_word(&self, offset: usize) -> u64 {
         u64::from_le(self.word_u64(offset).load(Ordering::Acquire))
     }
+
+    /// Whether `len` bytes at `offset` are whole words, of which there are few enough to be moved one by one.
+    #[inline]
+    pub(crate) const fn are_few_words(offset: usize, len: usize) -> bool {
+        len <= super::FEW_WORDS_BYTES_MAX && len.is_multiple_of(WORD) && offset.is_multiple_of(WORD)
+    }
+
+    /// [`read`](Self::read) of whole words.
+    ///
+    /// # Panics
+    /// When they do not lie within, or are no whole words.
+    pub(crate) fn read_words(&self, offset: usize, target: &mut [u8]) {
+        let (words, rest) = target.as_chunks_mut::<WORD>();
+        assert!(rest.is_empty(), "{} bytes are no whole words", words.len() * WORD + rest.len());
+        for (at, word) in words.iter_mut().enumerate() {
+            *word = self.word_u64(offset + at * WORD).load(Ordering::Acquire).to_ne_bytes();
+        }
+    }
+
+    /// [`write`](Self::write) of whole words.
+    ///
+    /// # Panics
+    /// When they do not lie within, or are no whole words.
+    pub(crate) fn write_words(&self, offset: usize, source: &[u8]) {
+        let (words, rest) = source.as_chunks::<WORD>();
+        assert!(rest.is_empty(), "{} bytes are no whole words", source.len());
+        for (at, word) in words.iter().enumerate() {
+            self.word_u64(offset + at * WORD).store(u64::from_ne_bytes(*word), Ordering::Release);
+        }
+    }
+
+    /// [`copy_from`](Self::copy_from) of few whole words, to the start.
+    ///
+    /// # Panics
+    /// When they do not lie within, are no whole words, or are more than few.
+    pub(crate) fn copy_words_from(&self, source: VolatileSlice<'_>) {
+        let mut words = [0; super::FEW_WORDS_BYTES_MAX];
+        let words = &mut words[..source.len()];
+        source.read_words(0, words);
+        self.write_words(0, words);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::memory::{MapOptions, Mapping};
 
     #[test]
@@ -39,9 +84,18 @@ mod tests {
         slice.store_word(8, 0x0807_0605_0403_0201);
         assert_eq!(slice.to_vec()[8..16], [1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(slice.load_word(8), 0x0807_0605_0403_0201);
+        slice.write_words(40, &slice.to_vec()[8..24]);
+        slice.subslice(0, 8).expect("within").copy_words_from(slice.subslice(8, 8).expect("within"));
+        assert_eq!(slice.load_word(0), slice.load_word(8));
+        let mut words = [0xff; 16];
+        slice.read_words(40, &mut words);
+        assert_eq!(words, [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert!(VolatileSlice::are_few_words(8, 16) && !VolatileSlice::are_few_words(4, 8));
+        assert!(!VolatileSlice::are_few_words(8, 4) && !VolatileSlice::are_few_words(0, 72));
         let fails =
             |access: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(access)).is_err();
         assert!(fails(&|| slice.store_word(4, 1)) && fails(&|| _ = slice.load_word(64)));
+        assert!(fails(&|| slice.write_words(0, &[0; 9])) && fails(&|| slice.read_words(56, &mut [0; 16])));
     }
 
     #[test]

@@ -14,6 +14,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+mod fetch;
 mod marks;
 mod post;
 mod store;
@@ -21,6 +22,7 @@ mod wait;
 
 pub(super) use self::wait::sleep_on;
 
+use self::fetch::Fetch;
 use self::marks::Marks;
 use super::recent::Recent;
 use super::ticket::Stream;
@@ -98,6 +100,7 @@ pub struct Lane {
     /// The last store that a posted flush covers, for media where a completion is not yet visibility.
     pub(super) flush_posted: Sequence,
     holes: Vec<ByteRange>,
+    fetch: Fetch,
     pub(super) stats: LaneStats,
 }
 
@@ -143,6 +146,7 @@ impl Lane {
             way: PlainWay::nowhere(),
             flush_posted: Sequence(0),
             holes: Vec::with_capacity(crate::mirror::hole::HOLES_MAX),
+            fetch: Fetch::Idle,
             stats: LaneStats { sessions: 1, syscalls: Some(0), ..LaneStats::default() },
             capabilities,
             queue,
@@ -256,6 +260,7 @@ impl Lane {
         self.signaled = last;
         self.rung = last;
         self.flush_posted = last;
+        self.fetch = self.fetch.again();
         self.find_way();
     }
 }
@@ -263,6 +268,10 @@ impl Lane {
 #[cfg(all(test, not(loom), not(miri)))]
 #[path = "late_source_tests.rs"]
 mod late_source_tests;
+
+#[cfg(all(test, not(loom), not(miri)))]
+#[path = "fetch_tests.rs"]
+mod fetch_tests;
 
 #[cfg(all(test, not(loom), not(miri)))]
 #[path = "plain_tests.rs"]

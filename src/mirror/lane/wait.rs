@@ -6,11 +6,13 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::{Lane, Polling};
 use crate::base::{Deadline, Level, Sequence};
-use crate::fabric::{Armed, Operation, QueueError};
+use crate::fabric::{Armed, Completion, Operation, QueueError};
 use crate::mirror::{ByteRange, LostReason, SharedLane, StoreError, Ticket, WaitError, Watermarks};
 
 /// Marks the completion of a flush request among the ids of stores.
 const FLUSH: u64 = 1 << 63;
+/// Marks the completion of a fetch.
+pub(super) const FETCH: u64 = 1 << 62;
 /// Polls between two looks at the clock while spinning.
 const SPINS_PER_CLOCK: u32 = 64;
 
@@ -61,7 +63,7 @@ impl Lane {
         if self.has_way && self.complete_plainly().is_some() {
             return Ok(());
         }
-        let idle = self.marks.acked() == self.marks.posted() && self.marks.visible() >= self.flush_posted;
+        let idle = !self.completions_come();
         if !self.at_once() {
             // A queue may have failed with nothing in flight, and knows.
             let looked = if idle { self.queue.poll() } else { Ok(None) };
@@ -226,18 +228,32 @@ impl Lane {
         if self.has_way && self.complete_plainly().is_some() {
             return Ok(());
         }
-        while self.marks.acked() < self.marks.posted() || self.marks.visible() < self.flush_posted {
+        while self.completions_come() {
             let Some(completion) = self.queue.poll()? else { break };
-            self.stats.completions += 1;
-            let done = Sequence(completion.wr_id & !FLUSH);
-            if completion.wr_id & FLUSH != 0 {
-                self.marks.flush(done);
-            } else {
-                self.marks.acknowledge(done);
-            }
-            self.in_flight.retire(done);
+            self.note_completion(completion);
         }
         Ok(())
+    }
+
+    /// Whether anything that was posted is not known to be complete.
+    #[inline]
+    fn completions_come(&self) -> bool {
+        self.marks.acked() < self.marks.posted()
+            || self.marks.visible() < self.flush_posted
+            || self.fetch.is_under_way()
+    }
+
+    #[inline]
+    pub(super) fn note_completion(&mut self, completion: Completion) {
+        self.stats.completions += 1;
+        let done = Sequence(completion.wr_id & !(FLUSH | FETCH));
+        if completion.wr_id & FLUSH != 0 {
+            self.marks.flush(done);
+        } else {
+            self.marks.acknowledge(done);
+        }
+        self.note_fetch(done, completion.wr_id & FETCH != 0);
+        self.in_flight.retire(done);
     }
 
     /// [`reap`](Self::reap) after [`push_out`](Self::push_out).
@@ -325,7 +341,7 @@ impl Lane {
     }
 
     #[cold]
-    fn wait_failed(&mut self, error: QueueError) -> WaitError {
+    pub(super) fn wait_failed(&mut self, error: QueueError) -> WaitError {
         self.fail(error);
         self.wait_lost()
     }

@@ -108,7 +108,21 @@ impl Holder {
         self.shared.lock().status()
     }
 
-    /// The copy as it is now; an owner may be writing it. After [`fence`](Self::fence) it is stable.
+    /// Writes `value`, as eight little-endian bytes, at the aligned `offset` of the copy: a word that the owner fetches
+    /// ([`Lane::fetch`](crate::Lane::fetch)) and never stores to. It is never seen half written by this machine's
+    /// processors, and whoever sees it sees what this thread wrote before.
+    ///
+    /// Write such words in no other way while an owner may come: the copy moves to other memory when a new session over
+    /// shared memory takes the place of one whose process lives, and must hold still meanwhile. This waits for that.
+    ///
+    /// # Panics
+    /// When the word does not lie within the copy or is not aligned.
+    pub fn publish_word(&self, offset: usize, value: u64) {
+        self.shared.lock().memory.slice().store_word(offset, value);
+    }
+
+    /// The copy as it is now; an owner may be writing it. After [`fence`](Self::fence) it is stable. Ask again after each
+    /// change of [`HolderStatus::generation`]: the copy may have moved to other memory.
     #[must_use]
     pub fn memory(&self) -> Arc<Mapping> {
         self.shared.lock().memory.clone()

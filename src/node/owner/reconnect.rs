@@ -124,7 +124,7 @@ impl Region {
                 Message::Granted { granted, .. } => granted,
                 other => return Err(CallError::Confused(format!("{other:?}"))),
             };
-        let next = Attachment::new(session.clone(), &config.url, &self.core, false, &granted)?;
+        let next = Attachment::new(session.clone(), &config.url, &self.core, &granted)?;
         if bytes > 0 {
             let mut queue = next.dialer.queue(&session, Reach::All, BULK_DEPTH, deadline)?;
             let mut staging_offset = 0;
