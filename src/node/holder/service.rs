@@ -218,7 +218,7 @@ impl Service {
                 crate::node::random_bytes().map_err(|error| (RefusalCode::Resources, error.to_string()))?;
             let Some(owner) = state.owner_of(self.session) else { unreachable!("checked by with_owner") };
             // Refused here, it costs the owner a lane; later, a stream that breaks off, and with it the link.
-            let running = owner.receivers.iter().filter(|receiver| receiver.runs()).count();
+            let running = owner.queues();
             if running >= RECEIVERS_MAX {
                 let why = format!("{running} queues are open, the most an owner may have: drop a lane first");
                 return Err((RefusalCode::Resources, why));

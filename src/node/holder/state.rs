@@ -105,7 +105,7 @@ pub(super) struct Owner {
 
 impl Owner {
     /// Queues that stand, as far as they are seen here.
-    fn queues(&self) -> usize {
+    pub(super) fn queues(&self) -> usize {
         let streams = self.receivers.iter().filter(|receiver| receiver.runs()).count();
         #[cfg(feature = "rdma")]
         let streams = streams + self.export.as_ref().map_or(0, crate::fabric::verbs::Export::connections);
