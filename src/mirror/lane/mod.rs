@@ -136,7 +136,7 @@ impl Lane {
             has_open: false,
             open_posted: 0,
             in_flight: InFlight::new(config.depth + 1, capabilities.source == SourceUse::UntilCompleted),
-            recent: Recent::new(),
+            recent: Recent::new(capabilities.coalesce_bytes_max == 0),
             batch: batch_of(config.depth, &capabilities),
             signaled: Sequence(0),
             rung: Sequence(0),
@@ -261,6 +261,8 @@ impl Lane {
         self.rung = last;
         self.flush_posted = last;
         self.fetch = self.fetch.again();
+        // Nothing is in flight, so nothing of the ring is needed.
+        self.recent = Recent::new(self.at_once());
         self.find_way();
     }
 }
