@@ -14,6 +14,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+mod durable;
 mod fetch;
 mod marks;
 mod post;
@@ -24,6 +25,7 @@ pub(super) use self::wait::sleep_on;
 
 use self::fetch::Fetch;
 use self::marks::Marks;
+use super::given_up::GivenUp;
 use super::recent::Recent;
 use super::ticket::Stream;
 use super::window::{InFlight, Run};
@@ -101,6 +103,8 @@ pub struct Lane {
     pub(super) flush_posted: Sequence,
     holes: Vec<ByteRange>,
     fetch: Fetch,
+    /// A sync that a waiter gave up.
+    given_up: Option<GivenUp>,
     pub(super) stats: LaneStats,
 }
 
@@ -147,6 +151,7 @@ impl Lane {
             flush_posted: Sequence(0),
             holes: Vec::with_capacity(crate::mirror::hole::HOLES_MAX),
             fetch: Fetch::Idle,
+            given_up: None,
             stats: LaneStats { sessions: 1, syscalls: Some(0), ..LaneStats::default() },
             capabilities,
             queue,
@@ -261,6 +266,7 @@ impl Lane {
         self.rung = last;
         self.flush_posted = last;
         self.fetch = self.fetch.again();
+        self.given_up = None;
         // Nothing is in flight, so nothing of the ring is needed.
         self.recent = Recent::new(self.at_once());
         self.find_way();

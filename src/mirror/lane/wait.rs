@@ -49,7 +49,7 @@ impl Lane {
         let last = self.marks.last();
         self.look()?;
         match level {
-            Level::Durable => self.reach_durable(last, &mut deadline)?,
+            Level::Durable => self.reach_durable(last, true, &mut deadline)?,
             _ => self.reach(last, level, &mut deadline)?,
         }
         Ok(last)
@@ -132,12 +132,17 @@ impl Lane {
         }
     }
 
-    fn reach(&mut self, target: Sequence, level: Level, deadline: &mut Deadline) -> Result<(), WaitError> {
+    pub(super) fn reach(
+        &mut self,
+        target: Sequence,
+        level: Level,
+        deadline: &mut Deadline,
+    ) -> Result<(), WaitError> {
         if self.marks.at(level) >= target {
             return Ok(());
         }
         if level == Level::Durable {
-            return self.reach_durable(target, deadline);
+            return self.reach_durable(target, false, deadline);
         }
         let mut pause = Pause::default();
         loop {
@@ -164,31 +169,6 @@ impl Lane {
             return Ok(());
         }
         self.reap().map_err(|error| self.wait_failed(error))
-    }
-
-    fn reach_durable(&mut self, target: Sequence, deadline: &mut Deadline) -> Result<(), WaitError> {
-        self.capabilities().check(Level::Durable)?;
-        self.reach(target, Level::Visible, deadline)?;
-        let visible = self.marks.visible();
-        let sync = self.core.peer_sync().ok_or_else(|| self.wait_lost())?;
-        match sync.sync(deadline) {
-            Ok(true) => {
-                self.marks.make_durable(visible);
-                Ok(())
-            }
-            Ok(false) => Err(WaitError::Deadline {
-                level: Level::Durable,
-                wanted: target,
-                reached: self.marks.durable(),
-            }),
-            Err(_) if self.core.lost() => Err(self.wait_lost()),
-            Err(why) => Err(WaitError::SyncFailed(why)),
-        }
-    }
-
-    /// Takes note that every store to `visible`, which a sync covered, is durable.
-    pub(in crate::mirror) fn make_durable(&mut self, visible: Sequence) {
-        self.marks.make_durable(visible);
     }
 
     /// Posts what is open and makes everything posted go, with a completion to come for it. With `flush` that is the

@@ -4,7 +4,8 @@ use std::sync::{PoisonError, Weak};
 use std::time::Duration;
 
 use super::Region;
-use super::session::{CallError, Session};
+use super::call::CallError;
+use super::session::Session;
 use crate::base::{Deadline, FabricUrl};
 use crate::control::KeySet;
 use crate::node::message::{Message, REQUEST_BYTES_MAX};

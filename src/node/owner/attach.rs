@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::call::CallError;
 use super::data_stream::{Dialer, Reach};
 #[cfg(feature = "rdma")]
 use super::rdma::RdmaLink;
-use super::session::{CallError, Session};
+use super::session::Session;
 use super::transfer::{Piece, transfer};
 use super::{Attach, OpenError, RegionConfig};
 use crate::base::{Deadline, FabricUrl, Generation, LifeId, RegionId, Unsupported};

@@ -8,6 +8,7 @@
 
 mod ask;
 mod attach;
+mod call;
 mod config;
 mod data_stream;
 #[cfg(feature = "rdma")]
@@ -18,8 +19,8 @@ mod session;
 mod transfer;
 
 pub use ask::ask;
+pub use call::CallError;
 pub use config::{Attach, OpenError, RegionConfig};
 pub(super) use data_stream::{PURPOSE_PLAIN, PURPOSE_SEALED};
 pub use reconnect::{ReconnectError, Reconnected};
 pub use region::{LinkStatus, Region};
-pub use session::CallError;

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
-use super::session::{CallError, Session};
+use super::call::CallError;
+use super::session::Session;
 use crate::base::Deadline;
 use crate::control::Token;
 use crate::fabric::verbs::{Connector, QueueOptions, VerbsError, VerbsQueue, Watched};

@@ -7,9 +7,10 @@
 
 use super::Region;
 use super::attach::{Attachment, BULK_DEPTH};
+use super::call::CallError;
 use super::data_stream::Reach;
 use super::region::queue_depth;
-use super::session::{CallError, Session};
+use super::session::Session;
 use super::transfer::{Piece, transfer};
 use crate::base::{Deadline, FabricUrl};
 use crate::fabric::Operation;

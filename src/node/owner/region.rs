@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::attach::{Attachment, attach};
+use super::call::CallError;
 use super::data_stream::Reach;
-use super::session::{CallError, Session};
+use super::session::Session;
 use super::{OpenError, RegionConfig};
 use crate::base::{Deadline, RegionId, SessionId};
 use crate::control::KeySet;
