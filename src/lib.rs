@@ -32,7 +32,7 @@ pub mod volume;
 pub use base::{Deadline, FabricUrl, Generation, Level, RegionId};
 pub use memory::{Mapping, VolatileSlice};
 pub use mirror::{Lane, LaneConfig, SharedLane, Ticket};
-pub use node::{Attach, Holder, HolderConfig, KeySet, Region, RegionConfig};
+pub use node::{Attach, Holder, HolderConfig, HolderGate, KeySet, Region, RegionConfig, ask};
 
 /// Compiles and runs the README's example.
 #[cfg(doctest)]
