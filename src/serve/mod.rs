@@ -1,0 +1,3 @@
+//! The doors of a node: what it is told, who may ask it and who watches it.
+
+pub mod config;
