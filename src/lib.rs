@@ -7,7 +7,8 @@
 //! The rooms, each of which knows only those below it:
 //!
 //! ```text
-//! store     a dataset on this node: its files, its volumes
+//! serve     the doors of a node: NBD, configuration, admin socket, metrics
+//! store     a dataset on this node: its volumes, its files, its peer
 //! node      threads, sockets, files: joins what follows
 //! volume    block maps: which position of the log has a block's data
 //! segment   the log of a block store, in pieces: format, append, destage, replay
@@ -26,8 +27,11 @@ pub mod memory;
 pub mod mirror;
 pub mod node;
 pub mod segment;
+#[cfg(feature = "serve")]
+pub mod serve;
 #[cfg(test)]
 mod sim;
+#[cfg(feature = "store")]
 pub mod store;
 pub mod volume;
 
