@@ -7,6 +7,7 @@
 //! The rooms, each of which knows only those below it:
 //!
 //! ```text
+//! serve     doors for clients: NBD
 //! node      threads, sockets, files: joins what follows
 //! volume    block maps: which position of the log has a block's data
 //! segment   the log of a block store, in pieces: format, append, destage, replay
@@ -25,6 +26,7 @@ pub mod memory;
 pub mod mirror;
 pub mod node;
 pub mod segment;
+pub mod serve;
 #[cfg(test)]
 mod sim;
 pub mod volume;
