@@ -204,7 +204,8 @@ impl Disks {
     }
 
     pub(crate) fn of(disks: &[(&str, &Arc<Memory>)]) -> Arc<Self> {
-        let named = |name: &str| ExportName { name: name.into(), description: format!("the {name} in memory") };
+        let named =
+            |name: &str| ExportName { name: name.into(), description: format!("the {name} in memory") };
         Arc::new(Self(disks.iter().map(|(name, disk)| (named(name), Arc::clone(disk))).collect()))
     }
 }

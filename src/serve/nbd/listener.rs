@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -116,7 +117,7 @@ fn bind_unix_once(path: &Path) -> io::Result<UnixListener> {
     Ok(UnixListener::from(socket))
 }
 
-/// Whether `path` is a socket that refuses. One whose queue is full has a server, which does not wait here: the socket
+/// Whether `path` is a socket that refuses, as any other file would. One whose queue is full has a server, which does not wait here: the socket
 /// that looks does not block.
 fn is_leftover(path: &Path) -> bool {
     let looks = || -> io::Result<()> {
@@ -126,5 +127,6 @@ fn is_leftover(path: &Path) -> bool {
         drop(UnixStream::from(socket));
         Ok(())
     };
-    looks().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    is_socket && looks().is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
