@@ -95,7 +95,7 @@ fn requests(seed: u64, count: u64) -> Vec<u8> {
         };
         let offset = random.below(4 << 20) as u64;
         let small = u32::try_from(len).unwrap();
-        let payload: Vec<u8> = (0..len).map(|at| (at as u64 * 31 + cookie) as u8).collect();
+        let payload: Vec<u8> = (0..len).map(|at| (at as u64 * 31 + cookie).to_le_bytes()[0]).collect();
         bytes.extend(match random.below(10) {
             0..4 => write(0, cookie, offset, &payload),
             4..6 => read(cookie, offset, small),

@@ -123,7 +123,7 @@ fn data_goes_both_ways_under_tls() {
     let authority = Authority::new();
     let rig = authority.rig(TlsMode::Required, true);
     let uri = by_socket(&rig, authority.directory());
-    let bytes: Vec<u8> = (0..SIZE).map(|at| (at * 7 + at / 4096) as u8).collect();
+    let bytes: Vec<u8> = (0..SIZE).map(|at| (at * 7 + at / 4096).to_le_bytes()[0]).collect();
     let (from, to) = (rig.scratch.path("from"), rig.scratch.path("to"));
     std::fs::write(&from, &bytes).unwrap();
     run(tool("nbdcopy", "libnbd-bin").arg(&from).arg(&uri));

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use rustls::ServerConfig as TlsConfig;
 
 use super::channel::Channel;
+use super::ended::Ended;
 use super::export::Exports;
 use super::handshake::Handshake;
 use super::input::Input;
 use super::negotiated::{Chosen, HandshakeEnd, Progress, TlsMode};
 use super::socket::{Lifeline, Socket, Stream, Tls};
-use super::transmission::{Ended, Transmission};
+use super::transmission::Transmission;
 
 /// How long the negotiation may take, TLS included: someone may type it.
 pub(super) const NEGOTIATION_TIME_MAX: Duration = Duration::from_secs(30);

@@ -4,7 +4,7 @@
 //!  server      listeners, one thread per client          config, tls, listener
 //!  connection  one client: negotiation, then requests    socket: plain or TLS
 //!  handshake   the negotiation, without I/O              option, negotiated
-//!  transmission  the requests of one client              request, batch, output, input, channel
+//!  transmission  the requests of one client              read, write, request, batch, output, input, channel
 //!  export      what is served: the contract with the store
 //! ```
 //!
@@ -17,6 +17,7 @@ mod batch;
 mod channel;
 mod config;
 mod connection;
+mod ended;
 mod errno;
 mod export;
 mod handshake;
@@ -25,15 +26,18 @@ mod listener;
 mod negotiated;
 mod option;
 mod output;
+mod read;
 mod request;
 mod server;
 mod socket;
 mod tls;
 mod transmission;
 mod wire;
+mod write;
 
 pub use channel::Channel;
 pub use config::{Endpoint, ServerConfig, ServerError};
+pub use ended::Ended;
 pub use export::{
     Export, ExportError, ExportErrorKind, ExportName, Exports, ExtentRun, Extents, Fill, GONE_POLL_MAX, Mark,
     Payload,
@@ -43,5 +47,5 @@ pub use input::Input;
 pub use negotiated::{Chosen, HandshakeEnd, Progress, TlsMode};
 pub use server::{CONNECTIONS_MAX, STOP_TIME_MAX, Server};
 pub use tls::{TlsError, TlsFiles};
-pub use transmission::{Ended, Transmission};
+pub use transmission::Transmission;
 pub use wire::PAYLOAD_BYTES_MAX;

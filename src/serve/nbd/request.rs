@@ -105,8 +105,8 @@ impl Request {
             && end.is_some_and(|end| end <= terms.size)
             && !(command.changes() && terms.read_only)
             && !(matches!(command, Command::Read | Command::Write) && self.len > PAYLOAD_BYTES_MAX)
-            && !(self.has(flag::DF) && !terms.structured)
-            && !(command == Command::BlockStatus && !terms.allocation);
+            && (!self.has(flag::DF) || terms.structured)
+            && (command != Command::BlockStatus || terms.allocation);
         if is_plain { Ok(command) } else { Err(self.refusal(command, terms)) }
     }
 
