@@ -4,6 +4,10 @@
 //! The allocator counts per thread: the holder's threads, in this process as well, are not the owner's path.
 
 mod common;
+#[path = "nbd/memory.rs"]
+mod memory;
+#[path = "allocations/nbd.rs"]
+mod nbd;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

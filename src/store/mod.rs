@@ -33,6 +33,7 @@ mod reclaim;
 mod recover;
 mod register;
 mod ring_memory;
+mod scrub;
 mod segment_files;
 mod state;
 mod status;
@@ -49,6 +50,7 @@ pub use identity::{IDENTITY_BYTES, Identity, IdentityError, NODE_NAME_BYTES_MAX}
 pub use error::IoError;
 pub use io::{ExtentRun, Mark, Source, Volume};
 pub use register::{Configuration, Fork, RegisterError};
+pub use scrub::Scrubbed;
 pub use segment_files::{FileSource, OPEN_FILES_MAX, SegmentFileError, SegmentFiles};
 pub use state::Reason;
 pub use status::{DatasetStatus, DiskState, ReplicationState, RoleStatus};

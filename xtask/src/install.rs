@@ -75,6 +75,25 @@ pub(crate) fn cargo_tool(subcommand: &str, why: &str) -> Result<()> {
     run(&mut cargo(&["install", &package, "--locked"]))
 }
 
+/// The clients of NBD that its server is tested with.
+pub(crate) fn nbd_clients() -> Result<()> {
+    system("nbdinfo", &["libnbd-bin"], "nbdinfo and nbdcopy are clients of the NBD server under test")?;
+    system_by(
+        "/usr/bin/python3 -c 'import nbd'",
+        &["python3-libnbd"],
+        "a test calls every command of the NBD server by it",
+    )?;
+    system_by(
+        "qemu-img --version && qemu-io --version",
+        &["qemu-utils"],
+        "they convert and compare disk images over NBD",
+    )?;
+    system("fio", &["fio"], "it verifies what it wrote over NBD")?;
+    system("nbdkit", &["nbdkit"], "its nbd plugin stands on top of the NBD server under test")?;
+    system_by("command -v nbd-client", &["nbd-client"], "it speaks the oldest form of the protocol")?;
+    system("certtool", &["gnutls-bin"], "it makes the certificates for NBD under TLS")
+}
+
 /// QEMU, xz and the tools of `.deb` files, for machines with soft-RoCE.
 pub(crate) fn emulator() -> Result<()> {
     system("qemu-system-x86_64", &["qemu-system-x86"], "it emulates two machines with soft-RoCE")?;

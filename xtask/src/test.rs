@@ -13,6 +13,7 @@ use crate::{install, instructions};
 /// Runs every test; `full` asks those that have a long version for it.
 pub(crate) fn run(full: bool) -> Result<()> {
     install::verbs()?;
+    install::nbd_clients()?;
     let mut steps = Steps::default();
     steps.run("unit and integration tests", || {
         let mut command =
