@@ -85,7 +85,7 @@ fn built(mut data: &[u8]) -> Vec<u8> {
         let offset = u64::from(at) << (shift % 64);
         let len = u32::from(len) << (scale % 25);
         // Of a long payload the fuzzer's bytes are the beginning only.
-        let payload = if command % 10 == 1 && len <= 1 << 20 { len as usize } else { 0 };
+        let payload = if command % 10 == 1 && len <= 1 << 18 { len as usize } else { 0 };
         stream.extend(0x2560_9513_u32.to_be_bytes());
         stream.extend(u16::from(flags % 64).to_be_bytes());
         stream.extend(u16::from(command % 10).to_be_bytes());
@@ -97,7 +97,7 @@ fn built(mut data: &[u8]) -> Vec<u8> {
         stream.extend(text);
         stream.resize(end, at);
         cookie += 1;
-        if stream.len() > 4 << 20 {
+        if stream.len() > 1 << 20 {
             break;
         }
     }

@@ -26,24 +26,24 @@ pub trait Channel {
 
     /// Whether nobody waits for a reply any more.
     fn gone(&self) -> bool;
-}
 
-/// Receives into all of `target`, memory of which no reference may be made: by way of a small buffer.
-///
-/// # Errors
-/// The connection broke, or ended before `target` was full.
-pub(super) fn receive_into<C: Channel>(channel: &mut C, target: VolatileSlice<'_>) -> io::Result<()> {
-    let mut bounce = [0; BOUNCE_BYTES];
-    let mut done = 0;
-    while done < target.len() {
-        let count = (target.len() - done).min(BOUNCE_BYTES);
-        match channel.receive(&mut bounce[..count])? {
-            0 => return Err(ErrorKind::UnexpectedEof.into()),
-            count => {
-                target.write(done, &bounce[..count]);
-                done += count;
+    /// Receives into all of `target`, memory of which no reference may be made: by way of a small buffer, unless the channel knows better.
+    ///
+    /// # Errors
+    /// The connection broke, or ended before `target` was full.
+    fn receive_into(&mut self, target: VolatileSlice<'_>) -> io::Result<()> {
+        let mut bounce = [0; BOUNCE_BYTES];
+        let mut done = 0;
+        while done < target.len() {
+            let count = (target.len() - done).min(BOUNCE_BYTES);
+            match self.receive(&mut bounce[..count])? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                count => {
+                    target.write(done, &bounce[..count]);
+                    done += count;
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }

@@ -51,10 +51,15 @@ impl ConnectionEnd {
     }
 }
 
-/// Serves the client at the other end of `lifeline`; `negotiated` is called when it has chosen an export.
-pub(super) fn serve(lifeline: Arc<Lifeline>, common: &Common, negotiated: impl FnOnce()) -> ConnectionEnd {
+/// Serves the client at the other end of `lifeline`, which has `within` to choose an export; `negotiated` is called when it has.
+pub(super) fn serve(
+    lifeline: Arc<Lifeline>,
+    common: &Common,
+    within: Duration,
+    negotiated: impl FnOnce(),
+) -> ConnectionEnd {
     let mut input = Input::new();
-    let deadline = Instant::now() + NEGOTIATION_TIME_MAX;
+    let deadline = Instant::now() + within;
     let mut stream = Some(Stream::Plain(Socket::new(lifeline, deadline)));
     let chosen = negotiate(&mut stream, &mut input, common);
     let Some(mut stream) = stream else {
@@ -119,4 +124,60 @@ fn start_tls(stream: &mut Option<Stream>, common: &Common) -> std::io::Result<()
     };
     *stream = Some(Stream::Tls(Box::new(Tls::accept(socket, config)?)));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::serve::nbd::export::{Export, ExportName};
+
+    /// A list that does not fit into any socket, of nothing that can be used.
+    struct Long;
+
+    impl Exports for Long {
+        fn open(&self, _: &str) -> Option<Arc<dyn Export>> {
+            None
+        }
+
+        fn list(&self) -> Vec<ExportName> {
+            vec![ExportName { name: "x".repeat(4096), description: "y".repeat(4096) }; 1000]
+        }
+    }
+
+    /// A client that says `words` and then nothing, and reads nothing.
+    fn end_of(words: &[u8]) -> (ConnectionEnd, UnixStream) {
+        let (mut client, server) = UnixStream::pair().expect("two sockets");
+        client.write_all(words).expect("room for some words");
+        let lifeline = Arc::new(Lifeline::new(OwnedFd::from(server)));
+        let common = Common { exports: Arc::new(Long), tls: TlsMode::Off, tls_config: None };
+        let within = Duration::from_millis(50);
+        (serve(lifeline, &common, within, || panic!("there is nothing to choose")), client)
+    }
+
+    #[test]
+    fn a_negotiation_ends_in_time_whether_the_client_is_silent_or_deaf() {
+        for words in [&b""[..], b"\0\0\0\x03", b"\0\0\0\x03IHAVEOPT\0\0\0\x03\0\0\0\0"] {
+            let (end, mut client) = end_of(words);
+            let ConnectionEnd::Negotiation(error) = end else { panic!("{words:?}: {end}") };
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{words:?}");
+            // Hung up on, though the server's side of the socket lives on here.
+            client.read_to_end(&mut Vec::new()).expect("an end");
+        }
+    }
+
+    #[test]
+    fn a_client_that_leaves_in_the_negotiation_is_usual() {
+        let (mut client, server) = UnixStream::pair().expect("two sockets");
+        client.write_all(b"\0\0\0\x03IHAVE").expect("room for some words");
+        drop(client);
+        let lifeline = Arc::new(Lifeline::new(OwnedFd::from(server)));
+        let common = Common { exports: Arc::new(Long), tls: TlsMode::Off, tls_config: None };
+        let end = serve(lifeline, &common, NEGOTIATION_TIME_MAX, || ());
+        // Whether the greeting found it there still is a matter of luck.
+        assert!(matches!(end, ConnectionEnd::Closed | ConnectionEnd::Negotiation(_)), "{end}");
+    }
 }

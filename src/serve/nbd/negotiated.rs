@@ -79,7 +79,7 @@ pub enum HandshakeEnd {
     },
 }
 
-/// What [`Handshake::handle`] did.
+/// What [`Handshake::handle`](super::Handshake::handle) did.
 #[derive(Debug)]
 pub enum Progress {
     /// It needs more bytes than there are.

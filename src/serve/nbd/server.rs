@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 use super::config::{Endpoint, ServerConfig, ServerError};
-use super::connection::{self, Common};
+use super::connection::{self, Common, NEGOTIATION_TIME_MAX};
 use super::export::Exports;
 use super::listener::Listener;
 use super::negotiated::TlsMode;
@@ -254,7 +254,9 @@ fn start(socket: OwnedFd, shared: &Arc<Shared>) {
     let spawned = std::thread::Builder::new().name("mirrorbus-nbd-conn".into()).spawn(move || {
         // Also when an export panics: its place is free then, and the others go on.
         let _leave = Leave { shared: &runs, number };
-        let end = connection::serve(lifeline, &runs.common, || settled.store(true, Ordering::SeqCst));
+        let end = connection::serve(lifeline, &runs.common, NEGOTIATION_TIME_MAX, || {
+            settled.store(true, Ordering::SeqCst);
+        });
         if end.is_usual() {
             log::debug!("nbd: {end}");
         } else {

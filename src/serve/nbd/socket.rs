@@ -15,6 +15,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use rustls::ServerConnection;
 
 use super::channel::Channel;
+use crate::memory::VolatileSlice;
 
 /// Plain bytes that TLS keeps for one record or a few, before they are sealed and sent.
 const TLS_BUFFER_BYTES: usize = 256 << 10;
@@ -287,6 +288,13 @@ impl Channel for Stream {
         match self {
             Self::Plain(socket) => socket.send(bytes),
             Self::Tls(tls) => tls.send(bytes),
+        }
+    }
+
+    fn receive_into(&mut self, target: VolatileSlice<'_>) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.receive_into(target),
+            Self::Tls(tls) => tls.receive_into(target),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::channel::{Channel, receive_into};
+use super::channel::Channel;
 use super::ended::{DISCARDED_BYTES_MAX, Ended};
 use super::export::{ExportError, Fill, Mark, Payload};
 use super::request::Request;
@@ -109,7 +109,7 @@ impl<C: Channel> Fill for Filler<'_, C> {
         target.write(0, front);
         self.front = rest;
         let target = target.subslice(count, target.len() - count).expect("the rest of it");
-        if let Err(error) = receive_into(self.channel, target) {
+        if let Err(error) = self.channel.receive_into(target) {
             self.broken = Some(io::Error::new(error.kind(), error.to_string()));
             return Err(error);
         }
