@@ -4,6 +4,7 @@
 //! again, to whichever node serves then.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::metrics::LatencyRecorder;
@@ -14,20 +15,14 @@ use crate::memory::VolatileSlice;
 use crate::store::{self, Dataset, IoError, Source, Volume};
 
 /// How long clients of a dataset waited.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Waits {
     /// For reads, to the bytes.
     pub(super) read: LatencyRecorder,
-    /// For everything that was taken together, to its acknowledgment.
+    /// For what was taken together, to its acknowledgment.
     pub(super) write: LatencyRecorder,
     /// For flushes.
     pub(super) flush: LatencyRecorder,
-}
-
-impl Default for Waits {
-    fn default() -> Self {
-        Self { read: LatencyRecorder::new(), write: LatencyRecorder::new(), flush: LatencyRecorder::new() }
-    }
 }
 
 /// The volumes of one dataset.
@@ -54,7 +49,7 @@ impl Exports for DatasetExports {
             (name, _) => name,
         };
         let volume = self.dataset.volume(name).ok()?;
-        Some(Arc::new(VolumeExport { volume, waits: self.waits.clone() }))
+        Some(Arc::new(VolumeExport { volume, waits: self.waits.clone(), taken: AtomicBool::new(false) }))
     }
 
     fn list(&self) -> Vec<ExportName> {
@@ -71,6 +66,8 @@ impl Exports for DatasetExports {
 struct VolumeExport {
     volume: Volume,
     waits: Arc<Waits>,
+    /// Something was taken since the last acknowledgment.
+    taken: AtomicBool,
 }
 
 fn told(error: IoError) -> ExportError {
@@ -115,6 +112,7 @@ impl Export for VolumeExport {
     }
 
     fn write(&self, offset: u64, payload: Payload<'_>) -> Result<Mark, ExportError> {
+        self.taken.store(true, Ordering::Relaxed);
         let taken = match payload {
             Payload::Bytes(bytes) => self.volume.write(offset, Source::Bytes(bytes)),
             Payload::Fill(fill) => {
@@ -136,6 +134,9 @@ impl Export for VolumeExport {
     }
 
     fn commit(&self, mark: Mark, gone: &dyn Fn() -> bool) -> Result<(), ExportError> {
+        if !self.taken.swap(false, Ordering::Relaxed) {
+            return self.volume.commit(store::Mark(mark.0), gone).map_err(told);
+        }
         let began = Instant::now();
         let committed = self.volume.commit(store::Mark(mark.0), gone).map_err(told);
         self.waits.write.record(began.elapsed());

@@ -130,7 +130,8 @@ impl Node {
         let (mut served, mut nbd) = (Vec::new(), Vec::new());
         for dataset in &config.datasets {
             let name = || dataset.name.clone();
-            let keys = KeySet::load(&dataset.key).map_err(|error| NodeError::Key { dataset: name(), error })?;
+            let keys =
+                KeySet::load(&dataset.key).map_err(|error| NodeError::Key { dataset: name(), error })?;
             let opened = Dataset::open(store_config(config, dataset)?, keys);
             let opened = Arc::new(opened.map_err(|error| NodeError::Open { dataset: name(), error })?);
             let waits = Arc::new(Waits::default());
@@ -168,7 +169,6 @@ impl Node {
     }
 
     /// A way to ask it to end, from anywhere.
-    #[must_use]
     pub fn stopper(&self) -> impl Fn() + Send + 'static {
         let asked = self.asked.clone();
         move || asked.ask()

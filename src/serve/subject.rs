@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::admin::{
-    AdminError, Counters, DatasetStatus, DiskState, ErrorCode, Event, EventLog, Latencies, NodeStatus, Reason,
-    ReplicationState, RingStatus, Role, ScrubReport, Subject, VolumeStatus, Watermarks,
+    AdminError, Counters, DatasetStatus, DiskState, ErrorCode, Event, EventLog, Latencies, NodeStatus,
+    Reason, ReplicationState, RingStatus, Role, ScrubReport, Subject, VolumeStatus, Watermarks,
 };
 use super::exports::Waits;
 use crate::base::BlockSize;

@@ -41,6 +41,8 @@ pub(super) struct Secondary {
     /// What the primary has durable.
     pub(super) primary_durable: Lsn,
     pub(super) trouble: Trouble,
+    /// A ring that arrives is granted later than this.
+    pub(super) since: Generation,
     /// The segment that is written anew, until it is durable beyond this position.
     pub(super) renewed: Option<(Lsn, Lsn)>,
 }
@@ -83,8 +85,13 @@ pub(super) enum FollowError {
 }
 
 impl Secondary {
-    /// A follower with the log to `applied`, all of it durable.
-    pub(super) const fn new(applied: Lsn, generation: LogGeneration, highest: Lsn) -> Self {
+    /// A follower with the log to `applied`, all of it durable, for a ring that is granted later than `since`.
+    pub(super) const fn new(
+        applied: Lsn,
+        generation: LogGeneration,
+        highest: Lsn,
+        since: Generation,
+    ) -> Self {
         Self {
             stage: Stage::Waiting,
             applied,
@@ -93,6 +100,7 @@ impl Secondary {
             highest,
             primary_durable: Lsn::ZERO,
             trouble: Trouble::None,
+            since,
             renewed: None,
         }
     }

@@ -49,7 +49,7 @@ impl Nodes {
         };
         let head = SegmentHead::first(DATASET, layout(), begin, Phase(1), salt());
         let log = Log::begin(memory, Begin { head, durable: Lsn::ZERO }, salt);
-        let peer = Secondary::new(Lsn::ZERO, LogGeneration(0), Lsn::ZERO);
+        let peer = Secondary::new(Lsn::ZERO, LogGeneration(0), Lsn::ZERO, Generation(0));
         let mut nodes = Self {
             log,
             volumes: Volumes::default(),
@@ -205,7 +205,7 @@ fn a_follower_that_missed_some_is_brought_up_to_date_by_the_ring_or_refused() {
         nodes.write(round, 2).unwrap();
     }
     // It comes back, with part of the segment on its disk already.
-    nodes.peer = Secondary::new(had, LogGeneration(1), had);
+    nodes.peer = Secondary::new(had, LogGeneration(1), had, Generation(0));
     nodes.attach();
     assert!(nodes.peer.renewed.is_some(), "its last segment is written anew");
     nodes.follow();

@@ -46,8 +46,8 @@ pub use config::{CommandError, DatasetConfig, Durability, OpenError, VolumeSpec}
 pub use counters::Counts;
 pub use dataset::Dataset;
 pub use directory::{Directory, DirectoryError, Space};
-pub use identity::{IDENTITY_BYTES, Identity, IdentityError, NODE_NAME_BYTES_MAX};
 pub use error::IoError;
+pub use identity::{IDENTITY_BYTES, Identity, IdentityError, NODE_NAME_BYTES_MAX};
 pub use io::{ExtentRun, Mark, Source, Volume};
 pub use register::{Configuration, Fork, RegisterError};
 pub use scrub::Scrubbed;

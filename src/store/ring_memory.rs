@@ -177,8 +177,10 @@ impl RingMemory {
         heads
     }
 
+    /// Says what the primary says, and forgets what a secondary of before said: it would be taken for the next one's word.
     pub(super) fn write_primary(&self, words: &PrimaryWords) {
         let slice = self.memory.slice();
+        slice.fill(SECONDARY_AT, SECONDARY_BYTES, 0);
         slice.write(8, &words.dataset.to_bytes());
         self.set(GENERATION_AT, words.generation.0);
         self.set(START_AT, words.start.0);
@@ -246,6 +248,10 @@ mod tests {
         assert_eq!((ring.primary(), ring.secondary()), (Some(primary), Some(secondary)));
         memory.slice().store_word(SECONDARY_AT, 11);
         assert_eq!(ring.secondary(), None, "a word of another time");
+        memory.slice().store_word(SECONDARY_AT, secondary.durable.0);
+        assert_eq!(ring.secondary(), Some(secondary));
+        ring.write_primary(&primary);
+        assert_eq!(ring.secondary(), None, "what one said is not the next one's word");
         assert_eq!(ring.offset(Lsn(4 << 16)), CONTROL_BYTES + (1 << 16));
         assert!(ring.heads(primary.dataset).is_empty());
     }

@@ -169,12 +169,14 @@ fn begin_to_follow(pair: &Pair) {
     let engine = &pair.engine;
     let mut state = engine.shared.lock();
     let Role::Secondary(secondary) = &mut state.role else { return };
-    if secondary.grant().is_some_and(|grant| grant != status.generation) {
+    let has_moved = secondary.grant().is_some_and(|grant| grant != status.generation);
+    if has_moved && status.content == Content::Complete {
         let memory = RingMemory::new(holder.memory(), engine.config.layout, engine.config.places);
         secondary.move_to(memory, status.generation);
     }
-    if !matches!(secondary.stage, Stage::Waiting) || status.content != Content::Complete || !status.connected
-    {
+    let is_whole =
+        status.content == Content::Complete && status.connected && status.generation > secondary.since;
+    if !matches!(secondary.stage, Stage::Waiting) || !is_whole {
         return;
     }
     let config = &engine.config;

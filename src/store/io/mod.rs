@@ -32,7 +32,7 @@ pub enum Source<'a> {
     /// So many bytes, which the caller puts into the memory that it is given, piece by piece and in order; they must be
     /// there to take, since others wait meanwhile. False when they are not: the piece is given up.
     Fill {
-        /// Bytes in all; whole blocks.
+        /// Bytes in all.
         len: u64,
         /// Fills one piece.
         fill: &'a mut dyn FnMut(VolatileSlice<'_>) -> bool,

@@ -7,6 +7,7 @@ use parking_lot::MutexGuard;
 
 use super::{Blocks, Mark, Source, Volume, size};
 use crate::base::BlockNumber;
+use crate::memory::{MapOptions, Mapping, VolatileSlice};
 use crate::segment::{RecordKind, Request, split};
 use crate::store::counters::count;
 use crate::store::engine::Engine;
@@ -42,7 +43,8 @@ impl Volume {
                 let mut state = self.engine.shared.lock();
                 let blocks = self.blocks(&state, offset, len)?;
                 if blocks.before + blocks.behind > 0 {
-                    return Err(IoError::Payload);
+                    drop(state);
+                    return self.write_bytes(offset, &collect(len, fill)?);
                 }
                 let mut mark = Mark::default();
                 for (block, count) in split(BlockNumber(blocks.first), blocks.count, self.record_blocks()) {
@@ -219,6 +221,13 @@ impl Engine {
         self.shared.wait(&mut state, ROOM_NAP);
         Ok(state)
     }
+}
+
+/// The bytes, in memory of this process alone: part of a block is written with what is around it.
+fn collect(len: u64, fill: &mut dyn FnMut(VolatileSlice<'_>) -> bool) -> Result<Vec<u8>, IoError> {
+    let memory = Mapping::anonymous(size(len), MapOptions::default());
+    let memory = memory.map_err(|error| IoError::Medium(error.to_string()))?;
+    if fill(memory.slice()) { Ok(memory.slice().to_vec()) } else { Err(IoError::Payload) }
 }
 
 /// Whether all bytes are zero: mostly the first few tell.

@@ -21,7 +21,7 @@ impl Pair {
         }
         match met {
             Err(reason) => {
-                if self.is_only_member() {
+                if self.served_alone() {
                     self.go_on_alone();
                 } else {
                     self.explain(reason);
@@ -58,7 +58,8 @@ impl Pair {
         }
     }
 
-    fn is_only_member(&self) -> bool {
+    /// Whether the register names this node alone: what it acknowledged then the peer need not have.
+    pub(super) fn served_alone(&self) -> bool {
         let register = self.register();
         let node = &self.engine.config.node;
         let configuration = crate::store::register::Register::contents(&*register).configuration.as_ref();

@@ -45,7 +45,7 @@ pub(super) struct Pair {
     keys: KeySet,
     register: Mutex<LocalRegister>,
     /// Whoever changes the role.
-    moves: Mutex<()>,
+    moves: parking_lot::Mutex<()>,
     holder: OnceLock<Holder>,
     pub(super) checkpoint: Mutex<Checkpoint>,
     /// Wakes the pair's thread.
@@ -72,7 +72,7 @@ impl Pair {
             engine,
             keys,
             register: Mutex::new(register),
-            moves: Mutex::new(()),
+            moves: parking_lot::Mutex::new(()),
             holder: OnceLock::new(),
             checkpoint: Mutex::new(checkpoint),
             bell: Arc::default(),
@@ -94,8 +94,8 @@ impl Pair {
         self.register.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn moves(&self) -> MutexGuard<'_, ()> {
-        self.moves.lock().unwrap_or_else(PoisonError::into_inner)
+    fn moves(&self) -> parking_lot::MutexGuard<'_, ()> {
+        self.moves.lock()
     }
 
     /// One step; how long to rest before the next.

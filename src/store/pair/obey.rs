@@ -14,6 +14,8 @@ use crate::store::recover::recover;
 use crate::store::register::{Configuration, Register};
 use crate::store::state::{Reason, Role};
 
+/// How long the peer's question waits for a move of this node to end.
+const MOVES_TIME: Duration = Duration::from_secs(1);
 /// How long taking the primary's access away may take.
 const FENCE_TIME: Duration = Duration::from_secs(5);
 
@@ -22,11 +24,18 @@ const FENCE_TIME: Duration = Duration::from_secs(5);
 pub(in crate::store) struct PairGate(pub(in crate::store) std::sync::Weak<Pair>);
 
 impl HolderGate for PairGate {
-    fn may_attach(&self, _attaching: Attaching) -> Result<(), String> {
+    fn may_attach(&self, attaching: Attaching) -> Result<(), String> {
         let Some(pair) = self.0.upgrade() else { return Err("the node is stopping".into()) };
         let state = pair.engine.shared.lock();
         match &state.role {
-            Role::Secondary(_) => Ok(()),
+            Role::Secondary(secondary) => match (attaching, &secondary.stage) {
+                (Attaching::Push { .. }, Stage::Waiting) | (Attaching::Resume, Stage::Following(_)) => Ok(()),
+                (Attaching::Push { .. }, Stage::Following(_)) => {
+                    Err("this node follows a primary: ask it to follow first".into())
+                }
+                (Attaching::Resume, Stage::Waiting) => Err("this node follows nobody any more".into()),
+                (Attaching::Pull | Attaching::Equal, _) => Err("a ring is pushed or resumed".into()),
+            },
             Role::Undecided => Err("this node follows nobody: ask it to follow first".into()),
             Role::Primary(_) => Err("this node serves".into()),
             Role::Failed { why } => Err(format!("this node is out of service: {why}")),
@@ -76,7 +85,10 @@ impl Pair {
 
     /// Becomes, or stays, a node that follows `from`: what it has is made durable, and what lies behind `fork` set aside.
     fn follow(&self, from: &Hello, configuration: Configuration, fork: Lsn) -> Answer {
-        let _moves = self.moves();
+        // The peer may wait for an answer of this very thread's node: it asks again.
+        let Some(_moves) = self.moves.try_lock_for(MOVES_TIME) else {
+            return refused("busy", "this node is making a move of its own".into());
+        };
         {
             let state = self.engine.shared.lock();
             if let Role::Primary(_) = &state.role {
@@ -84,6 +96,15 @@ impl Pair {
             }
             if let Role::Failed { why } = &state.role {
                 return refused("failed", why.clone());
+            }
+            let end = super::position(&state).end();
+            if end > fork && self.served_alone() {
+                let text = format!(
+                    "this node served alone, and acknowledged what lies between {fork} and {end} of its log, which {} does not have: decide \
+                     which of the two copies counts, and empty the directory of the other",
+                    from.node
+                );
+                return refused("diverged", text);
             }
         }
         let id = configuration.id;
@@ -101,7 +122,7 @@ impl Pair {
     }
 
     /// Makes durable all that came, with nobody left who could change it.
-    fn drain(&self) -> Result<(), CommandError> {
+    pub(super) fn drain(&self) -> Result<(), CommandError> {
         let Some(holder) = self.holder() else {
             return Err(CommandError::Refused("this node does not listen yet".into()));
         };
@@ -117,6 +138,7 @@ impl Pair {
             secondary.pad();
             if !moved && secondary.durable >= secondary.applied {
                 secondary.stage = Stage::Waiting;
+                secondary.since = holder.status().generation;
                 return Ok(());
             }
             drop(state);
@@ -149,7 +171,8 @@ impl Pair {
         let mut state = engine.shared.lock();
         state.position = position;
         let (end, generation, highest) = (position.end(), position.generation(), Lsn(position.highest));
-        let secondary = Secondary::new(end, generation, highest);
+        let since = self.holder().map_or_else(Default::default, |holder| holder.status().generation);
+        let secondary = Secondary::new(end, generation, highest, since);
         state.role = Role::Secondary(Box::new(secondary));
         state.epoch += 1;
         state.reason = Reason::new("following", format!("follows {}", from.node));

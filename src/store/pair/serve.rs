@@ -34,6 +34,8 @@ impl Pair {
     /// The role was settled before: whoever calls this holds `moves`, and the register names this node.
     pub(super) fn become_primary(&self, theirs: Option<Position>) -> Result<(), CommandError> {
         let engine = &self.engine;
+        // What came is in the files before it is called durable there.
+        self.drain()?;
         let ours = super::position(&engine.shared.lock());
         let last = self.register().contents().history.last().map_or(0, |fork| fork.generation);
         let theirs = theirs.unwrap_or_default();
@@ -240,25 +242,36 @@ impl Pair {
         match self.ask(&Question::Note { from: ours, configuration }, super::ANSWER_TIME) {
             Ok(super::Answer::Noted) => {
                 let mut state = self.engine.shared.lock();
-                if let Role::Primary(primary) = &mut state.role {
-                    primary.be_mirrored();
+                let Role::Primary(primary) = &mut state.role else { return STEP_TIME };
+                primary.be_mirrored();
+                let is_alone = primary.writes_through();
+                if !is_alone {
                     state.reason = Reason::new("mirrored", format!("mirrored with {}", theirs.node));
                 }
                 drop(state);
                 self.engine.shared.tell();
+                if is_alone {
+                    // The link went away meanwhile: what is acknowledged from now on the peer does not have.
+                    self.set_out();
+                }
             }
             Ok(_) => {
                 self.explain(Reason::new("peer-unclear", "the peer does not take note of the configuration"))
             }
             Err(reason) => {
                 self.explain(reason);
-                let node = self.engine.config.node.clone();
-                if let Err(error) = self.configure(|last| alone(&node, last, 0)) {
-                    self.explain(Reason::new("cannot-set-out", error.to_string()));
-                }
+                self.set_out();
             }
         }
         STEP_TIME
+    }
+
+    /// The register names this node alone again.
+    fn set_out(&self) {
+        let node = self.engine.config.node.clone();
+        if let Err(error) = self.configure(|last| alone(&node, last, 0)) {
+            self.explain(Reason::new("cannot-set-out", error.to_string()));
+        }
     }
 
     /// Looks whether the link still stands while nothing is written.
