@@ -7,7 +7,8 @@
 //! The rooms, each of which knows only those below it:
 //!
 //! ```text
-//! serve     doors for clients: NBD
+//! serve     the doors of a node: NBD, configuration, admin socket, metrics
+//! store     a dataset on this node: its volumes, its files, its peer
 //! node      threads, sockets, files: joins what follows
 //! volume    block maps: which position of the log has a block's data
 //! segment   the log of a block store, in pieces: format, append, destage, replay
@@ -26,15 +27,18 @@ pub mod memory;
 pub mod mirror;
 pub mod node;
 pub mod segment;
+#[cfg(feature = "serve")]
 pub mod serve;
 #[cfg(test)]
 mod sim;
+#[cfg(feature = "store")]
+pub mod store;
 pub mod volume;
 
 pub use base::{Deadline, FabricUrl, Generation, Level, RegionId};
 pub use memory::{Mapping, VolatileSlice};
 pub use mirror::{Lane, LaneConfig, SharedLane, Ticket};
-pub use node::{Attach, Holder, HolderConfig, KeySet, Region, RegionConfig};
+pub use node::{Attach, Holder, HolderConfig, HolderGate, KeySet, Region, RegionConfig, ask};
 
 /// Compiles and runs the README's example.
 #[cfg(doctest)]

@@ -167,6 +167,16 @@ fn help_names_every_command_and_option() {
         (&["keygen"], &["FILE"]),
         (&["demo"], &["--fabric", "--listen", "--over", "--tree", "--bytes", "--seed"]),
         (&["soft-roce"], &["up", "down"]),
+        (&["status"], &["--json", "--watch", "--admin"]),
+        (&["volume"], &["create", "list", "resize", "delete"]),
+        (&["volume", "create"], &["DATASET", "NAME", "--size", "--block"]),
+        (&["volume", "resize"], &["DATASET", "NAME", "--size", "--shrink"]),
+        (&["promote"], &["DATASET", "--flushed-only"]),
+        (&["alone"], &["DATASET"]),
+        (&["scrub"], &["DATASET", "--json"]),
+        (&["events"], &["--follow", "--since", "--json"]),
+        (&["config"], &["check"]),
+        (&["dataset-id"], &["Print a new id"]),
         (&["doctor"], &["--json"]),
     ] {
         let output = run(&[command, &["--help"]].concat());

@@ -20,8 +20,12 @@ macro_rules! over_a_device_too {
     };
 }
 
+#[path = "contract/application.rs"]
+mod application;
 #[path = "contract/bounds.rs"]
 mod bounds;
+#[path = "contract/fetch.rs"]
+mod fetch;
 #[path = "contract/lane.rs"]
 mod lane;
 #[path = "contract/link.rs"]

@@ -17,6 +17,12 @@ macro_rules! over_a_device_too {
     ($($name:ident),* $(,)?) => { on_every_fabric!($($name),*); };
 }
 
+#[path = "contract/application.rs"]
+mod application;
+#[path = "contract/bounds.rs"]
+mod bounds;
+#[path = "contract/fetch.rs"]
+mod fetch;
 #[path = "contract/lane.rs"]
 mod lane;
 #[path = "contract/link.rs"]

@@ -94,8 +94,8 @@ fn built(mut data: &[u8]) -> u64 {
             slot = slot.next_multiple_of(SLOTS_PER_BLOCK);
             payload = payload.next_multiple_of(DEVICE_BLOCK_BYTES);
         }
-        let kind = 1 + kind % 5;
-        let has_payload = kind == 1 || kind == 5;
+        let kind = 1 + kind % 6;
+        let (has_payload, has_sums) = (matches!(kind, 1 | 5 | 6), matches!(kind, 1 | 6));
         let blocks = if has_payload { 1 + blocks % 24 } else { blocks.max(1) };
         let bytes = if has_payload { usize::from(blocks) * 512 } else { 0 };
         let count = if has_payload { 1 + usize::from(blocks).saturating_sub(5).div_ceil(16) } else { 1 };
@@ -105,8 +105,8 @@ fn built(mut data: &[u8]) -> u64 {
             break;
         }
         image[payload..payload + bytes].fill(text);
-        let sum = if kind == 1 { head.salt.checksum(&[text; 512]) } else { 0 };
-        let sums = vec![sum; if kind == 1 { usize::from(blocks) } else { 0 }];
+        let sum = if has_sums { head.salt.checksum(&[text; 512]) } else { 0 };
+        let sums = vec![sum; if has_sums { usize::from(blocks) } else { 0 }];
         let mut slots = vec![[0; SLOT]; count];
         first_slot(&mut slots[0], (kind, blocks, sequence), BASE + payload as u64, &sums);
         for (slot, sums) in slots[1..].iter_mut().zip(sums.get(5..).unwrap_or_default().chunks(16)) {
@@ -122,7 +122,7 @@ fn built(mut data: &[u8]) -> u64 {
         let mut is_wrong = wrong != Wrong::Nothing;
         if wrong == Wrong::Payload {
             // Of a record without summed payload nothing is spoiled.
-            is_wrong = kind == 1;
+            is_wrong = has_sums;
             image[payload..payload + bytes].iter_mut().take(1).for_each(|byte| *byte ^= 1);
         }
         for (at, bytes) in (slot..).zip(&slots) {
@@ -159,14 +159,15 @@ fn spoil(slots: &mut [[u8; SLOT]], odd: u8, value: u8) -> Wrong {
         0 => return Wrong::Slots,
         1 => return Wrong::Payload,
         // Kinds beyond the known ones: one slot each, as a reader takes them.
-        2 if is_single => first[4] = 6 + value % 250,
+        2 if is_single => first[4] = 7 + value % 249,
         3 => first[5] ^= bit,
         4 => first[6] ^= bit,
         // A position far outside of the segment.
         5 => first[10 + usize::from(value / 8 % 6)] ^= bit,
         // More durable than itself.
         6 => first[16..24].copy_from_slice(&(u64::MAX - u64::from(value)).to_le_bytes()),
-        7 => first[36 + usize::from(value / 8 % 4)] ^= bit,
+        // No number that a record here has, or it might be the one that is missed.
+        7 => first[37 + usize::from(value / 8 % 3)] ^= bit,
         // Beyond the last block; a phase marker has no block.
         8 if first[4] != 4 => first[24..32].copy_from_slice(&u64::MAX.to_le_bytes()),
         _ => return Wrong::Nothing,

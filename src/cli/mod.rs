@@ -1,9 +1,12 @@
 //! The commands.
 
+mod config;
+mod dataset_id;
 mod demo;
 mod doctor;
 mod hold;
 mod keygen;
+mod remote;
 mod soft_roce;
 
 use std::process::ExitCode;
@@ -28,6 +31,22 @@ enum Command {
     Demo(demo::Arguments),
     /// Look at this machine: what mirroring needs, what was found, how to mend it.
     Doctor(doctor::Arguments),
+    /// Tell how a running node is.
+    Status(remote::status::Arguments),
+    /// Make, list, resize and end volumes of a running node.
+    Volume(remote::volume::Arguments),
+    /// Make a running node the primary of a dataset.
+    Promote(remote::operate::Promote),
+    /// Let a primary go on without its peer.
+    Alone(remote::operate::Alone),
+    /// Compare all that a running node has stored with its checksums.
+    Scrub(remote::operate::Scrub),
+    /// Tell what happened on a running node.
+    Events(remote::events::Arguments),
+    /// Check a node's configuration.
+    Config(config::Arguments),
+    /// Print a new id for a dataset.
+    DatasetId,
     /// Make an RDMA device of software, for machines without RDMA hardware.
     SoftRoce(soft_roce::Arguments),
     #[command(hide = true)]
@@ -44,6 +63,14 @@ pub(crate) fn run() -> ExitCode {
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Status(arguments) => remote::status::run(&arguments),
+        Command::Volume(arguments) => remote::volume::run(&arguments),
+        Command::Promote(arguments) => remote::operate::promote(&arguments),
+        Command::Alone(arguments) => remote::operate::alone(&arguments),
+        Command::Scrub(arguments) => remote::operate::scrub(&arguments),
+        Command::Events(arguments) => remote::events::run(&arguments),
+        Command::Config(arguments) => config::run(&arguments),
+        Command::DatasetId => dataset_id::run(),
         Command::SoftRoce(arguments) => soft_roce::run(&arguments),
         Command::DemoHold(arguments) => demo::holder::run(&arguments),
         Command::DemoOwn(arguments) => demo::owner::run(&arguments),
@@ -52,7 +79,10 @@ pub(crate) fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mirrorbus: {error}");
-            ExitCode::FAILURE
+            match error.downcast_ref::<remote::Failure>() {
+                Some(failure) => ExitCode::from(failure.status),
+                None => ExitCode::FAILURE,
+            }
         }
     }
 }

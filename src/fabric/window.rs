@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use super::{Operation, QueueError, WorkRequest};
 use crate::base::Generation;
 use crate::memory::{Mapping, VolatileSlice};
 
@@ -35,6 +36,44 @@ pub struct Grant {
     pub len: usize,
     /// What is allowed.
     pub access: Access,
+}
+
+impl Grant {
+    /// The one of `windows` that `request` lies within, at this side too: in `local_bytes` of memory, and in a message of
+    /// `message_bytes_max` at most. A window that may not be written has no bytes for a Write; a Flush has no range.
+    ///
+    /// # Errors
+    /// [`QueueError::OutOfRange`], with what was exceeded.
+    #[inline]
+    pub fn admit<W>(
+        request: &WorkRequest,
+        mut windows: impl Iterator<Item = W>,
+        grant_of: impl Fn(&W) -> &Self,
+        local_bytes: usize,
+        message_bytes_max: usize,
+    ) -> Result<W, QueueError> {
+        let WorkRequest { window, operation, local_offset, remote_offset, len, .. } = *request;
+        let outside = |offset, limit| QueueError::OutOfRange { window, offset, len, limit };
+        let found = windows.find(|found| grant_of(found).window == window);
+        let found = found.ok_or_else(|| outside(remote_offset, 0))?;
+        let grant = grant_of(&found);
+        if operation == Operation::Flush {
+            return Ok(found);
+        }
+        if operation == Operation::Write && grant.access != Access::ReadWrite {
+            return Err(outside(remote_offset, 0));
+        }
+        if len > message_bytes_max {
+            return Err(outside(remote_offset, message_bytes_max));
+        }
+        if remote_offset > grant.len || len > grant.len - remote_offset {
+            return Err(outside(remote_offset, grant.len));
+        }
+        if local_offset > local_bytes || len > local_bytes - local_offset {
+            return Err(outside(local_offset, local_bytes));
+        }
+        Ok(found)
+    }
 }
 
 /// A window as the responder keeps it.
@@ -110,5 +149,55 @@ impl WindowGuard<'_> {
 impl Drop for WindowGuard<'_> {
     fn drop(&mut self) {
         self.window.entered.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCAL: usize = 100;
+    const MESSAGE: usize = 50;
+
+    fn admitted(
+        operation: Operation,
+        window: u32,
+        remote_offset: usize,
+        local_offset: usize,
+        len: usize,
+    ) -> Result<u32, usize> {
+        let grant =
+            |window, len, access| Grant { window: WindowId(window), generation: Generation(1), len, access };
+        let windows = [grant(1, 80, Access::ReadWrite), grant(2, 200, Access::Read)];
+        let window = WindowId(window);
+        let request =
+            WorkRequest { wr_id: 0, operation, window, local_offset, remote_offset, len, signaled: true };
+        match Grant::admit(&request, windows.iter(), |grant| grant, LOCAL, MESSAGE) {
+            Ok(found) => Ok(found.window.0),
+            Err(QueueError::OutOfRange { limit, .. }) => Err(limit),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn a_request_is_admitted_where_it_lies_within_everything() {
+        use Operation::{Flush, Read, Write};
+        for (operation, window, remote_offset, local_offset, len, expected) in [
+            (Write, 1, 30, 50, 50, Ok(1)),
+            (Write, 1, 80, 100, 0, Ok(1)),
+            (Write, 3, 0, 0, 1, Err(0)),
+            (Write, 2, 0, 0, 1, Err(0)),
+            (Read, 2, 150, 0, 50, Ok(2)),
+            (Read, 2, 0, 0, 51, Err(MESSAGE)),
+            (Read, 1, 31, 0, 50, Err(80)),
+            (Read, 1, usize::MAX, 0, 1, Err(80)),
+            (Write, 1, 0, 51, 50, Err(LOCAL)),
+            (Write, 1, 0, usize::MAX, 1, Err(LOCAL)),
+            (Flush, 2, usize::MAX, usize::MAX, usize::MAX, Ok(2)),
+            (Flush, 3, 0, 0, 0, Err(0)),
+        ] {
+            let found = admitted(operation, window, remote_offset, local_offset, len);
+            assert_eq!(found, expected, "{operation:?} {window} {remote_offset} {local_offset} {len}");
+        }
     }
 }

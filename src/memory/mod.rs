@@ -23,8 +23,10 @@ mod sigbus;
 mod testing;
 #[cfg(all(test, not(miri)))]
 mod tests;
+mod transfer;
 mod twin;
 mod volatile;
+mod words;
 
 pub use error::MapError;
 pub use lock::{LockError, LockPolicy};
@@ -34,3 +36,6 @@ pub use pair::Pair;
 pub use sigbus::any_mapping_lost;
 pub use twin::Twin;
 pub use volatile::VolatileSlice;
+
+/// Bytes that are moved word by word where they are whole words: a cache line.
+pub const FEW_WORDS_BYTES_MAX: usize = 64;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::copy::{copy_racy_twice, has_wide};
 use super::sigbus::any_mapping_lost;
-use super::{Mapping, Pair};
+use super::{FEW_WORDS_BYTES_MAX, Mapping, Pair};
 
 /// Two mappings, with their places found once: what a store through shared memory needs on every call.
 pub struct Twin {
@@ -59,6 +59,24 @@ impl Twin {
         unsafe { copy_racy_twice(source.as_ptr(), place(first), place(second), source.len(), wide) };
     }
 
+    /// Copies few whole words at `offset` of the second to the first, if `still` says so when they were read; whether
+    /// it did.
+    ///
+    /// # Panics
+    /// When they do not lie within both, or are no few whole words.
+    pub(crate) fn fetch(&self, offset: usize, len: usize, still: impl FnOnce() -> bool) -> bool {
+        assert!(self.contains(offset, len), "fetch of {len} bytes at {offset}");
+        let Some([first, second]) = &self.mappings else { return false };
+        let mut words = [0; FEW_WORDS_BYTES_MAX];
+        let words = &mut words[..len];
+        second.slice().read_words(offset, words);
+        if !still() {
+            return false;
+        }
+        first.slice().write_words(offset, words);
+        !self.lost()
+    }
+
     /// Whether one of the mappings was lost (see [`Mapping::lost`]).
     #[inline(always)]
     #[must_use]
@@ -94,6 +112,11 @@ mod tests {
                 assert_eq!(memory.slice().subslice(offset, len).expect("within").to_vec(), bytes);
             }
         }
+        short.slice().write(64, &[7; 24]);
+        assert!(!twin.fetch(64, 16, || false) && long.slice().to_vec()[64] != 7);
+        assert!(twin.fetch(64, 16, || true));
+        assert_eq!((long.slice().to_vec()[79], long.slice().load_word(72)), (7, short.slice().load_word(72)));
+        assert_ne!(long.slice().load_word(80), short.slice().load_word(80), "only what was asked for");
         assert!(!twin.contains(4200, 1) && !twin.contains(4201, 0) && !twin.contains(1, usize::MAX));
         assert!(std::panic::catch_unwind(|| twin.write(4200, &[0])).is_err());
         assert!(Twin::empty().contains(0, 0) && !Twin::empty().contains(0, 1) && !Twin::empty().lost());

@@ -36,11 +36,20 @@ impl fmt::Display for LostReason {
 
 /// Asks the peer to bring its copy to stable storage.
 pub trait PeerSync: Send + Sync {
-    /// Returns once everything that was visible to the peer when this was called is on its stable storage.
+    /// Asks for a sync of everything that is visible to the peer by now, and does not wait for it.
     ///
     /// # Errors
-    /// `Ok(false)` when the deadline passed first; text when the peer's sync failed or the link is lost.
-    fn sync(&self, deadline: &mut Deadline) -> Result<bool, String>;
+    /// Text when it cannot be asked; that may be told only at the deadline, for the end of a link to be seen first.
+    fn begin(&self, deadline: &mut Deadline) -> Result<Box<dyn PendingSync>, String>;
+}
+
+/// A sync that was asked for. Dropped, it goes on, and nobody hears of its end.
+pub trait PendingSync: Send {
+    /// Waits until it succeeded; `false` when the deadline passed first, after which it may be waited for again.
+    ///
+    /// # Errors
+    /// Text when the peer's sync failed or the link is lost.
+    fn wait(&mut self, deadline: &mut Deadline) -> Result<bool, String>;
 }
 
 /// State shared by the lanes of a region. Lanes read the `lost` flag on each operation; it is set once per link and
@@ -213,8 +222,8 @@ mod tests {
     struct NoSync;
 
     impl PeerSync for NoSync {
-        fn sync(&self, _deadline: &mut Deadline) -> Result<bool, String> {
-            Ok(true)
+        fn begin(&self, _deadline: &mut Deadline) -> Result<Box<dyn PendingSync>, String> {
+            Err("nobody syncs".into())
         }
     }
 

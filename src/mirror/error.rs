@@ -81,6 +81,14 @@ pub enum WaitError {
         /// The last store at that level.
         reached: Sequence,
     },
+    /// The deadline passed before a fetch was done. It may be done yet.
+    #[error("deadline passed: the {len} bytes at {offset} of the peer's copy have not come yet")]
+    FetchDeadline {
+        /// First byte.
+        offset: usize,
+        /// Bytes.
+        len: usize,
+    },
     /// The link to the peer is lost before the level was reached.
     #[error(
         "the link is lost ({reason}): stores to {acked} of {last} are acknowledged, the rest unknown; reconnect the region"

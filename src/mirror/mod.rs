@@ -25,6 +25,7 @@
 mod combine;
 mod core;
 mod error;
+mod given_up;
 mod hole;
 mod lane;
 mod recent;
@@ -38,7 +39,7 @@ mod touched;
 mod unknown;
 mod window;
 
-pub use self::core::{LostReason, PeerSync, RegionCore};
+pub use self::core::{LostReason, PeerSync, PendingSync, RegionCore};
 pub use error::{StoreError, WaitError};
 pub use hole::Hole;
 pub use lane::{Lane, LaneConfig, Polling};

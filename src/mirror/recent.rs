@@ -15,30 +15,34 @@ const _: () = assert!(CAPACITY.is_power_of_two(), "a place is the low bits of a 
 /// Ring of ranges; a store's place is its number modulo the capacity.
 #[derive(Debug)]
 pub(super) struct Recent {
-    ranges: Box<[Pair; CAPACITY]>,
+    /// None for lanes that gather their stores, which need no such ring.
+    ranges: Option<Box<[Pair; CAPACITY]>>,
 }
 
 impl Recent {
-    /// Knows of no store.
-    pub(super) fn new() -> Self {
-        Self { ranges: Box::new([Pair::new(0, 0); CAPACITY]) }
+    /// Knows of no store, and learns of some only if `needed`.
+    pub(super) fn new(needed: bool) -> Self {
+        Self { ranges: needed.then(|| Box::new([Pair::new(0, 0); CAPACITY])) }
     }
 
     /// What `store` wrote, over the one that stood a capacity before.
     #[inline(always)]
     pub(super) fn record(&mut self, store: Sequence, offset: usize, len: usize) {
-        self.ranges[slot(store.0)] = Pair::new(offset as u64, len as u64);
+        if let Some(ranges) = &mut self.ranges {
+            ranges[slot(store.0)] = Pair::new(offset as u64, len as u64);
+        }
     }
 
     /// What the stores after `acked` up to `last` wrote, oldest first.
     ///
     /// # Panics
-    /// When there are more than the capacity.
+    /// When there are more than the capacity, or any that it did not learn of.
     #[allow(clippy::cast_possible_truncation, reason = "they were made of a usize")]
     pub(super) fn between(&self, acked: Sequence, last: Sequence) -> impl Iterator<Item = ByteRange> {
         assert!(last.0 - acked.0 <= CAPACITY as u64, "stores {acked} to {last} of the last {CAPACITY}");
         (acked.0 + 1..=last.0).map(|store| {
-            let range = self.ranges[slot(store)];
+            let ranges = self.ranges.as_ref().unwrap_or_else(|| panic!("no range of store {store} was kept"));
+            let range = ranges[slot(store)];
             ByteRange { offset: range.first() as usize, len: range.second() as usize }
         })
     }
@@ -56,7 +60,8 @@ mod tests {
 
     #[test]
     fn keeps_the_newest_by_number() {
-        let mut ring = Recent::new();
+        assert_eq!(Recent::new(false).between(Sequence(5), Sequence(5)).count(), 0);
+        let mut ring = Recent::new(true);
         let last = CAPACITY as u64 + 10;
         for store in 1..=last {
             ring.record(Sequence(store), slot(store) * 10, 1);

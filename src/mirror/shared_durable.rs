@@ -1,6 +1,7 @@
 //! The way of a shared lane to the peer's disk. A sync is a round trip and an `fdatasync`: the lane is free meanwhile,
 //! and all who wait share syncs (see `sync_group`).
 
+use super::given_up::GivenUp;
 use super::sync_group::{Asking, Turn};
 use super::{SharedLane, WaitError};
 use crate::base::{Deadline, Level, Sequence};
@@ -25,36 +26,50 @@ impl SharedLane {
                 Turn::Done => return Ok(()),
                 Turn::Look => {}
                 Turn::Ask(asking) => {
-                    if self.sync(target, asking, deadline)? {
+                    if self.sync(target, asking, deadline)?.is_some_and(|ended| ended >= number) {
                         return Ok(());
                     }
                 }
             }
+            // One that was begun too early for whoever came now may have covered this store.
+            if !afresh && self.lock().watermarks().durable >= target {
+                return Ok(());
+            }
         }
     }
 
-    /// One sync for all; `false` when the lane was put on another link meanwhile, which says nothing.
-    fn sync(&self, target: Sequence, asking: Asking<'_>, deadline: &mut Deadline) -> Result<bool, WaitError> {
-        let (sync, visible, stream) = {
+    /// One sync for all: the one that was given up, or a new one. The number of one that succeeded; `None` when the lane
+    /// was put on another link meanwhile, which says nothing.
+    fn sync(
+        &self,
+        target: Sequence,
+        mut asking: Asking<'_, GivenUp>,
+        deadline: &mut Deadline,
+    ) -> Result<Option<u64>, WaitError> {
+        let (peer, visible, stream) = {
             let lane = self.lock();
-            let sync = lane.core.peer_sync().ok_or_else(|| lane.wait_lost())?;
-            (sync, lane.watermarks().visible, lane.stream)
+            let peer = lane.core.peer_sync().ok_or_else(|| lane.wait_lost())?;
+            (peer, lane.watermarks().visible, lane.stream)
         };
-        let result = sync.sync(deadline);
+        let begun = match asking.given_up().filter(|given_up| given_up.stream == stream) {
+            Some(given_up) => Ok(given_up),
+            None => peer.begin(deadline).map(|sync| GivenUp { sync, visible, stream }),
+        };
+        let result = begun.and_then(|mut under_way| Ok((under_way.sync.wait(deadline)?, under_way)));
         let mut lane = self.lock();
         match result {
-            Ok(true) => {
-                lane.make_durable(visible);
+            Ok((true, under_way)) => {
+                lane.make_durable(under_way.visible);
                 drop(lane);
-                asking.succeeded();
-                Ok(true)
+                Ok(Some(asking.succeeded()))
             }
-            Ok(false) => {
+            Ok((false, under_way)) => {
                 drop(lane);
+                asking.give_up(under_way);
                 Err(self.not_durable(target))
             }
             Err(_) if lane.core.lost() => Err(lane.wait_lost()),
-            Err(_) if lane.stream != stream => Ok(false),
+            Err(_) if lane.stream != stream => Ok(None),
             Err(why) => Err(WaitError::SyncFailed(why)),
         }
     }

@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 
 use super::super::shared_lane::tests::{Rig, queue, rig_with};
 use super::*;
-use crate::mirror::{PeerSync, Ticket};
+use crate::mirror::{PeerSync, PendingSync, Ticket};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Syncs that end when a test says how.
+#[derive(Clone, Default)]
+struct Disk(Arc<Shared>);
+
 #[derive(Default)]
-struct Disk {
+struct Shared {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -23,33 +26,43 @@ struct State {
     ended: Vec<Result<(), String>>,
 }
 
+/// A sync that was asked for, by its number.
+struct Pending {
+    disk: Disk,
+    number: usize,
+}
+
 impl PeerSync for Disk {
-    fn sync(&self, deadline: &mut Deadline) -> Result<bool, String> {
-        let mut state = self.state.lock().unwrap();
-        let mine = state.asked;
+    fn begin(&self, _deadline: &mut Deadline) -> Result<Box<dyn PendingSync>, String> {
+        let mut state = self.0.state.lock().unwrap();
+        let number = state.asked;
         state.asked += 1;
-        self.changed.notify_all();
+        self.0.changed.notify_all();
+        Ok(Box::new(Pending { disk: self.clone(), number }))
+    }
+}
+
+impl PendingSync for Pending {
+    fn wait(&mut self, deadline: &mut Deadline) -> Result<bool, String> {
+        let mut state = self.disk.0.state.lock().unwrap();
         loop {
-            if let Some(end) = state.ended.get(mine) {
+            if let Some(end) = state.ended.get(self.number) {
                 return end.clone().map(|()| true);
             }
-            let Some(left) = deadline.remaining() else {
-                state.ended.resize(mine + 1, Ok(()));
-                return Ok(false);
-            };
-            state = self.changed.wait_timeout(state, left).unwrap().0;
+            let Some(left) = deadline.remaining() else { return Ok(false) };
+            state = self.disk.0.changed.wait_timeout(state, left).unwrap().0;
         }
     }
 }
 
 impl Disk {
     fn end(&self, how: Result<(), String>) {
-        self.state.lock().unwrap().ended.push(how);
-        self.changed.notify_all();
+        self.0.state.lock().unwrap().ended.push(how);
+        self.0.changed.notify_all();
     }
 
     fn asked(&self) -> usize {
-        self.state.lock().unwrap().asked
+        self.0.state.lock().unwrap().asked
     }
 
     /// Waits until so many were asked for.
@@ -62,10 +75,10 @@ impl Disk {
     }
 }
 
-fn rig() -> (Rig, Arc<Disk>) {
+fn rig() -> (Rig, Disk) {
     let rig = rig_with(Ok(()));
-    let disk = Arc::new(Disk::default());
-    rig.core.restore(disk.clone());
+    let disk = Disk::default();
+    rig.core.restore(Arc::new(disk.clone()));
     rig.complete_everything();
     (rig, disk)
 }
@@ -137,8 +150,79 @@ fn a_sync_covers_what_was_visible_when_it_was_asked_and_is_shared() {
     assert_eq!(disk.asked(), 3, "a flush always asks");
 }
 
+fn hasty() -> Deadline {
+    Deadline::within(Duration::from_millis(5))
+}
+
+fn is_late(result: Result<(), WaitError>) {
+    let error = result.unwrap_err();
+    assert!(matches!(error, WaitError::Deadline { level: Level::Durable, .. }), "{error}");
+}
+
 #[test]
-fn who_gives_up_leaves_the_others_a_sync_and_an_error_is_for_all() {
+fn who_is_hastier_than_the_disk_is_served_by_the_sync_that_others_gave_up() {
+    let (rig, disk) = rig();
+    let first = stored(&rig);
+    for _ in 0..5 {
+        is_late(rig.lane.wait(first, Level::Durable, hasty()));
+    }
+    assert_eq!(disk.asked(), 1, "another sync would only begin behind this one");
+    let second = stored(&rig);
+    is_late(rig.lane.wait(second, Level::Durable, hasty()));
+    assert_eq!(disk.asked(), 1);
+    disk.end(Ok(()));
+    rig.lane.wait(first, Level::Durable, hasty()).unwrap();
+    assert_eq!((disk.asked(), rig.lane.watermarks().durable), (1, first.sequence()));
+    is_late(rig.lane.wait(second, Level::Durable, hasty()));
+    assert_eq!(disk.asked(), 2, "the first began before that store");
+    disk.end(Ok(()));
+    rig.lane.wait(second, Level::Durable, hasty()).unwrap();
+    is_late(rig.lane.flush(Level::Durable, hasty()).map(drop));
+    assert_eq!(disk.asked(), 3, "a flush asks always");
+    disk.end(Ok(()));
+    is_late(rig.lane.flush(Level::Durable, hasty()).map(drop));
+    assert_eq!(disk.asked(), 4, "and is not served by what began before it");
+}
+
+#[test]
+fn what_was_given_up_over_another_link_serves_nobody() {
+    let (rig, disk) = rig();
+    let ticket = stored(&rig);
+    is_late(rig.lane.wait(ticket, Level::Durable, hasty()));
+    rig.lane
+        .exclusively(|lane| {
+            let queue = queue(Arc::default(), Arc::default(), Ok(()));
+            lane.resume(queue, crate::fabric::WindowId(1));
+        })
+        .unwrap();
+    disk.end(Ok(()));
+    is_late(rig.lane.flush(Level::Durable, hasty()).map(drop));
+    assert_eq!((disk.asked(), rig.lane.watermarks().durable.0), (2, 0));
+}
+
+#[test]
+fn an_exclusive_lane_goes_on_waiting_for_the_sync_that_it_gave_up() {
+    let (rig, disk) = rig();
+    let ticket = stored(&rig);
+    rig.lane
+        .exclusively(|lane| {
+            for _ in 0..3 {
+                is_late(lane.wait(ticket, Level::Durable, hasty()));
+            }
+            assert_eq!(disk.asked(), 1);
+            disk.end(Ok(()));
+            lane.wait(ticket, Level::Durable, hasty()).unwrap();
+            assert_eq!((disk.asked(), lane.watermarks().durable), (1, ticket.sequence()));
+            is_late(lane.flush(Level::Durable, hasty()).map(drop));
+            disk.end(Ok(()));
+            is_late(lane.flush(Level::Durable, hasty()).map(drop));
+            assert_eq!(disk.asked(), 3, "a flush is not served by what began before it");
+        })
+        .unwrap();
+}
+
+#[test]
+fn who_gives_up_leaves_the_others_his_sync_and_an_error_is_for_all() {
     let (rig, disk) = rig();
     let ticket = stored(&rig);
     std::thread::scope(|scope| {
@@ -146,17 +230,16 @@ fn who_gives_up_leaves_the_others_a_sync_and_an_error_is_for_all() {
             .spawn(|| rig.lane.wait(ticket, Level::Durable, Deadline::within(Duration::from_millis(100))));
         disk.wait_asked(1);
         let patient = scope.spawn(|| rig.lane.wait(ticket, Level::Durable, soon()));
-        let error = hasty.join().unwrap().unwrap_err();
-        assert!(matches!(error, WaitError::Deadline { level: Level::Durable, .. }), "{error}");
-        disk.wait_asked(2);
+        is_late(hasty.join().unwrap());
         disk.end(Ok(()));
         patient.join().unwrap().unwrap();
+        assert_eq!(disk.asked(), 1, "it covers the same store");
     });
     let ticket = stored(&rig);
     std::thread::scope(|scope| {
         let waiters: Vec<_> =
             (0..3).map(|_| scope.spawn(|| rig.lane.wait(ticket, Level::Durable, soon()))).collect();
-        for number in 3..6 {
+        for number in 2..5 {
             disk.wait_asked(number);
             disk.end(Err("no space".into()));
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use super::combine::{Combiner, Role};
+use super::given_up::GivenUp;
 use super::sleeper::Sleeper;
 use super::sync_group::SyncGroup;
 use super::{Lane, LaneConfig, LaneStats, Polling, StoreError, Ticket, WaitError, Watermarks};
@@ -40,7 +41,7 @@ pub(super) struct Shared {
     visible: AtomicU64,
     posted: AtomicU64,
     combiner: Combiner,
-    pub(super) syncs: SyncGroup,
+    pub(super) syncs: SyncGroup<GivenUp>,
     /// The queue's event, to sleep on without the lock. Replaced when the lane reconnects.
     event: Mutex<Option<Arc<OwnedFd>>>,
     /// Where the leader sleeps, on media that have an event.

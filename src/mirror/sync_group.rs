@@ -8,8 +8,9 @@
 //! ```
 //!
 //! A sync covers what was visible when it began. One that is under way when somebody comes may have begun too early for
-//! him, so he needs the one after it; all who came meanwhile share that. Whoever asks gives up at his own deadline, and
-//! another asks then. loom explores every interleaving of this file (`loom_` tests).
+//! him, so he needs the one after it; all who came meanwhile share that. Whoever asks gives up at his own deadline. What
+//! he began goes on at the peer, so it stays here: the next goes on waiting for it before another is begun. loom explores
+//! every interleaving of this file (`loom_` tests).
 
 use std::time::Duration;
 
@@ -18,34 +19,43 @@ use crate::base::sync::{Condvar, Mutex, MutexGuard};
 
 /// What a thread that needs a sync is to do now.
 #[derive(Debug)]
-pub(super) enum Turn<'a> {
-    /// Begin a sync now, and say when it succeeded.
-    Ask(Asking<'a>),
+pub(super) enum Turn<'a, T> {
+    /// Go on with the sync that was given up, or begin one now; say when it succeeded.
+    Ask(Asking<'a, T>),
     /// One that began late enough has succeeded.
     Done,
     /// Something may have changed: look again.
     Look,
 }
 
-#[derive(Debug, Default)]
-struct State {
+#[derive(Debug)]
+struct State<T> {
     running: bool,
     followers: usize,
     /// Syncs ever begun; the number of the last.
     begun: u64,
     /// The last that succeeded. Only one runs at a time, so none before it is under way.
     succeeded: u64,
+    /// The last that was begun, when whoever began it gave up.
+    given_up: Option<T>,
 }
 
-/// Shares syncs among threads.
-#[derive(Debug, Default)]
-pub(super) struct SyncGroup {
-    state: Mutex<State>,
+/// Shares syncs among threads; `T` is one under way.
+#[derive(Debug)]
+pub(super) struct SyncGroup<T> {
+    state: Mutex<State<T>>,
     ended: Condvar,
 }
 
-impl SyncGroup {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl<T> Default for SyncGroup<T> {
+    fn default() -> Self {
+        let state = State { running: false, followers: 0, begun: 0, succeeded: 0, given_up: None };
+        Self { state: Mutex::new(state), ended: Condvar::default() }
+    }
+}
+
+impl<T> SyncGroup<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -55,15 +65,16 @@ impl SyncGroup {
     }
 
     /// Towards the end of sync `number`; sleeps while one is under way, `most` at most.
-    pub(super) fn join(&self, number: u64, most: Duration) -> Turn<'_> {
+    pub(super) fn join(&self, number: u64, most: Duration) -> Turn<'_, T> {
         let mut state = self.lock();
         if state.succeeded >= number {
             return Turn::Done;
         }
         if !state.running {
             state.running = true;
-            state.begun += 1;
-            return Turn::Ask(Asking { group: self, number: state.begun });
+            let given_up = state.given_up.take();
+            state.begun += u64::from(given_up.is_none());
+            return Turn::Ask(Asking { group: self, number: state.begun, given_up });
         }
         state.followers += 1;
         wait(&self.ended, state, most).followers -= 1;
@@ -79,19 +90,31 @@ impl SyncGroup {
 
 /// The right to make a sync; dropped without a word it failed.
 #[derive(Debug)]
-pub(super) struct Asking<'a> {
-    group: &'a SyncGroup,
+pub(super) struct Asking<'a, T> {
+    group: &'a SyncGroup<T>,
     number: u64,
+    given_up: Option<T>,
 }
 
-impl Asking<'_> {
-    /// What was visible when it began is on the peer's disk.
-    pub(super) fn succeeded(self) {
+impl<T> Asking<'_, T> {
+    /// The sync to go on with; without one, a new one is to be begun.
+    pub(super) fn given_up(&mut self) -> Option<T> {
+        self.given_up.take()
+    }
+
+    /// What was visible when it began is on the peer's disk. Its number.
+    pub(super) fn succeeded(self) -> u64 {
         self.group.lock().succeeded = self.number;
+        self.number
+    }
+
+    /// It goes on, and its end is for another to see.
+    pub(super) fn give_up(self, sync: T) {
+        self.group.lock().given_up = Some(sync);
     }
 }
 
-impl Drop for Asking<'_> {
+impl<T> Drop for Asking<'_, T> {
     fn drop(&mut self) {
         let mut state = self.group.lock();
         state.running = false;
@@ -108,26 +131,37 @@ mod loom_tests {
     use loom::sync::Arc;
     use loom::thread;
 
+    /// How the first thread's syncs end.
+    #[derive(Clone, Copy)]
+    enum End {
+        Succeeds,
+        Fails,
+        GivesUp,
+    }
+
     #[derive(Default)]
     struct Model {
         visible: AtomicU64,
         disk: AtomicU64,
-        group: SyncGroup,
+        group: SyncGroup<u64>,
     }
 
     impl Model {
         /// Stores, and waits until that is on the disk; a sync takes to the disk what was visible when it began.
-        fn store_durably(&self, fails: bool) {
+        fn store_durably(&self, end: End) {
             let mine = self.visible.fetch_add(1, Ordering::SeqCst) + 1;
             let number = self.group.next();
             loop {
                 match self.group.join(number, Duration::ZERO) {
                     Turn::Done => break,
                     Turn::Look => {}
-                    Turn::Ask(asking) => {
-                        let visible = self.visible.load(Ordering::SeqCst);
-                        if fails {
-                            return;
+                    Turn::Ask(mut asking) => {
+                        let begin = || self.visible.load(Ordering::SeqCst);
+                        let visible = asking.given_up().unwrap_or_else(begin);
+                        match end {
+                            End::Succeeds => {}
+                            End::Fails => return,
+                            End::GivesUp => return asking.give_up(visible),
                         }
                         self.disk.fetch_max(visible, Ordering::SeqCst);
                         asking.succeeded();
@@ -138,7 +172,7 @@ mod loom_tests {
         }
     }
 
-    fn explore(fails: bool) {
+    fn explore(end: End) {
         let mut bound = loom::model::Builder::new();
         bound.preemption_bound = Some(3);
         bound.check(move || {
@@ -146,10 +180,10 @@ mod loom_tests {
             let others: Vec<_> = (0..2)
                 .map(|number| {
                     let model = model.clone();
-                    thread::spawn(move || model.store_durably(fails && number == 0))
+                    thread::spawn(move || model.store_durably(if number == 0 { end } else { End::Succeeds }))
                 })
                 .collect();
-            model.store_durably(false);
+            model.store_durably(End::Succeeds);
             for other in others {
                 other.join().unwrap();
             }
@@ -158,11 +192,16 @@ mod loom_tests {
 
     #[test]
     fn loom_a_shared_sync_covers_all_who_share_it() {
-        explore(false);
+        explore(End::Succeeds);
     }
 
     #[test]
     fn loom_a_sync_that_fails_leaves_the_others_a_turn() {
-        explore(true);
+        explore(End::Fails);
+    }
+
+    #[test]
+    fn loom_a_sync_that_is_given_up_covers_what_was_visible_when_it_began() {
+        explore(End::GivesUp);
     }
 }

@@ -154,7 +154,7 @@ impl Append {
     pub fn reserve(&mut self, request: Request) -> Option<Place> {
         let layout = self.head.layout;
         check(&request, &layout);
-        let has_payload = request.kind == RecordKind::Write;
+        let has_payload = request.kind.carries();
         let start = if has_payload {
             self.payload_next.next_multiple_of(request.block_size.bytes())
         } else {
@@ -200,7 +200,7 @@ impl Append {
     pub fn seal(&mut self, place: Place, segment: VolatileSlice<'_>) {
         let mut sums = [0; super::record::PAYLOAD_BLOCKS_MAX as usize];
         let record = place.record;
-        let count = if record.kind == RecordKind::Write { record.blocks as usize } else { 0 };
+        let count = if record.kind.carries() { record.blocks as usize } else { 0 };
         let mut block = [0; BLOCK_MAX];
         let block = &mut block[..index(record.block_size.bytes())];
         for (at, sum) in sums[..count].iter_mut().enumerate() {
@@ -210,13 +210,29 @@ impl Append {
         self.finish(place, &sums[..count], segment);
     }
 
+    /// [`seal`](Self::seal) of a place whose payload is `bytes`, private memory: writes them into the segment, and sums them where
+    /// they are, so that nothing is copied for the sums' sake.
+    ///
+    /// # Panics
+    /// As there, and when `bytes` are not as many as the place has room for.
+    pub fn fill(&mut self, place: Place, bytes: &[u8], segment: VolatileSlice<'_>) {
+        let record = place.record;
+        assert_eq!(bytes.len() as u64, record.payload_bytes(), "bytes for {record:?}");
+        segment.write(index(place.extent.payload.start), bytes);
+        let mut sums = [0; super::record::PAYLOAD_BLOCKS_MAX as usize];
+        let blocks = bytes.chunks_exact(index(record.block_size.bytes()));
+        let count = blocks.len();
+        sums.iter_mut().zip(blocks).for_each(|(sum, block)| *sum = self.head.salt.checksum(block));
+        self.finish(place, &sums[..count], segment);
+    }
+
     /// Gives the place up: its record says nothing, whatever its payload's range holds.
     ///
     /// # Panics
     /// As [`seal`](Self::seal).
     pub fn void(&mut self, mut place: Place, segment: VolatileSlice<'_>) {
         // A void record keeps the payload's range and the slots that go with it; what had none has no blocks either.
-        let blocks = if place.record.kind == RecordKind::Write { place.record.blocks } else { 0 };
+        let blocks = if place.record.kind.carries() { place.record.blocks } else { 0 };
         place.record = Record { kind: RecordKind::Void, blocks, ..place.record };
         self.finish(place, &[], segment);
     }
@@ -284,7 +300,7 @@ impl Append {
 
 fn check(request: &Request, layout: &SegmentLayout) {
     let most = match request.kind {
-        RecordKind::Write => layout.payload_blocks_max(request.block_size),
+        RecordKind::Write | RecordKind::Volume => layout.payload_blocks_max(request.block_size),
         RecordKind::Trim | RecordKind::WriteZeroes => u32::MAX,
         RecordKind::PhaseMarker => 0,
         RecordKind::Void => panic!("a place becomes void, none is reserved as such"),

@@ -75,6 +75,8 @@ pub enum RecordKind {
     PhaseMarker = 4,
     /// Nothing: the request came to an end before its payload was complete. It keeps its place.
     Void = 5,
+    /// The volume came to be, changed its size or its name, or is no more: what its payload, one large block, says.
+    Volume = 6,
 }
 
 impl RecordKind {
@@ -85,13 +87,19 @@ impl RecordKind {
             3 => Self::WriteZeroes,
             4 => Self::PhaseMarker,
             5 => Self::Void,
+            6 => Self::Volume,
             _ => return None,
         })
     }
 
     /// Whether `blocks` payload blocks lie in the segment: of a void record too, whose content means nothing.
     pub(super) const fn has_payload(self) -> bool {
-        matches!(self, Self::Write | Self::Void)
+        self.carries() || matches!(self, Self::Void)
+    }
+
+    /// Whether those blocks mean something, so that each has a checksum.
+    pub(super) const fn carries(self) -> bool {
+        matches!(self, Self::Write | Self::Volume)
     }
 }
 
@@ -162,7 +170,7 @@ impl Record {
     /// # Panics
     /// When they are not as many.
     pub(super) fn encode(&self, checksums: &[u32], salt: Salt) -> Slots {
-        let count = if self.kind == RecordKind::Write { self.blocks as usize } else { 0 };
+        let count = if self.kind.carries() { self.blocks as usize } else { 0 };
         assert_eq!(checksums.len(), count, "one checksum for each payload block");
         assert!(self.blocks <= PAYLOAD_BLOCKS_MAX || !self.kind.has_payload(), "{} blocks", self.blocks);
         let mut wire = Wire {

@@ -14,8 +14,7 @@ use super::error::Fault;
 use super::head::SegmentHead;
 use super::layout::{LSN_STEP, SLOT_BYTES};
 use super::record::{
-    BLOCK_MAX, Extent, RECORD_SLOTS_MAX, Record, RecordKind, SLOT, Slots, block_checksum, decode,
-    slots_claimed,
+    BLOCK_MAX, Extent, RECORD_SLOTS_MAX, Record, SLOT, Slots, block_checksum, decode, slots_claimed,
 };
 use crate::base::Lsn;
 use crate::memory::VolatileSlice;
@@ -114,6 +113,19 @@ impl Scan {
         &mut self,
         source: &S,
     ) -> Result<Result<(Record, Extent), Fault>, S::Error> {
+        self.next_with_sums(source, |_| ())
+    }
+
+    /// [`next`](Self::next), which gives the checksum of each of the record's payload blocks to `sum`, in their order. What it was
+    /// given before an error or a fault means nothing.
+    ///
+    /// # Errors
+    /// The medium's.
+    pub fn next_with_sums<S: SegmentSource + ?Sized>(
+        &mut self,
+        source: &S,
+        mut sum: impl FnMut(u32),
+    ) -> Result<Result<(Record, Extent), Fault>, S::Error> {
         let layout = self.head.layout;
         if !layout.has_room(self.payload_next + LSN_STEP, u64::from(self.slot_next) + 1) {
             return Ok(Err(Fault::Full));
@@ -130,10 +142,13 @@ impl Scan {
         };
         let looks = matches!(self.verify, Verify::Payloads { from } if extent.end > from);
         if looks
-            && record.kind == RecordKind::Write
+            && record.kind.carries()
             && let Some(fault) = self.payload_fault(source, &record, &extent, &slots)?
         {
             return Ok(Err(fault));
+        }
+        if record.kind.carries() {
+            (0..record.blocks as usize).for_each(|block| sum(block_checksum(&slots, block)));
         }
         self.slot_next = extent.slots.end;
         self.payload_next = extent.end.since(self.head.base);

@@ -4,6 +4,7 @@ use super::super::head::tests::sample;
 use super::super::testing::{append, memory, records, request, write};
 use super::*;
 use crate::base::BlockSize;
+use crate::segment::RecordKind;
 use crate::segment::{Append, Salt};
 
 /// Four records of 1, 6, 0 and 1 payload blocks with a flush before the last, which knows the first to be durable.

@@ -1,5 +1,6 @@
-//! The doors by which programs of others reach a volume.
-//!
-//! * [`nbd`]: the network block device protocol, for virtual machines, the kernel and the tools of disk images.
+//! The doors of a node: who uses its volumes, what it is told, who may ask it and who watches it.
 
+pub mod admin;
+pub mod config;
+pub mod metrics;
 pub mod nbd;

@@ -31,12 +31,12 @@ pub enum ApplyError {
 
 impl BlockMap {
     /// Does what a record for this volume says. Zeroes are not stored: blocks that were written with them are unmapped, as by a trim.
-    /// Phase markers and void records change no block.
+    /// Phase markers, void records and those of the table of volumes change no block.
     ///
     /// # Errors
     /// The record does not fit the volume; then nothing was changed.
     pub fn apply(&mut self, record: &Record) -> Result<(), ApplyError> {
-        if matches!(record.kind, RecordKind::PhaseMarker | RecordKind::Void) {
+        if matches!(record.kind, RecordKind::PhaseMarker | RecordKind::Void | RecordKind::Volume) {
             return Ok(());
         }
         if record.block_size != self.block_size() {
@@ -50,7 +50,7 @@ impl BlockMap {
         match record.kind {
             RecordKind::Write => self.write(block, count.into(), record.lsn),
             RecordKind::Trim | RecordKind::WriteZeroes => self.trim(block, count.into(), record.lsn),
-            RecordKind::PhaseMarker | RecordKind::Void => {}
+            RecordKind::PhaseMarker | RecordKind::Void | RecordKind::Volume => {}
         }
         Ok(())
     }

@@ -166,18 +166,22 @@ fn nonsense_from_an_owner_is_refused_or_dropped(fabric: Fabric) {
     let why = refusal(&peer.call(&[&[6, 1, 0, 0, 0, 1][..], &fine].concat()));
     assert!(why.starts_with("code 7:") && why.contains("staging"), "{why}");
     peer.send(&[&[6, 1, 0, 0, 0, 1][..], &range].concat());
+    // A question, where nobody answers any; one that is too long cannot be read.
+    let why = refusal(&peer.call(&[7, 1, 0, 0, 0, 1, 2, 3]));
+    assert!(why.starts_with("code 9:") && why.contains("no application"), "{why}");
+    peer.send(&[&[7, 1, 0, 0, 0][..], &[0; (56 << 10) + 1]].concat());
     // What cannot be read is dropped: the next good request is the next that is answered.
     let mut random = Random(0x5eed_0002);
     for _ in 0..200 {
-        // Kinds from 7 to 127 are none.
+        // Kinds from 8 to 127 are none.
         let len = 1 + random.below(100);
         let mut body = crate::wire::random_bytes(&mut random, len);
-        body[0] = 7 + body[0] % 100;
+        body[0] = 8 + body[0] % 100;
         peer.send(&body);
     }
     peer.send(&attach(1, 77, size, 0));
     peer.send(&attach(1, PUSH_REPLACE, size, 0)[..80]);
-    // The queue of requests holds 256; these were 203.
+    // The queue of requests holds 256; these were 204.
     let answer = peer.call(&open_queue(4242));
     assert_eq!((answer[0], &answer[1..5]), (130, &4242u32.to_le_bytes()[..]));
     drop(peer);

@@ -65,6 +65,16 @@ impl PlainWay {
         true
     }
 
+    /// Copies few whole words at `offset` of the peer's side to this one. `false` did nothing that counts: the range lies
+    /// outside, or the grant did not stand any more when they were read.
+    #[must_use]
+    pub fn fetch(&self, offset: usize, len: usize) -> bool {
+        let (word, granted) = self.watched();
+        // Words are loaded before what is loaded behind them.
+        let stands = || word.load(Ordering::Relaxed) == granted;
+        self.memories.contains(offset, len) && self.memories.fetch(offset, len, stands)
+    }
+
     /// After stores: whether all of them are acknowledged, and visible. Contains the full fence. `false` says nothing.
     #[inline(always)]
     #[must_use]

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use super::{PlainWay, ShmPeer};
 use crate::base::{Medium, Unsupported};
 use crate::fabric::{
-    Access, Armed, Capabilities, Completion, Operation, Queue, QueueError, SourceUse, WorkRequest,
+    Access, Armed, Capabilities, Completion, Grant, Operation, Queue, QueueError, SourceUse, WorkRequest,
 };
-use crate::memory::{Mapping, any_mapping_lost};
+use crate::memory::{Mapping, VolatileSlice, any_mapping_lost};
 
 /// Requests that may be outstanding, as callers are told: memory sets no bound, for what is posted is there.
 const DEPTH_MAX: usize = 1 << 20;
@@ -58,25 +58,10 @@ impl ShmQueue {
         std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// The window that `request` lies within, or why there is none. A window that may not be written has no bytes for a
-    /// Write.
+    /// The window that `request` lies within, or why there is none.
     fn check(&self, request: &WorkRequest) -> Result<&ShmPeer, QueueError> {
-        let WorkRequest { local_offset, remote_offset, len, window, .. } = *request;
-        let outside = |offset, limit| QueueError::OutOfRange { window, offset, len, limit };
-        let peer = self.peers().find(|peer| peer.grant.window == window);
-        let peer = peer.ok_or_else(|| outside(remote_offset, 0))?;
-        if request.operation == Operation::Flush {
-            return Ok(peer);
-        }
-        if request.operation == Operation::Write && peer.grant.access != Access::ReadWrite {
-            return Err(outside(remote_offset, 0));
-        }
-        if !peer.memory.slice().contains(remote_offset, len) {
-            return Err(outside(remote_offset, peer.grant.len));
-        }
-        if !self.local.slice().contains(local_offset, len) {
-            return Err(outside(local_offset, self.local.len()));
-        }
+        let bytes_max = self.capabilities.message_bytes_max;
+        let peer = Grant::admit(request, self.peers(), |peer| &peer.grant, self.local.len(), bytes_max)?;
         Ok(peer)
     }
 
@@ -95,6 +80,9 @@ impl ShmQueue {
             return Err(ended(peer));
         }
         match request.operation {
+            Operation::Read if VolatileSlice::are_few_words(local_offset | remote_offset, len) => {
+                here.copy_words_from(there);
+            }
             Operation::Read => here.copy_from(0, there),
             Operation::Write | Operation::Flush => there.copy_from(0, here),
         }
@@ -204,7 +192,7 @@ impl Queue for ShmQueue {
 mod tests {
     use super::*;
     use crate::base::Generation;
-    use crate::fabric::{Grant, WindowId};
+    use crate::fabric::WindowId;
     use crate::memory::MapOptions;
 
     const LEN: usize = 64;

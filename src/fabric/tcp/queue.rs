@@ -22,9 +22,9 @@ use super::frame::{
 use super::wire::{Input, RECORD_PLAIN_MAX, RecordCipher, Wire, WireError};
 use crate::base::{Generation, Medium, Unsupported};
 use crate::fabric::{
-    Access, Armed, Capabilities, Completion, Grant, Operation, Queue, QueueError, SourceUse, WorkRequest,
+    Armed, Capabilities, Completion, Grant, Operation, Queue, QueueError, SourceUse, WorkRequest,
 };
-use crate::memory::Mapping;
+use crate::memory::{Mapping, VolatileSlice};
 
 /// Most requests outstanding that want an answer.
 pub const DEPTH_MAX: usize = 4096;
@@ -110,30 +110,10 @@ impl TcpQueue {
         }
     }
 
-    /// The grant that `request` lies within, or why there is none. A window that may not be written has no bytes for
-    /// a Write.
+    /// The grant that `request` lies within, or why there is none.
     #[inline]
     fn check(&self, request: &WorkRequest) -> Result<&Grant, QueueError> {
-        let WorkRequest { window, local_offset, remote_offset, len, .. } = *request;
-        let outside = |offset, limit| QueueError::OutOfRange { window, offset, len, limit };
-        let grant = self.grants.iter().find(|grant| grant.window == window);
-        let grant = grant.ok_or_else(|| outside(remote_offset, 0))?;
-        if request.operation == Operation::Flush {
-            return Ok(grant);
-        }
-        if request.operation == Operation::Write && grant.access != Access::ReadWrite {
-            return Err(outside(remote_offset, 0));
-        }
-        if len > FRAME_PAYLOAD_MAX {
-            return Err(outside(remote_offset, FRAME_PAYLOAD_MAX));
-        }
-        if remote_offset > grant.len || len > grant.len - remote_offset {
-            return Err(outside(remote_offset, grant.len));
-        }
-        if !self.local.slice().contains(local_offset, len) {
-            return Err(outside(local_offset, self.local.len()));
-        }
-        Ok(grant)
+        Grant::admit(request, self.grants.iter(), |grant| grant, self.local.len(), FRAME_PAYLOAD_MAX)
     }
 
     /// Puts a checked request into the outbox; `false` when it finds no room.
@@ -259,7 +239,11 @@ fn answer(
         match (named, request.read, header.kind) {
             (true, None, FrameKind::Ack) => return Ok(Completion { wr_id: request.wr_id }),
             (true, Some((offset, len)), FrameKind::ReadReply) if len == header.len => {
-                local.slice().write(offset, frame.payload);
+                if VolatileSlice::are_few_words(offset, len) {
+                    local.slice().write_words(offset, frame.payload);
+                } else {
+                    local.slice().write(offset, frame.payload);
+                }
                 if local.lost() {
                     return Err(QueueError::MappingLost { side: "local" });
                 }

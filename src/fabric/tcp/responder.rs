@@ -15,6 +15,7 @@ use super::frame::{
     FRAME_BYTES_MAX, FRAME_HEADER_BYTES, Frame, FrameDecoder, FrameError, FrameKind, Header, NakReason,
 };
 use crate::fabric::{Access, ExportedWindow};
+use crate::memory::VolatileSlice;
 
 /// What [`Responder::handle`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,7 +202,11 @@ impl Responder {
         }
         let frame = outbox.reserve(len).expect("the room was checked");
         let (head, payload) = frame.split_first_chunk_mut().expect("a frame is longer than its header");
-        source.read(0, payload);
+        if VolatileSlice::are_few_words(offset, header.len) {
+            source.read_words(0, payload);
+        } else {
+            source.read(0, payload);
+        }
         drop(guard);
         if let Err(reason) = lost(window) {
             outbox.unreserve(len);

@@ -20,7 +20,7 @@ use super::watch::Watch;
 use super::{CompletionQueue, MemoryRegion, RemoteWindow, VerbsError};
 use crate::base::{Medium, Unsupported};
 use crate::fabric::{
-    Access, Armed, Capabilities, Completion, Operation, Queue, QueueError, SourceUse, WorkRequest,
+    Armed, Capabilities, Completion, Grant, Operation, Queue, QueueError, SourceUse, WorkRequest,
 };
 
 /// Completions taken at once.
@@ -40,6 +40,20 @@ pub(super) struct LocalRegions {
     pub(super) target: bool,
     /// Where flushes read to; what comes there means nothing.
     pub(super) scratch: MemoryRegion,
+}
+
+/// Reads under way: the number of the last, and the local bytes that all of them span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reading {
+    last: u64,
+    start: usize,
+    end: usize,
+}
+
+impl Reading {
+    const fn touches(self, offset: usize, len: usize) -> bool {
+        len > 0 && offset < self.end && self.start < offset + len
+    }
 }
 
 /// What a queue is made of.
@@ -66,8 +80,8 @@ pub struct VerbsQueue {
     pub(super) inline_bytes_max: usize,
     slots: Slots,
     pub(super) batch: Batch,
-    /// The last read into the region: writes behind it wait for it in the device.
-    last_read: Option<u64>,
+    /// Reads into the region that may be under way: writes from where they put their bytes wait for them in the device.
+    reading: Option<Reading>,
     taken: Box<[ibv_wc]>,
     /// Of `taken`, those still to be looked at.
     next: usize,
@@ -116,7 +130,7 @@ impl VerbsQueue {
             capabilities,
             slots: Slots::new(depth),
             batch: Batch::new(),
-            last_read: None,
+            reading: None,
             taken,
             next: 0,
             end: 0,
@@ -128,29 +142,14 @@ impl VerbsQueue {
     /// The window that `request` lies within, or why there is none.
     #[inline]
     fn check(&self, request: &WorkRequest) -> Result<RemoteWindow, QueueError> {
-        let WorkRequest { window, local_offset, remote_offset, len, operation, .. } = *request;
-        let outside = |offset, limit| QueueError::OutOfRange { window, offset, len, limit };
-        let found = self.windows.iter().find(|found| found.grant.window == window);
-        let found = *found.ok_or_else(|| outside(remote_offset, 0))?;
-        let allowed = match operation {
-            Operation::Flush => return Ok(found),
-            Operation::Write => found.grant.access == Access::ReadWrite,
-            Operation::Read => self.regions.target,
-        };
-        if !allowed {
-            return Err(outside(remote_offset, 0));
+        let WorkRequest { window, remote_offset, len, operation, .. } = *request;
+        if operation == Operation::Read && !self.regions.target {
+            return Err(QueueError::OutOfRange { window, offset: remote_offset, len, limit: 0 });
         }
-        if len > self.capabilities.message_bytes_max {
-            return Err(outside(remote_offset, self.capabilities.message_bytes_max));
-        }
-        if remote_offset > found.grant.len || len > found.grant.len - remote_offset {
-            return Err(outside(remote_offset, found.grant.len));
-        }
-        let local = self.regions.local.memory();
-        if !local.slice().contains(local_offset, len) {
-            return Err(outside(local_offset, local.len()));
-        }
-        Ok(found)
+        let local_bytes = self.regions.local.memory().len();
+        let bytes_max = self.capabilities.message_bytes_max;
+        let windows = self.windows.iter();
+        Grant::admit(request, windows, |window| &window.grant, local_bytes, bytes_max).copied()
     }
 
     #[inline]
@@ -171,14 +170,14 @@ impl VerbsQueue {
         } else {
             (&self.regions.local, request.local_offset, request.remote_offset, request.len)
         };
-        let reading = self.last_read.is_some_and(|read| !self.slots.is_retired(read));
+        let reading = self.reading.filter(|reading| !self.slots.is_retired(reading.last));
         self.batch.push(Request {
             number,
             read,
             signaled,
             inline: !read && len <= self.inline_bytes_max && len > 0,
             // A write's source may be where a read before it puts its bytes; the device keeps that order only if asked.
-            fence: !read && reading,
+            fence: !read && reading.is_some_and(|reading| reading.touches(local_offset, len)),
             local: region.address() + local_offset as u64,
             local_key: region.local_key(),
             len: u32::try_from(len).expect("at most the longest message"),
@@ -186,7 +185,9 @@ impl VerbsQueue {
             remote_key: window.key,
         });
         if request.operation == Operation::Read {
-            self.last_read = Some(number);
+            let before = reading.unwrap_or(Reading { last: number, start: local_offset, end: local_offset });
+            let (start, end) = (before.start.min(local_offset), before.end.max(local_offset + len));
+            self.reading = Some(Reading { last: number, start, end });
         }
     }
 

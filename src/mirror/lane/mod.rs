@@ -14,6 +14,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+mod durable;
+mod fetch;
 mod marks;
 mod post;
 mod store;
@@ -21,7 +23,9 @@ mod wait;
 
 pub(super) use self::wait::sleep_on;
 
+use self::fetch::Fetch;
 use self::marks::Marks;
+use super::given_up::GivenUp;
 use super::recent::Recent;
 use super::ticket::Stream;
 use super::window::{InFlight, Run};
@@ -98,6 +102,9 @@ pub struct Lane {
     /// The last store that a posted flush covers, for media where a completion is not yet visibility.
     pub(super) flush_posted: Sequence,
     holes: Vec<ByteRange>,
+    fetch: Fetch,
+    /// A sync that a waiter gave up.
+    given_up: Option<GivenUp>,
     pub(super) stats: LaneStats,
 }
 
@@ -133,7 +140,7 @@ impl Lane {
             has_open: false,
             open_posted: 0,
             in_flight: InFlight::new(config.depth + 1, capabilities.source == SourceUse::UntilCompleted),
-            recent: Recent::new(),
+            recent: Recent::new(capabilities.coalesce_bytes_max == 0),
             batch: batch_of(config.depth, &capabilities),
             signaled: Sequence(0),
             rung: Sequence(0),
@@ -143,6 +150,8 @@ impl Lane {
             way: PlainWay::nowhere(),
             flush_posted: Sequence(0),
             holes: Vec::with_capacity(crate::mirror::hole::HOLES_MAX),
+            fetch: Fetch::Idle,
+            given_up: None,
             stats: LaneStats { sessions: 1, syscalls: Some(0), ..LaneStats::default() },
             capabilities,
             queue,
@@ -256,6 +265,10 @@ impl Lane {
         self.signaled = last;
         self.rung = last;
         self.flush_posted = last;
+        self.fetch = self.fetch.again();
+        self.given_up = None;
+        // Nothing is in flight, so nothing of the ring is needed.
+        self.recent = Recent::new(self.at_once());
         self.find_way();
     }
 }
@@ -263,6 +276,10 @@ impl Lane {
 #[cfg(all(test, not(loom), not(miri)))]
 #[path = "late_source_tests.rs"]
 mod late_source_tests;
+
+#[cfg(all(test, not(loom), not(miri)))]
+#[path = "fetch_tests.rs"]
+mod fetch_tests;
 
 #[cfg(all(test, not(loom), not(miri)))]
 #[path = "plain_tests.rs"]

@@ -6,11 +6,13 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::{Lane, Polling};
 use crate::base::{Deadline, Level, Sequence};
-use crate::fabric::{Armed, Operation, QueueError};
+use crate::fabric::{Armed, Completion, Operation, QueueError};
 use crate::mirror::{ByteRange, LostReason, SharedLane, StoreError, Ticket, WaitError, Watermarks};
 
 /// Marks the completion of a flush request among the ids of stores.
 const FLUSH: u64 = 1 << 63;
+/// Marks the completion of a fetch.
+pub(super) const FETCH: u64 = 1 << 62;
 /// Polls between two looks at the clock while spinning.
 const SPINS_PER_CLOCK: u32 = 64;
 
@@ -47,7 +49,7 @@ impl Lane {
         let last = self.marks.last();
         self.look()?;
         match level {
-            Level::Durable => self.reach_durable(last, &mut deadline)?,
+            Level::Durable => self.reach_durable(last, true, &mut deadline)?,
             _ => self.reach(last, level, &mut deadline)?,
         }
         Ok(last)
@@ -61,7 +63,7 @@ impl Lane {
         if self.has_way && self.complete_plainly().is_some() {
             return Ok(());
         }
-        let idle = self.marks.acked() == self.marks.posted() && self.marks.visible() >= self.flush_posted;
+        let idle = !self.completions_come();
         if !self.at_once() {
             // A queue may have failed with nothing in flight, and knows.
             let looked = if idle { self.queue.poll() } else { Ok(None) };
@@ -130,12 +132,17 @@ impl Lane {
         }
     }
 
-    fn reach(&mut self, target: Sequence, level: Level, deadline: &mut Deadline) -> Result<(), WaitError> {
+    pub(super) fn reach(
+        &mut self,
+        target: Sequence,
+        level: Level,
+        deadline: &mut Deadline,
+    ) -> Result<(), WaitError> {
         if self.marks.at(level) >= target {
             return Ok(());
         }
         if level == Level::Durable {
-            return self.reach_durable(target, deadline);
+            return self.reach_durable(target, false, deadline);
         }
         let mut pause = Pause::default();
         loop {
@@ -162,31 +169,6 @@ impl Lane {
             return Ok(());
         }
         self.reap().map_err(|error| self.wait_failed(error))
-    }
-
-    fn reach_durable(&mut self, target: Sequence, deadline: &mut Deadline) -> Result<(), WaitError> {
-        self.capabilities().check(Level::Durable)?;
-        self.reach(target, Level::Visible, deadline)?;
-        let visible = self.marks.visible();
-        let sync = self.core.peer_sync().ok_or_else(|| self.wait_lost())?;
-        match sync.sync(deadline) {
-            Ok(true) => {
-                self.marks.make_durable(visible);
-                Ok(())
-            }
-            Ok(false) => Err(WaitError::Deadline {
-                level: Level::Durable,
-                wanted: target,
-                reached: self.marks.durable(),
-            }),
-            Err(_) if self.core.lost() => Err(self.wait_lost()),
-            Err(why) => Err(WaitError::SyncFailed(why)),
-        }
-    }
-
-    /// Takes note that every store to `visible`, which a sync covered, is durable.
-    pub(in crate::mirror) fn make_durable(&mut self, visible: Sequence) {
-        self.marks.make_durable(visible);
     }
 
     /// Posts what is open and makes everything posted go, with a completion to come for it. With `flush` that is the
@@ -226,18 +208,32 @@ impl Lane {
         if self.has_way && self.complete_plainly().is_some() {
             return Ok(());
         }
-        while self.marks.acked() < self.marks.posted() || self.marks.visible() < self.flush_posted {
+        while self.completions_come() {
             let Some(completion) = self.queue.poll()? else { break };
-            self.stats.completions += 1;
-            let done = Sequence(completion.wr_id & !FLUSH);
-            if completion.wr_id & FLUSH != 0 {
-                self.marks.flush(done);
-            } else {
-                self.marks.acknowledge(done);
-            }
-            self.in_flight.retire(done);
+            self.note_completion(completion);
         }
         Ok(())
+    }
+
+    /// Whether anything that was posted is not known to be complete.
+    #[inline]
+    fn completions_come(&self) -> bool {
+        self.marks.acked() < self.marks.posted()
+            || self.marks.visible() < self.flush_posted
+            || self.fetch.is_under_way()
+    }
+
+    #[inline]
+    pub(super) fn note_completion(&mut self, completion: Completion) {
+        self.stats.completions += 1;
+        let done = Sequence(completion.wr_id & !(FLUSH | FETCH));
+        if completion.wr_id & FLUSH != 0 {
+            self.marks.flush(done);
+        } else {
+            self.marks.acknowledge(done);
+        }
+        self.note_fetch(done, completion.wr_id & FETCH != 0);
+        self.in_flight.retire(done);
     }
 
     /// [`reap`](Self::reap) after [`push_out`](Self::push_out).
@@ -325,7 +321,7 @@ impl Lane {
     }
 
     #[cold]
-    fn wait_failed(&mut self, error: QueueError) -> WaitError {
+    pub(super) fn wait_failed(&mut self, error: QueueError) -> WaitError {
         self.fail(error);
         self.wait_lost()
     }

@@ -14,6 +14,7 @@ mod apply;
 mod config;
 mod copy;
 mod file_record;
+mod gate;
 mod links;
 mod listener;
 #[cfg(feature = "rdma")]
@@ -23,6 +24,7 @@ mod state;
 mod streams;
 
 pub use config::{FenceError, HolderConfig, HolderError};
+pub use gate::{Attaching, HolderGate};
 pub use state::{Content, HolderStatus};
 
 use std::sync::atomic::Ordering;
@@ -32,6 +34,7 @@ use std::thread::JoinHandle;
 use crate::base::{Deadline, FabricUrl, Generation};
 use crate::control::KeySet;
 use crate::memory::Mapping;
+use gate::Gate;
 use state::Shared;
 
 /// What is left when the owner's access was revoked.
@@ -62,11 +65,27 @@ impl Holder {
     /// # Errors
     /// Nothing is left behind.
     pub fn start(config: HolderConfig, keys: KeySet) -> Result<Self, HolderError> {
+        Self::begin(config, keys, Gate(None))
+    }
+
+    /// [`start`](Self::start) with an application behind it, which says who may attach and answers questions.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(
+        config: HolderConfig,
+        keys: KeySet,
+        gate: Arc<dyn HolderGate>,
+    ) -> Result<Self, HolderError> {
+        Self::begin(config, keys, Gate(Some(gate)))
+    }
+
+    fn begin(config: HolderConfig, keys: KeySet, gate: Gate) -> Result<Self, HolderError> {
         listener::greeting(&config)?;
         let (listener, url) = listener::bind(&config)?;
         #[cfg(feature = "rdma")]
         let rdma = listener::bind_rdma(&listener, &url)?;
-        let shared = Shared::new(config, url.clone(), keys)?;
+        let shared = Shared::new(config, url.clone(), keys, gate)?;
         let thread = listener::start(listener, shared.clone())?;
         let holder = Self { shared, url, listeners: Mutex::new(vec![thread]) };
         #[cfg(feature = "rdma")]
@@ -89,7 +108,21 @@ impl Holder {
         self.shared.lock().status()
     }
 
-    /// The copy as it is now; an owner may be writing it. After [`fence`](Self::fence) it is stable.
+    /// Writes `value`, as eight little-endian bytes, at the aligned `offset` of the copy: a word that the owner fetches
+    /// ([`Lane::fetch`](crate::Lane::fetch)) and never stores to. It is never seen half written by this machine's
+    /// processors, and whoever sees it sees what this thread wrote before.
+    ///
+    /// Write such words in no other way while an owner may come: the copy moves to other memory when a new session over
+    /// shared memory takes the place of one whose process lives, and must hold still meanwhile. This waits for that.
+    ///
+    /// # Panics
+    /// When the word does not lie within the copy or is not aligned.
+    pub fn publish_word(&self, offset: usize, value: u64) {
+        self.shared.lock().memory.slice().store_word(offset, value);
+    }
+
+    /// The copy as it is now; an owner may be writing it. After [`fence`](Self::fence) it is stable. Ask again after each
+    /// change of [`HolderStatus::generation`]: the copy may have moved to other memory.
     #[must_use]
     pub fn memory(&self) -> Arc<Mapping> {
         self.shared.lock().memory.clone()
@@ -97,7 +130,7 @@ impl Holder {
 
     /// Takes the owner's access away: on return no byte of the copy changes any more by anybody else's doing, and every
     /// store that was acknowledged, at any time, is in it. The owner is told. It cannot resume; a new attachment by
-    /// `Pull` is possible.
+    /// `Pull` is possible, where the [`HolderGate`] does not say otherwise: what it allowed before counts no more.
     ///
     /// # Errors
     /// [`FenceError::Unsupported`] where nothing can take access away (a device window): the owner goes on;
@@ -106,6 +139,7 @@ impl Holder {
     pub fn fence(&self, mut deadline: Deadline) -> Result<Fenced, FenceError> {
         self.shared.check_closable()?;
         let mut state = self.shared.lock();
+        state.fences += 1;
         self.shared.revoke(&mut state, "the holder was fenced", &mut deadline)?;
         state.memory.check_whole().map_err(FenceError::Truncated)?;
         state.resumable.clear();

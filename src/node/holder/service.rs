@@ -28,7 +28,8 @@ const APPLY_ALL_MAX: usize = 1 << 20;
 /// How long an attachment waits for the one before it to be revoked.
 const REVOKE_TIME: Duration = Duration::from_secs(5);
 
-type Refusal = (RefusalCode, String);
+/// Why a request is not carried out: told to the peer.
+pub(super) type Refusal = (RefusalCode, String);
 
 /// What serves one connection.
 #[derive(Debug)]
@@ -77,6 +78,9 @@ impl Service {
             Message::Apply { request, last, ranges } => {
                 (request, self.apply(last, ranges).map(|()| Message::Done { request }))
             }
+            Message::Ask { request, body } => {
+                (request, self.answer(&body).map(|body| Message::Answer { request, body }))
+            }
             other => {
                 log::warn!("session {}: {other:?} is not for a holder", self.session);
                 return None;
@@ -87,7 +91,13 @@ impl Service {
 
     pub(super) fn attach(&self, attach: &AttachRequest) -> Result<Granted, Refusal> {
         let shared = &self.shared;
+        let fences = shared.lock().fences;
+        self.may_attach(attach.mode)?;
         let mut state = shared.lock();
+        if state.fences != fences {
+            let why = "the holder was fenced while its application was asked: ask again".to_owned();
+            return Err((RefusalCode::NotNow, why));
+        }
         if self.presence.ended.load(Ordering::SeqCst) {
             // Nobody would end what is granted now, and it would keep every other owner out.
             return Err((RefusalCode::OutOfOrder, "its connection has ended".into()));
@@ -208,7 +218,7 @@ impl Service {
                 crate::node::random_bytes().map_err(|error| (RefusalCode::Resources, error.to_string()))?;
             let Some(owner) = state.owner_of(self.session) else { unreachable!("checked by with_owner") };
             // Refused here, it costs the owner a lane; later, a stream that breaks off, and with it the link.
-            let running = owner.receivers.iter().filter(|receiver| receiver.runs()).count();
+            let running = owner.queues();
             if running >= RECEIVERS_MAX {
                 let why = format!("{running} queues are open, the most an owner may have: drop a lane first");
                 return Err((RefusalCode::Resources, why));

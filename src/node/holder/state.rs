@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::EventfdFlags;
 
 use super::file_record::{self, Record};
+use super::gate::Gate;
 use super::streams::ReceiverThread;
 use super::{FenceError, HolderConfig, HolderError, copy};
 use crate::base::{Deadline, FabricUrl, Generation, LifeId, RegionId, SessionId, Unsupported};
@@ -63,6 +64,9 @@ pub struct HolderStatus {
     pub generation: Generation,
     /// What the copy is worth.
     pub content: Content,
+    /// Whether a session has access to the copy: from its attachment until a fence, another's attachment, or the
+    /// holder's end, connected or not.
+    pub attached: bool,
     /// Whether an owner is connected.
     pub connected: bool,
     /// Whether the connected owner is silent.
@@ -101,7 +105,7 @@ pub(super) struct Owner {
 
 impl Owner {
     /// Queues that stand, as far as they are seen here.
-    fn queues(&self) -> usize {
+    pub(super) fn queues(&self) -> usize {
         let streams = self.receivers.iter().filter(|receiver| receiver.runs()).count();
         #[cfg(feature = "rdma")]
         let streams = streams + self.export.as_ref().map_or(0, crate::fabric::verbs::Export::connections);
@@ -125,6 +129,8 @@ pub(super) struct State {
     pub(super) sync_failed: Option<String>,
     /// An owner that stored on against its revoked grant left the copy as no exact prefix. Until the next push.
     pub(super) inexact: bool,
+    /// Fences that were asked for.
+    pub(super) fences: u64,
     pub(super) changes: u64,
 }
 
@@ -136,6 +142,7 @@ impl State {
             life: self.life,
             generation: self.generation,
             content: self.content,
+            attached: owner.is_some(),
             connected: owner.is_some_and(|owner| owner.connected),
             silent: owner.is_some_and(|owner| owner.connected && owner.silent),
             streams: owner.map_or(0, Owner::queues),
@@ -161,6 +168,7 @@ pub(super) struct Shared {
     pub(super) config: HolderConfig,
     pub(super) url: FabricUrl,
     pub(super) keys: KeySet,
+    pub(super) gate: Gate,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
     pub(super) stopping: AtomicBool,
@@ -175,7 +183,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(config: HolderConfig, url: FabricUrl, keys: KeySet) -> Result<Arc<Self>, HolderError> {
+    pub(super) fn new(
+        config: HolderConfig,
+        url: FabricUrl,
+        keys: KeySet,
+        gate: Gate,
+    ) -> Result<Arc<Self>, HolderError> {
         let copy::Opened { memory, content, region, sync_failed, lock } = copy::open(&config)?;
         memory.lock(config.lock)?;
         let event = || {
@@ -192,12 +205,14 @@ impl Shared {
             owner: None,
             sync_failed: sync_failed.then(|| "in an earlier life of this holder".to_owned()),
             inexact: false,
+            fences: 0,
             changes: 0,
         };
         Ok(Arc::new(Self {
             config,
             url,
             keys,
+            gate,
             state: Mutex::new(state),
             changed: Condvar::new(),
             stopping: AtomicBool::new(false),

@@ -1,12 +1,18 @@
 //! What owner and holder say to each other about a mirror, over the mirror channel of the control connection.
 //!
-//! Every message is one byte of kind and a little-endian body of fixed size; three are followed by a list or text
-//! that fills the rest. docs/protocol.md draws them. Decoding is pure and never panics: a peer is authenticated by
+//! Every message is one byte of kind and a little-endian body of fixed size; some are followed by a list, a text or the
+//! application's bytes, which fill the rest. docs/protocol.md draws them. Decoding is pure and never panics: a peer is authenticated by
 //! then, but may be of another make.
 
-use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+mod bodies;
+mod refusal;
 
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromBytes, IntoBytes};
+
+use self::bodies::{attach_body, decode_attach, decode_granted, decode_ranges, encode_ranges, granted_body};
+pub use self::refusal::RefusalCode;
+use crate::control::MESSAGE_BYTES_MAX;
 use crate::mirror::ByteRange;
 
 /// Ranges in one `Apply`: the rest follows in others, so that each fits in a control message.
@@ -15,6 +21,9 @@ pub(crate) const APPLY_RANGES_MAX: usize = 3000;
 pub(crate) const DIGESTS_MAX: usize = 1024;
 /// Bytes that one digest covers.
 pub(crate) const DIGEST_CHUNK_BYTES: usize = 1 << 20;
+/// Most bytes that an application asks or answers with: what fits in one message of the control connection.
+pub const REQUEST_BYTES_MAX: usize = 56 << 10;
+const _: () = assert!(REQUEST_BYTES_MAX + 1 + size_of::<u32>() <= MESSAGE_BYTES_MAX);
 
 /// How the two sides come to hold the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,94 +53,6 @@ impl AttachMode {
         }
     }
 }
-
-/// Why a request was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RefusalCode {
-    /// The sizes differ.
-    Size,
-    /// Another owner is connected.
-    Busy,
-    /// The holder has a whole copy that a push would destroy.
-    Occupied,
-    /// The holder has no whole copy to pull or compare.
-    Nothing,
-    /// The holder's life, or the grant that was resumed, is over.
-    NotResumable,
-    /// The holder has no memory, disk or thread left.
-    Resources,
-    /// The request makes no sense in this state.
-    OutOfOrder,
-    /// A sync failed.
-    SyncFailed,
-    /// The medium does not allow it.
-    Unsupported,
-    /// A code that this version does not know.
-    Other(u16),
-}
-
-impl RefusalCode {
-    const KNOWN: [(Self, u16); 9] = [
-        (Self::Size, 1),
-        (Self::Busy, 2),
-        (Self::Occupied, 3),
-        (Self::Nothing, 4),
-        (Self::NotResumable, 5),
-        (Self::Resources, 6),
-        (Self::OutOfOrder, 7),
-        (Self::SyncFailed, 8),
-        (Self::Unsupported, 9),
-    ];
-
-    fn code(self) -> u16 {
-        match self {
-            Self::Other(code) => code,
-            known => Self::KNOWN.iter().find(|(name, _)| *name == known).map_or(0, |(_, code)| *code),
-        }
-    }
-
-    fn from_code(code: u16) -> Self {
-        Self::KNOWN.iter().find(|(_, known)| *known == code).map_or(Self::Other(code), |(name, _)| *name)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct AttachBody {
-    request: U32,
-    generation: U32,
-    region: [u8; 16],
-    prior_session: [u8; 16],
-    life: [u8; 16],
-    size: U64,
-    staging: U64,
-    mode: u8,
-    reserved: [u8; 7],
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct GrantedBody {
-    request: U32,
-    generation: U32,
-    region: [u8; 16],
-    life: [u8; 16],
-    size: U64,
-    staging: U64,
-    durable: u8,
-    reserved: [u8; 7],
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct RangeBody {
-    offset: U64,
-    len: U64,
-}
-
-const _: () =
-    assert!(size_of::<AttachBody>() == 80 && size_of::<GrantedBody>() == 64 && size_of::<RangeBody>() == 16);
 
 /// Asks to attach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,12 +94,16 @@ pub(crate) enum Message {
     Sync { request: u32 },
     /// Owner: put what stands in staging, one behind the other, into these ranges; `last` makes it happen.
     Apply { request: u32, last: bool, ranges: Vec<ByteRange> },
+    /// Owner, attached or not: a question of its application to the holder's.
+    Ask { request: u32, body: Vec<u8> },
     /// Holder: the answer to `Attach`.
     Granted { request: u32, granted: Granted },
     /// Holder: the answer to `OpenQueue`.
     Token { request: u32, token: [u8; 32] },
     /// Holder: the answer to `Digest`.
     Digests { request: u32, digests: Vec<[u8; 32]> },
+    /// Holder: what its application answered.
+    Answer { request: u32, body: Vec<u8> },
     /// Holder: done.
     Done { request: u32 },
     /// Holder: not done.
@@ -203,6 +128,7 @@ impl Message {
             Self::Granted { request, .. }
             | Self::Token { request, .. }
             | Self::Digests { request, .. }
+            | Self::Answer { request, .. }
             | Self::Done { request }
             | Self::Refused { request, .. } => Some(*request),
             Self::Attach { .. }
@@ -211,6 +137,7 @@ impl Message {
             | Self::Complete { .. }
             | Self::Sync { .. }
             | Self::Apply { .. }
+            | Self::Ask { .. }
             | Self::Revoked { .. } => None,
         }
     }
@@ -231,13 +158,9 @@ impl Message {
             Self::Complete { request } => put(4, &[&request.to_le_bytes()]),
             Self::Sync { request } => put(5, &[&request.to_le_bytes()]),
             Self::Apply { request, last, ranges } => {
-                let body = |range: &ByteRange| RangeBody {
-                    offset: (range.offset as u64).into(),
-                    len: (range.len as u64).into(),
-                };
-                let list: Vec<RangeBody> = ranges.iter().map(body).collect();
-                put(6, &[&request.to_le_bytes(), &[u8::from(*last)], list.as_bytes()]);
+                put(6, &[&request.to_le_bytes(), &[u8::from(*last)], &encode_ranges(ranges)]);
             }
+            Self::Ask { request, body } => put(7, &[&request.to_le_bytes(), body]),
             Self::Granted { request, granted } => {
                 let why = granted.not_durable.as_deref().unwrap_or_default();
                 put(129, &[granted_body(*request, granted).as_bytes(), why.as_bytes()]);
@@ -249,6 +172,7 @@ impl Message {
                 put(133, &[&request.to_le_bytes(), &code.code().to_le_bytes(), why.as_bytes()]);
             }
             Self::Revoked { why } => put(134, &[why.as_bytes()]),
+            Self::Answer { request, body } => put(135, &[&request.to_le_bytes(), body]),
         }
         out
     }
@@ -287,6 +211,8 @@ impl Message {
                     .map(|ranges| Self::Apply { request, last: last != 0, ranges })
                     .ok_or(bad("no list of ranges"))
             }
+            7 | 135 if rest.len() > REQUEST_BYTES_MAX => Err(bad("it is longer than a question may be")),
+            7 => Ok(Self::Ask { request, body: rest.to_vec() }),
             130 => rest.try_into().map(|token| Self::Token { request, token }).map_err(|_| bad("no token")),
             131 => {
                 let (digests, tail) = rest.as_chunks::<32>();
@@ -301,75 +227,10 @@ impl Message {
                 let (code, why) = U16::read_from_prefix(rest).map_err(|_| bad("no code"))?;
                 Ok(Self::Refused { request, code: RefusalCode::from_code(code.get()), why: text(why) })
             }
+            135 => Ok(Self::Answer { request, body: rest.to_vec() }),
             _ => Err(bad("the kind is unknown")),
         }
     }
-}
-
-fn attach_body(request: u32, attach: &AttachRequest) -> AttachBody {
-    AttachBody {
-        request: request.into(),
-        generation: attach.generation.into(),
-        region: attach.region,
-        prior_session: attach.prior_session,
-        life: attach.life,
-        size: attach.size.into(),
-        staging: attach.staging.into(),
-        mode: attach.mode.code(),
-        reserved: [0; 7],
-    }
-}
-
-fn decode_attach(body: &[u8]) -> Option<Message> {
-    let body = AttachBody::read_from_bytes(body).ok()?;
-    let mode = AttachMode::ALL.into_iter().find(|mode| mode.code() == body.mode)?;
-    let attach = AttachRequest {
-        mode,
-        region: body.region,
-        size: body.size.get(),
-        prior_session: body.prior_session,
-        life: body.life,
-        generation: body.generation.get(),
-        staging: body.staging.get(),
-    };
-    Some(Message::Attach { request: body.request.get(), attach })
-}
-
-fn granted_body(request: u32, granted: &Granted) -> GrantedBody {
-    GrantedBody {
-        request: request.into(),
-        generation: granted.generation.into(),
-        region: granted.region,
-        life: granted.life,
-        size: granted.size.into(),
-        staging: granted.staging.into(),
-        durable: u8::from(granted.not_durable.is_none()),
-        reserved: [0; 7],
-    }
-}
-
-fn decode_granted(body: &[u8]) -> Option<Message> {
-    let (body, why) = GrantedBody::read_from_prefix(body).ok()?;
-    let granted = Granted {
-        generation: body.generation.get(),
-        region: body.region,
-        life: body.life,
-        size: body.size.get(),
-        staging: body.staging.get(),
-        not_durable: (body.durable == 0).then(|| String::from_utf8_lossy(why).into_owned()),
-    };
-    Some(Message::Granted { request: body.request.get(), granted })
-}
-
-fn decode_ranges(list: &[u8]) -> Option<Vec<ByteRange>> {
-    let list = <[RangeBody]>::ref_from_bytes(list).ok()?;
-    list.iter()
-        .map(|body| {
-            let (offset, len) =
-                (usize::try_from(body.offset.get()).ok()?, usize::try_from(body.len.get()).ok()?);
-            offset.checked_add(len).map(|_| ByteRange { offset, len })
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -22,12 +22,16 @@ fn examples() -> Vec<Message> {
         Message::Complete { request: 4 },
         Message::Sync { request: 5 },
         Message::Apply { request: 6, last: true, ranges: vec![ByteRange { offset: 1, len: 2 }] },
+        Message::Ask { request: 7, body: vec![] },
+        Message::Ask { request: 7, body: b"who serves?".to_vec() },
+        Message::Answer { request: 7, body: b"I do".to_vec() },
         Message::Granted { request: 7, granted: granted.clone() },
         Message::Granted { request: 7, granted: Granted { not_durable: Some("memory".into()), ..granted } },
         Message::Token { request: 8, token: [7; 32] },
         Message::Digests { request: 9, digests: vec![[1; 32], [2; 32]] },
         Message::Done { request: 10 },
         Message::Refused { request: 11, code: RefusalCode::Busy, why: "busy".into() },
+        Message::Refused { request: 11, code: RefusalCode::NotNow, why: "it serves itself".into() },
         Message::Revoked { why: "fenced".into() },
     ]
 }
@@ -50,6 +54,21 @@ fn the_largest_list_fits_in_a_control_message() {
     let ranges = vec![ByteRange { offset: 0, len: 0 }; APPLY_RANGES_MAX];
     assert!(Message::Apply { request: 0, last: false, ranges }.encode().len() < 60 * 1024);
     assert!(Message::Digests { request: 0, digests: vec![[0; 32]; DIGESTS_MAX] }.encode().len() < 60 * 1024);
+}
+
+#[test]
+fn a_question_has_a_bound() {
+    let ask = |len| Message::Ask { request: 0, body: vec![7; len] };
+    let answer = |len| Message::Answer { request: 0, body: vec![7; len] };
+    for message in [ask(REQUEST_BYTES_MAX), answer(REQUEST_BYTES_MAX)] {
+        let bytes = message.encode();
+        assert!(bytes.len() <= MESSAGE_BYTES_MAX);
+        assert_eq!(Message::decode(&bytes), Ok(message));
+    }
+    for message in [ask(REQUEST_BYTES_MAX + 1), answer(REQUEST_BYTES_MAX + 1)] {
+        let error = Message::decode(&message.encode()).unwrap_err().to_string();
+        assert!(error.contains("longer than a question"), "{error}");
+    }
 }
 
 proptest! {

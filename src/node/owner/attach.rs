@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::call::CallError;
 use super::data_stream::{Dialer, Reach};
 #[cfg(feature = "rdma")]
 use super::rdma::RdmaLink;
-use super::session::{CallError, Session};
+use super::session::Session;
 use super::transfer::{Piece, transfer};
 use super::{Attach, OpenError, RegionConfig};
 use crate::base::{Deadline, FabricUrl, Generation, LifeId, RegionId, Unsupported};
@@ -28,13 +29,11 @@ pub(super) struct Attachment {
 }
 
 impl Attachment {
-    /// Makes the grant of a session into something that queues can be dialed from. `pulls` says whether any of them is to
-    /// read the holder's copy.
+    /// Makes the grant of a session into something that queues can be dialed from.
     pub(super) fn new(
         session: Arc<Session>,
         url: &FabricUrl,
         core: &Arc<RegionCore>,
-        pulls: bool,
         granted: &Granted,
     ) -> Result<Self, CallError> {
         let local = core.memory().clone();
@@ -59,13 +58,9 @@ impl Attachment {
         };
         #[cfg(feature = "rdma")]
         let rdma = match url {
-            FabricUrl::Rdma { .. } => {
-                Some(RdmaLink::new(&session, local.clone(), pulls, Arc::downgrade(core))?)
-            }
+            FabricUrl::Rdma { .. } => Some(RdmaLink::new(&session, local.clone(), Arc::downgrade(core))?),
             _ => None,
         };
-        #[cfg(not(feature = "rdma"))]
-        let _ = pulls;
         let dialer = Dialer {
             url: url.clone(),
             local,
@@ -117,7 +112,7 @@ pub(super) fn attach(
             Message::Granted { granted, .. } => granted,
             other => return Err(CallError::Confused(format!("{other:?}")).into()),
         };
-    let attachment = Attachment::new(session, &config.url, core, config.attach == Attach::Pull, &granted)?;
+    let attachment = Attachment::new(session, &config.url, core, &granted)?;
     if let Some(ours) = config.id
         && ours != attachment.region
     {

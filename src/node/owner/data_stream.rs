@@ -7,7 +7,8 @@ use std::time::Instant;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::session::{CallError, Session};
+use super::call::CallError;
+use super::session::Session;
 use crate::base::{Deadline, FabricUrl, SessionId, Unsupported};
 use crate::control::{DataCipher, DataHandshake, Token};
 use crate::fabric::shm::{ShmPeer, ShmQueue};

@@ -6,7 +6,9 @@
 //!        lanes go on ◀─ apply ◀─ unknown ranges into staging ◀─ resume ◀─ reconnect ◀┘
 //! ```
 
+mod ask;
 mod attach;
+mod call;
 mod config;
 mod data_stream;
 #[cfg(feature = "rdma")]
@@ -16,8 +18,9 @@ mod region;
 mod session;
 mod transfer;
 
+pub use ask::ask;
+pub use call::CallError;
 pub use config::{Attach, OpenError, RegionConfig};
 pub(super) use data_stream::{PURPOSE_PLAIN, PURPOSE_SEALED};
 pub use reconnect::{ReconnectError, Reconnected};
 pub use region::{LinkStatus, Region};
-pub use session::CallError;

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
-use super::session::{CallError, Session};
+use super::call::CallError;
+use super::session::Session;
 use crate::base::Deadline;
 use crate::control::Token;
 use crate::fabric::verbs::{Connector, QueueOptions, VerbsError, VerbsQueue, Watched};
@@ -22,12 +23,11 @@ impl RdmaLink {
     pub(super) fn new(
         session: &Session,
         local: Arc<Mapping>,
-        reads: bool,
         core: Weak<RegionCore>,
     ) -> Result<Self, CallError> {
         let target =
             session.peer().ok_or_else(|| CallError::Ended("the control connection has no address".into()))?;
-        let connector = Connector::new(target, local, reads).map_err(|error| failed(&error))?;
+        let connector = Connector::new(target, local, true).map_err(|error| failed(&error))?;
         let watch = connector.watch().clone();
         let thread = std::thread::Builder::new().name("mirrorbus-rdma".into()).spawn(move || {
             while let Watched::Failed(cause) = watch.next() {

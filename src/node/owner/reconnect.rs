@@ -7,9 +7,10 @@
 
 use super::Region;
 use super::attach::{Attachment, BULK_DEPTH};
+use super::call::CallError;
 use super::data_stream::Reach;
 use super::region::queue_depth;
-use super::session::{CallError, Session};
+use super::session::Session;
 use super::transfer::{Piece, transfer};
 use crate::base::{Deadline, FabricUrl};
 use crate::fabric::Operation;
@@ -76,6 +77,7 @@ impl Region {
         match result {
             Ok(next) => {
                 *self.resumable.lock().unwrap_or_else(PoisonError::into_inner) = next.session.id();
+                *self.session.lock().unwrap_or_else(PoisonError::into_inner) = next.session.clone();
                 *attachment = next;
                 Ok(Reconnected { ranges: ranges.len(), bytes: ranges.iter().map(|range| range.len).sum() })
             }
@@ -103,7 +105,7 @@ impl Region {
             &self.keys,
             config.heartbeat,
             config.silence,
-            &self.core,
+            Arc::downgrade(&self.core),
             deadline,
         )?;
         let session = Arc::new(session);
@@ -123,7 +125,7 @@ impl Region {
                 Message::Granted { granted, .. } => granted,
                 other => return Err(CallError::Confused(format!("{other:?}"))),
             };
-        let next = Attachment::new(session.clone(), &config.url, &self.core, false, &granted)?;
+        let next = Attachment::new(session.clone(), &config.url, &self.core, &granted)?;
         if bytes > 0 {
             let mut queue = next.dialer.queue(&session, Reach::All, BULK_DEPTH, deadline)?;
             let mut staging_offset = 0;

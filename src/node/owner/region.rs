@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::attach::{Attachment, attach};
+use super::call::CallError;
 use super::data_stream::Reach;
-use super::session::{CallError, Session};
+use super::session::Session;
 use super::{OpenError, RegionConfig};
 use crate::base::{Deadline, RegionId, SessionId};
 use crate::control::KeySet;
@@ -34,6 +35,8 @@ pub struct Region {
     pub(super) config: RegionConfig,
     pub(super) keys: KeySet,
     pub(super) attachment: Mutex<Attachment>,
+    /// That of the attachment, for those who must not wait until a reconnection or a new lane lets go of it.
+    pub(super) session: Mutex<Arc<Session>>,
     /// The session to resume: the last in which the copies were known to agree but for the lanes' unknown ranges.
     pub(super) resumable: Mutex<SessionId>,
 }
@@ -64,8 +67,9 @@ impl Region {
         assert_eq!(memory.len(), config.size, "the memory has the region's size");
         let core = RegionCore::new(memory)?;
         let mut deadline = Deadline::within(config.timeout);
-        let session =
-            Session::connect(&config.url, &keys, config.heartbeat, config.silence, &core, &mut deadline)?;
+        let (heartbeat, silence) = (config.heartbeat, config.silence);
+        let link = Arc::downgrade(&core);
+        let session = Session::connect(&config.url, &keys, heartbeat, silence, link, &mut deadline)?;
         let session = Arc::new(session);
         let attachment = attach(&core, &config, session.clone())?;
         session.put_up(&core);
@@ -78,6 +82,7 @@ impl Region {
             keys,
             resumable: Mutex::new(session.id()),
             attachment: Mutex::new(attachment),
+            session: Mutex::new(session),
         })
     }
 

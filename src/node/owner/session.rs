@@ -1,41 +1,18 @@
-//! The owner's end of a control connection: requests with deadlines, and what the holder says unasked.
+//! The owner's end of a control connection: made, used, and ended.
 
-use std::collections::HashMap;
 #[cfg(feature = "rdma")]
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::call::{Call, CallError, Calls, silence};
 use crate::base::{Deadline, FabricUrl, Medium, SessionId};
-use crate::control::{CloseReason, Connection, ConnectionConfig, Event, Hello, KeySet};
-use crate::mirror::{LostReason, PeerSync, RegionCore};
+use crate::control::{CloseReason, Connection, ConnectionConfig, Hello, KeySet};
+use crate::mirror::{LostReason, PeerSync, PendingSync, RegionCore};
 use crate::node::driver::Driver;
-use crate::node::message::{Message, RefusalCode};
+use crate::node::message::Message;
 use crate::node::stream::dial;
-
-/// A request that did not get what it asked for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CallError {
-    /// No answer in time.
-    #[error("the holder did not answer within the deadline")]
-    Timeout,
-    /// The control connection ended.
-    #[error("the control connection ended: {0}")]
-    Ended(String),
-    /// The holder said no.
-    #[error("the holder refused: {why}")]
-    Refused {
-        /// Why, as a code.
-        code: RefusalCode,
-        /// Why, in words, with numbers.
-        why: String,
-    },
-    /// The holder's answer makes no sense.
-    #[error("the holder answered out of turn: {0}")]
-    Confused(String),
-}
 
 /// One control connection of an owner.
 #[derive(Debug)]
@@ -49,99 +26,14 @@ pub(super) struct Session {
     peer: Option<SocketAddr>,
 }
 
-#[derive(Debug, Default)]
-struct Calls {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    next: u32,
-    /// `None` until the answer came.
-    waiting: HashMap<u32, Option<Message>>,
-    established: Option<SessionId>,
-    ended: Option<String>,
-    revoked: Option<String>,
-    silent_since: Option<Instant>,
-}
-
-impl Calls {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until `look` finds something in the state.
-    fn wait<T>(
-        &self,
-        deadline: &mut Deadline,
-        mut look: impl FnMut(&mut State) -> Option<T>,
-    ) -> Result<T, CallError> {
-        let mut state = self.lock();
-        loop {
-            if let Some(found) = look(&mut state) {
-                return Ok(found);
-            }
-            if let Some(why) = &state.ended {
-                return Err(CallError::Ended(why.clone()));
-            }
-            let left = deadline.remaining().ok_or(CallError::Timeout)?;
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    fn handle(&self, event: Event, core: &Weak<RegionCore>, medium: Medium) {
-        let lose = |reason| {
-            if let Some(core) = core.upgrade() {
-                core.lose(reason);
-            }
-        };
-        let mut state = self.lock();
-        match event {
-            Event::Established { session, .. } => state.established = Some(session),
-            Event::Message { body, .. } => match Message::decode(&body) {
-                Ok(Message::Revoked { why }) => {
-                    state.revoked = Some(why.clone());
-                    lose(LostReason::Revoked(why));
-                }
-                Ok(message) => {
-                    if let Some(slot) = message.answers().and_then(|request| state.waiting.get_mut(&request))
-                    {
-                        *slot = Some(message);
-                    }
-                }
-                Err(error) => log::warn!("{error}"),
-            },
-            Event::PeerSilent => {
-                state.silent_since = Some(Instant::now());
-                // Where stores need the peer's processor, silence is loss. Memory takes stores all the same.
-                if medium == Medium::Tcp {
-                    lose(silence());
-                }
-            }
-            Event::PeerHeard => state.silent_since = None,
-            Event::Closed { reason } => {
-                state.ended = Some(reason.to_string());
-                lose(LostReason::Control(format!("the control connection: {reason}")));
-            }
-        }
-        drop(state);
-        self.changed.notify_all();
-    }
-}
-
-fn silence() -> LostReason {
-    LostReason::Control("nothing was heard of the holder for the silence time".into())
-}
-
 impl Session {
-    /// Connects and authenticates.
+    /// Connects and authenticates. What ends the link of `core`, if there is one, takes it down.
     pub(super) fn connect(
         url: &FabricUrl,
         keys: &KeySet,
         heartbeat: Duration,
         silence: Duration,
-        core: &Arc<RegionCore>,
+        core: Weak<RegionCore>,
         deadline: &mut Deadline,
     ) -> Result<Self, CallError> {
         let ended = |why: String| CallError::Ended(why);
@@ -154,7 +46,7 @@ impl Session {
         let connection = Connection::initiate(ConnectionConfig::new(hello), keys, Instant::now());
         let calls = Arc::new(Calls::default());
         let driver = {
-            let (calls, core, medium) = (calls.clone(), Arc::downgrade(core), url.medium());
+            let (calls, medium) = (calls.clone(), url.medium());
             Driver::start("mirrorbus-link", connection, socket, move |event| {
                 calls.handle(event, &core, medium)
             })
@@ -187,6 +79,11 @@ impl Session {
         deadline: &mut Deadline,
         message: impl FnOnce(u32) -> Message,
     ) -> Result<Message, CallError> {
+        self.begin_call(message)?.wait(deadline)
+    }
+
+    /// Sends what `message` makes of a request number; its answer is waited for later.
+    fn begin_call(&self, message: impl FnOnce(u32) -> Message) -> Result<Call, CallError> {
         let request = {
             let mut state = self.calls.lock();
             state.next = state.next.wrapping_add(1);
@@ -194,18 +91,10 @@ impl Session {
             state.waiting.insert(request, None);
             request
         };
-        let answer = self
-            .driver
-            .send(&message(request).encode())
-            .map_err(|error| CallError::Ended(error.to_string()))
-            .and_then(|()| {
-                self.calls.wait(deadline, |state| state.waiting.get_mut(&request).and_then(Option::take))
-            });
-        self.calls.lock().waiting.remove(&request);
-        match answer? {
-            Message::Refused { code, why, .. } => Err(CallError::Refused { code, why }),
-            other => Ok(other),
-        }
+        let call = Call { calls: self.calls.clone(), request };
+        let sent = self.driver.send(&message(request).encode());
+        sent.map_err(|error| CallError::Ended(error.to_string()))?;
+        Ok(call)
     }
 
     /// [`call`](Self::call) for requests that are just done.
@@ -214,10 +103,7 @@ impl Session {
         deadline: &mut Deadline,
         message: impl FnOnce(u32) -> Message,
     ) -> Result<(), CallError> {
-        match self.call(deadline, message)? {
-            Message::Done { .. } => Ok(()),
-            other => Err(CallError::Confused(format!("{other:?}"))),
-        }
+        self.begin_call(message)?.done(deadline)
     }
 
     /// Where it leads, over a network.
@@ -256,16 +142,10 @@ impl Session {
 }
 
 impl PeerSync for Session {
-    fn sync(&self, deadline: &mut Deadline) -> Result<bool, String> {
-        match self.done(deadline, |request| Message::Sync { request }) {
-            Ok(()) => Ok(true),
-            Err(CallError::Timeout) => Ok(false),
-            Err(error @ CallError::Ended(_)) => {
-                // A connection refuses messages a moment before its end is told; the caller is to find the link lost.
-                let _ = self.calls.wait(deadline, |_| None::<()>);
-                Err(error.to_string())
-            }
-            Err(error) => Err(error.to_string()),
+    fn begin(&self, deadline: &mut Deadline) -> Result<Box<dyn PendingSync>, String> {
+        match self.begin_call(|request| Message::Sync { request }) {
+            Ok(call) => Ok(Box::new(call)),
+            Err(error) => Err(self.calls.told(error, deadline)),
         }
     }
 }
@@ -273,6 +153,7 @@ impl PeerSync for Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Event;
     use crate::memory::{MapOptions, Mapping};
     use crate::node::{Holder, HolderConfig};
 
@@ -291,8 +172,15 @@ mod tests {
         {
             let core = RegionCore::new(memory.clone()).unwrap();
             let mut deadline = Deadline::within(10 * second);
-            let session =
-                Session::connect(holder.url(), &keys, second, 60 * second, &core, &mut deadline).unwrap();
+            let session = Session::connect(
+                holder.url(),
+                &keys,
+                second,
+                60 * second,
+                Arc::downgrade(&core),
+                &mut deadline,
+            )
+            .unwrap();
             let session = Arc::new(session);
             session.calls.handle(event, &Arc::downgrade(&core), Medium::Tcp);
             session.put_up(&core);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::session::CallError;
+use super::call::CallError;
 use crate::base::Deadline;
 use crate::fabric::{Armed, Operation, Queue, QueueError, WindowId, WorkRequest};
 use crate::mirror::RegionCore;

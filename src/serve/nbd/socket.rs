@@ -123,6 +123,17 @@ impl Channel for Socket {
         Ok(())
     }
 
+    fn receive_into(&mut self, target: VolatileSlice<'_>) -> io::Result<()> {
+        let mut done = 0;
+        while done < target.len() {
+            match target.receive(done, target.len() - done, self.fd())? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                count => done += count,
+            }
+        }
+        Ok(())
+    }
+
     fn available(&self) -> usize {
         rustix::io::ioctl_fionread(self.fd()).map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
     }

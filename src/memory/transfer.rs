@@ -1,0 +1,158 @@
+//! Bytes between mapped memory and files or sockets: the kernel moves them, without a copy of ours between.
+//!
+//! The kernel takes an address, so no reference to the bytes is made, and what others write meanwhile makes some mix
+//! of old and new bytes and nothing worse, as with every access here. Where the file behind a mapping was cut short,
+//! the kernel says `EFAULT` and no signal comes: that is an error like any other.
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::VolatileSlice;
+
+/// Bytes copied out at a time while looking for what is not zero; the first look takes less, for most data ends there.
+const LOOK: usize = 1 << 10;
+/// Bytes of the first look.
+const FIRST_LOOK: usize = 64;
+
+impl VolatileSlice<'_> {
+    /// Writes `len` bytes at `offset` of this memory to `file`, from `file_offset` on.
+    ///
+    /// # Errors
+    /// What the system says; a part may have been written. `WriteZero` when the file takes nothing.
+    ///
+    /// # Panics
+    /// When the bytes do not lie within.
+    pub fn write_file(
+        &self,
+        offset: usize,
+        len: usize,
+        file: BorrowedFd<'_>,
+        file_offset: u64,
+    ) -> io::Result<()> {
+        self.move_all(offset, len, file_offset, io::ErrorKind::WriteZero, |at, len, file_at| {
+            // SAFETY: `len` bytes at `at` lie within the mapping, which stays for as long as self; the call reads them.
+            unsafe { libc::pwrite(file.as_raw_fd(), at.cast::<c_void>(), len, file_at) }
+        })
+    }
+
+    /// Reads `len` bytes of `file` from `file_offset` on into this memory at `offset`.
+    ///
+    /// # Errors
+    /// What the system says; a part may have been read. `UnexpectedEof` when the file ends before.
+    ///
+    /// # Panics
+    /// When the bytes do not lie within.
+    pub fn read_file(
+        &self,
+        offset: usize,
+        len: usize,
+        file: BorrowedFd<'_>,
+        file_offset: u64,
+    ) -> io::Result<()> {
+        self.move_all(offset, len, file_offset, io::ErrorKind::UnexpectedEof, |at, len, file_at| {
+            // SAFETY: `len` bytes at `at` lie within the mapping, which stays for as long as self; the call writes them.
+            unsafe { libc::pread(file.as_raw_fd(), at.cast::<c_void>(), len, file_at) }
+        })
+    }
+
+    /// Receives at most `len` bytes of `socket` into this memory at `offset`, by one call; returns how many. 0 says that
+    /// the peer has closed, or that `len` is 0.
+    ///
+    /// # Errors
+    /// What the system says: `WouldBlock` on a socket that does not wait and has nothing.
+    ///
+    /// # Panics
+    /// When the bytes do not lie within.
+    pub fn receive(&self, offset: usize, len: usize, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let target = self.place(offset, len);
+        if len == 0 {
+            return Ok(0);
+        }
+        loop {
+            // SAFETY: `len` bytes at `target` lie within the mapping, which stays for as long as self.
+            let count = unsafe { libc::recv(socket.as_raw_fd(), target.cast::<c_void>(), len, 0) };
+            if let Some(count) = counted(count)? {
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Whether `len` bytes at `offset` were all zero, each at some time during the call.
+    ///
+    /// # Panics
+    /// When they do not lie within.
+    #[must_use]
+    pub fn is_zero(&self, offset: usize, len: usize) -> bool {
+        let mut bytes = [0; LOOK];
+        let mut done = 0;
+        let mut step = FIRST_LOOK;
+        assert!(self.contains(offset, len), "look at {len} bytes at {offset} of {}", self.len());
+        while done < len {
+            let part = &mut bytes[..step.min(len - done)];
+            self.read(offset + done, part);
+            if !all_zero(part) {
+                return false;
+            }
+            done += part.len();
+            step = LOOK;
+        }
+        true
+    }
+
+    /// Address of `len` bytes at `offset`.
+    fn place(&self, offset: usize, len: usize) -> *mut u8 {
+        assert!(self.contains(offset, len), "transfer of {len} bytes at {offset} of {}", self.len());
+        self.start().wrapping_add(offset)
+    }
+
+    /// Calls `step` with an address, a length and an offset in the file until everything is moved; `none` is the error
+    /// when nothing is.
+    fn move_all(
+        &self,
+        offset: usize,
+        len: usize,
+        file_offset: u64,
+        none: io::ErrorKind,
+        step: impl Fn(*mut u8, usize, libc::off_t) -> libc::ssize_t,
+    ) -> io::Result<()> {
+        let start = self.place(offset, len);
+        let end = u64::try_from(len).ok().and_then(|len| file_offset.checked_add(len));
+        if end.and_then(|end| libc::off_t::try_from(end).ok()).is_none() {
+            let why = format!("{len} bytes at {file_offset} lie beyond the longest file");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        let mut done = 0;
+        while done < len {
+            let file_at = libc::off_t::try_from(file_offset + done as u64).expect("its end was checked");
+            let Some(count) = counted(step(start.wrapping_add(done), len - done, file_at))? else { continue };
+            if count == 0 {
+                let why = format!("{done} of {len} bytes at {file_offset} of the file were moved, no more");
+                return Err(io::Error::new(none, why));
+            }
+            done += count;
+        }
+        assert_eq!(done, len, "the kernel moved more than it was asked for");
+        Ok(())
+    }
+}
+
+/// What a call returned; `None` when a signal interrupted it.
+fn counted(returned: libc::ssize_t) -> io::Result<Option<usize>> {
+    if let Ok(count) = usize::try_from(returned) {
+        return Ok(Some(count));
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::Interrupted { Ok(None) } else { Err(error) }
+}
+
+/// Whether every byte is zero: without a way out before the end, so that the compiler uses wide registers.
+fn all_zero(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let any = words.iter().fold(0, |any, word| any | u64::from_ne_bytes(*word));
+    any == 0 && rest.iter().all(|byte| *byte == 0)
+}
+
+#[cfg(test)]
+#[path = "transfer_tests.rs"]
+mod tests;

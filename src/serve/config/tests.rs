@@ -1,0 +1,260 @@
+//! Each mistake is told with its line and what is allowed; the sample is right.
+
+use std::path::Path;
+
+use super::{ConfigError, DatasetConfig, Durability, FILE_BYTES_MAX, NbdAddress, NodeConfig};
+use crate::base::BlockSize;
+use crate::memory::LockPolicy;
+
+pub(super) const SAMPLE: &str = include_str!("../../../docs/node.toml");
+
+/// A second dataset that fits beside the sample's.
+const SECOND: &str = r#"
+[[dataset]]
+name = "vm2"
+id = "00000000000000000000000000000002"
+directory = "/var/lib/mirrorbus/vm2"
+key = "/etc/mirrorbus/key"
+listen = "tcp://0.0.0.0:7001"
+peer = "tcp://beta:7001"
+region = 33554432
+nbd = ["unix:/run/mirrorbus/vm2.sock"]
+"#;
+
+fn parse(text: &str) -> Result<NodeConfig, ConfigError> {
+    NodeConfig::parse(text, Path::new("node.toml"))
+}
+
+/// `from`, which stands there once, replaced; the mistake must be in the line where it stood.
+fn mistake(text: &str, from: &str, to: &str) -> String {
+    assert_eq!(text.matches(from).count(), 1, "{from:?}");
+    let line = text[..text.find(from).unwrap()].matches('\n').count() + 1;
+    let error = parse(&text.replace(from, to)).expect_err(to);
+    let ConfigError::Mistake { line: found, column, .. } = &error else { panic!("{to}: {error}") };
+    assert_eq!(*found, line, "{to}: {error}");
+    assert!(*column >= 1);
+    error.to_string()
+}
+
+#[test]
+fn the_sample_is_right() {
+    let config = parse(SAMPLE).unwrap();
+    assert_eq!((config.name.as_str(), config.datasets.len()), ("alpha", 1));
+    assert_eq!(config.admin, Path::new("/run/mirrorbus/admin.sock"));
+    assert_eq!(config.metrics, Some("127.0.0.1:9300".parse().unwrap()));
+    let DatasetConfig { name, region_bytes, segment_bytes, durability, lock, nbd, tls, volumes, .. } =
+        &config.datasets[0];
+    assert_eq!((name.as_str(), *region_bytes, *segment_bytes), ("vm1", 256 << 20, 16 << 20));
+    assert_eq!((*durability, *lock), (Durability::Disk, LockPolicy::Required));
+    assert_eq!(nbd[0], NbdAddress::Unix("/run/mirrorbus/vm1.sock".into()));
+    assert_eq!(nbd[1].to_string(), "tcp:127.0.0.1:10809");
+    assert!(tls.as_ref().unwrap().required && tls.as_ref().unwrap().client_ca.is_some());
+    assert_eq!((volumes[0].bytes, volumes[0].block_size), (10 << 30, BlockSize::Large));
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let config = parse(&format!("{SAMPLE}{SECOND}")).unwrap();
+    let second = &config.datasets[1];
+    assert_eq!((second.region_bytes, second.segment_bytes), (32 << 20, 16 << 20));
+    assert_eq!((second.durability, second.lock), (Durability::Disk, LockPolicy::Required));
+    assert!(second.tls.is_none() && second.volumes.is_empty());
+    let config = parse(&SAMPLE.replace("lock = true", "lock = \"try\"")).unwrap();
+    assert_eq!(config.datasets[0].lock, LockPolicy::Try);
+    let config = parse(&SAMPLE.replace("lock = true", "lock = false")).unwrap();
+    assert_eq!(config.datasets[0].lock, LockPolicy::Off);
+    let config = parse(&SAMPLE.replace("required = true", "")).unwrap();
+    assert!(config.datasets[0].tls.as_ref().unwrap().required);
+}
+
+#[test]
+fn each_misspelled_key_is_found_in_its_line() {
+    let keys = [
+        "name = \"alpha\"",
+        "admin =",
+        "metrics =",
+        "name = \"vm1\"",
+        "id =",
+        "directory =",
+        "key = \"/etc/mirrorbus/key\"",
+        "listen = \"tcp",
+        "peer = \"tcp",
+        "region =",
+        "segment =",
+        "durability =",
+        "lock = true",
+        "nbd = [",
+        "certificate =",
+        "key = \"/etc/mirrorbus/node.key\"",
+        "client_ca =",
+        "required = true\n",
+        "name = \"root\"",
+        "size =",
+        "block =",
+    ];
+    for key in keys {
+        let error = mistake(SAMPLE, key, &format!("x{key}"));
+        let name = key.split(' ').next().unwrap();
+        assert!(error.contains("unknown field") && error.contains(&format!("x{name}")), "{error}");
+        assert!(error.contains(&format!("`{name}`")), "what is allowed: {error}");
+    }
+    for table in ["[node]", "[dataset.tls]", "[[dataset.volume]]"] {
+        let error = mistake(SAMPLE, table, &table.replace('e', "ee"));
+        assert!(error.contains("unknown field") || error.contains("missing field"), "{error}");
+    }
+}
+
+#[test]
+fn each_wrong_value_is_found_in_its_line() {
+    for (from, to, words) in [
+        ("\"alpha\"", "\"al pha\"", "name: \"al pha\" is no name: 1 to 64 letters"),
+        ("\"alpha\"", "\"\"", "is no name"),
+        ("\"alpha\"", "7", "name: invalid type: integer `7`, expected a string"),
+        ("\"/run/mirrorbus/admin.sock\"", "\"admin.sock\"", "admin: the path \"admin.sock\" is not absolute"),
+        ("\"/run/mirrorbus/admin.sock\"", "\"/run/../admin.sock\"", "`..`"),
+        ("\"127.0.0.1:9300\"", "\"9300\"", "metrics: \"9300\" is no address"),
+        ("\"5a1e6c0f9b3d4e7281c4a6f0d2b39e58\"", "\"5a1e\"", "id: \"5a1e\" is no id of a dataset: 32"),
+        ("\"/etc/mirrorbus/key\"", "\"key\"", "key: the path \"key\" is not absolute"),
+        (
+            "\"tcp://0.0.0.0:7000\"",
+            "\"http://0.0.0.0:7000\"",
+            "listen: \"http://0.0.0.0:7000\" is no fabric address",
+        ),
+        ("\"tcp://0.0.0.0:7000\"", "\"tcp://0.0.0.0:0\"", "port 0"),
+        ("\"tcp://beta:7000\"", "\"rdma://beta:7000\"", "peer: rdma://beta:7000 is another medium"),
+        ("\"tcp://beta:7000\"", "\"tcp://localhost:7000\"", "this node itself listens, for \"vm1\" in line"),
+        (
+            "\"256MiB\"",
+            "\"250MiB\"",
+            "region: a ring of 262144000 bytes: whole segments of 16777216 bytes (16 MiB), 2 at least",
+        ),
+        ("\"256MiB\"", "\"16MiB\"", "33554432 bytes (32 MiB) would be"),
+        ("\"256MiB\"", "\"256Mo\"", "is no size: write 4096, 64K, 1M or 1G"),
+        ("\"256MiB\"", "-1", "-1 bytes are no size"),
+        ("\"256MiB\"", "true", "region: invalid type: boolean `true`, expected a size such as"),
+        (
+            "\"16MiB\"",
+            "\"15MiB\"",
+            "segment: a segment of 15728640 bytes: it is a power of two from 32768 to 1073741824",
+        ),
+        ("\"disk\"", "\"both\"", "durability: \"both\" is no durability: write \"disk\" or \"memory\""),
+        ("lock = true", "lock = \"yes\"", "lock: \"yes\" is no way of locking: write true, false or \"try\""),
+        ("lock = true", "lock = 1", "expected true, false or \"try\""),
+        (
+            "\"unix:/run/mirrorbus/vm1.sock\"",
+            "\"/run/vm1.sock\"",
+            "nbd: \"/run/vm1.sock\" is no address for clients",
+        ),
+        (
+            "\"tcp:127.0.0.1:10809\"",
+            "\"tcp:alpha:10809\"",
+            "nbd: \"alpha:10809\" is no address of this machine",
+        ),
+        ("required = true\n", "required = 1\n", "required: invalid type: integer `1`, expected a boolean"),
+        ("\"root\"", "\" root\"", "name: \" root\" is no volume's name"),
+        ("\"10GiB\"", "1000", "size: a volume of 1000 bytes: at least one block of 4096 bytes"),
+        ("block = 4096", "block = \"1KiB\"", "block: blocks of 1024 bytes (1 KiB): write 512 or 4096"),
+        ("block = 4096", "block = ", "block"),
+        ("name = \"vm1\"", "name = \"vm1\"\nname = \"vm2\"", "duplicate key"),
+    ] {
+        let line_after = usize::from(words == "duplicate key");
+        if line_after == 1 {
+            let error = parse(&SAMPLE.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+            continue;
+        }
+        let error = mistake(SAMPLE, from, to);
+        assert!(error.contains(words) && error.starts_with("node.toml:"), "{to}: {error}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_together_is_found_in_its_line() {
+    let both = format!("{SAMPLE}{SECOND}");
+    for (from, to, words) in [
+        ("\"vm2\"", "\"vm1\"", "name: a second dataset \"vm1\"; the other is \"vm1\" in line"),
+        (
+            "\"00000000000000000000000000000002\"",
+            "\"5a1e6c0f9b3d4e7281c4a6f0d2b39e58\"",
+            "id: a second dataset with the id",
+        ),
+        ("\"/var/lib/mirrorbus/vm2\"", "\"/var/lib/mirrorbus/vm1/\"", "directory: "),
+        ("\"/var/lib/mirrorbus/vm2\"", "\"/var/lib/mirrorbus\"", "one within the other"),
+        (
+            "\"tcp://0.0.0.0:7001\"",
+            "\"tcp://10.0.0.1:7000\"",
+            "listen: \"tcp://10.0.0.1:7000\" is taken by listen of vm1 in line",
+        ),
+        ("\"tcp://0.0.0.0:7001\"", "\"tcp://0.0.0.0:9300\"", "is taken by metrics of the node in line 7"),
+        ("\"tcp://beta:7001\"", "\"tcp://127.0.0.1:7000\"", "for \"vm1\" in line"),
+        (
+            "\"unix:/run/mirrorbus/vm2.sock\"",
+            "\"unix:/run/mirrorbus/vm1.sock\"",
+            "is taken by nbd of vm1 in line",
+        ),
+        (
+            "\"unix:/run/mirrorbus/vm2.sock\"",
+            "\"unix:/run/mirrorbus/admin.sock\"",
+            "is taken by admin of the node in line 6",
+        ),
+        ("\"unix:/run/mirrorbus/vm2.sock\"", "\"tcp:127.0.0.1:10809\"", ""),
+        (
+            "\"unix:/run/mirrorbus/vm2.sock\"",
+            "\"tcp:10.0.0.1:10810\"",
+            "nbd: tcp:10.0.0.1:10810 can be reached from elsewhere",
+        ),
+    ] {
+        if words.is_empty() {
+            assert!(parse(&both.replace(from, to)).is_err(), "{to}");
+            continue;
+        }
+        let error = mistake(&both, from, to);
+        assert!(error.contains(words), "{to}: {error}");
+    }
+    let volume = "[[dataset.volume]]\nname = \"root\"\nsize = \"1GiB\"\n";
+    let error = parse(&format!("{SAMPLE}\n{volume}")).unwrap_err().to_string();
+    assert!(error.contains("a second volume \"root\"; the first is in line"), "{error}");
+    // From elsewhere with encryption only.
+    let open = "\"tcp:192.0.2.1:10809\"";
+    assert!(parse(&SAMPLE.replace("\"tcp:127.0.0.1:10809\"", open)).is_ok());
+    let optional =
+        SAMPLE.replace("\"tcp:127.0.0.1:10809\"", open).replace("required = true", "required = false");
+    assert!(parse(&optional).is_err());
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    for line in ["name = \"vm1\"", "id =", "directory =", "listen = \"tcp", "peer =", "region ="] {
+        let kept: Vec<_> = SAMPLE.lines().filter(|kept| !kept.starts_with(line)).collect();
+        let error = parse(&kept.join("\n")).unwrap_err().to_string();
+        let key = line.split(' ').next().unwrap();
+        assert!(error.contains(&format!("missing field `{key}`")), "{error}");
+    }
+    let error = parse("[node]\nname = \"a\"\nadmin = \"/a\"\n").unwrap_err().to_string();
+    assert!(error.contains("0 datasets: write 1 to 64 tables [[dataset]]"), "{error}");
+    assert!(parse("").unwrap_err().to_string().contains("missing field `node`"));
+}
+
+#[test]
+fn what_is_no_configuration_is_refused() {
+    let directory = std::env::temp_dir().join(format!("mirrorbus-config-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("node.toml");
+    let load = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        NodeConfig::load(&file)
+    };
+    assert_eq!(load(SAMPLE.as_bytes()).unwrap(), parse(SAMPLE).unwrap());
+    let error = load(b"[node]\nname = \"a\xff\"\n").unwrap_err().to_string();
+    assert!(error.contains("node.toml:2:10: TOML: ") && error.contains("UTF-8"), "{error}");
+    let long = "#".repeat(FILE_BYTES_MAX + 1);
+    assert!(matches!(load(long.as_bytes()), Err(ConfigError::TooLong { .. })));
+    let mut cut = "#".repeat(FILE_BYTES_MAX).into_bytes();
+    cut.extend("é".as_bytes());
+    assert!(matches!(load(&cut), Err(ConfigError::TooLong { .. })));
+    assert!(matches!(NodeConfig::load(&directory), Err(ConfigError::NotRegular { .. })));
+    assert!(matches!(NodeConfig::load(&directory.join("none")), Err(ConfigError::Read { .. })));
+    std::fs::remove_dir_all(&directory).unwrap();
+    // Nested so deep that a reader without a bound would run out of stack.
+    assert!(parse(&format!("a = {}", "[".repeat(100_000))).is_err());
+}

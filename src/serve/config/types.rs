@@ -1,0 +1,113 @@
+//! The configuration as the node uses it: every value is read, within its bounds, and fits the others.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::base::{BlockSize, DatasetId, FabricUrl};
+use crate::memory::LockPolicy;
+
+/// One node: a process that serves its side of one or more datasets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// What it is called. The other node of the pair has another.
+    pub name: String,
+    /// Where its admin socket is; an absolute path.
+    pub admin: PathBuf,
+    /// Where it answers requests for metrics, by HTTP.
+    pub metrics: Option<SocketAddr>,
+    /// At least one. Names, ids and directories are distinct, and so is everything that is listened on.
+    pub datasets: Vec<DatasetConfig>,
+}
+
+/// One dataset on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatasetConfig {
+    /// What commands call it.
+    pub name: String,
+    /// What it is, for life; the same on both nodes.
+    pub id: DatasetId,
+    /// Where its segments and its checkpoint are; an absolute path that no other dataset is in.
+    pub directory: PathBuf,
+    /// The key file that both nodes have; an absolute path.
+    pub key: PathBuf,
+    /// Where the peer's ring reaches this node.
+    pub listen: FabricUrl,
+    /// Where this node's ring reaches the peer; over the same medium.
+    pub peer: FabricUrl,
+    /// Bytes of the ring: whole segments, two at least. The same on both nodes.
+    pub region_bytes: u64,
+    /// Bytes of a segment: a power of two. The same on both nodes.
+    pub segment_bytes: u64,
+    /// When a flush is done.
+    pub durability: Durability,
+    /// Whether the ring is locked in memory.
+    pub lock: LockPolicy,
+    /// Where its volumes are served. What is reachable from elsewhere has `tls` with `required`.
+    pub nbd: Vec<NbdAddress>,
+    /// Encryption for clients over TCP.
+    pub tls: Option<TlsConfig>,
+    /// Volumes to make at the very first start, when the dataset is empty. Names are distinct.
+    pub volumes: Vec<VolumeConfig>,
+}
+
+/// What a client's flush waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The stable storage of both nodes.
+    #[default]
+    Disk,
+    /// The memory of both nodes: what was flushed survives the loss of either one, and not of both at once.
+    Memory,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Disk => "disk",
+            Self::Memory => "memory",
+        })
+    }
+}
+
+/// Where clients of a dataset's volumes come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NbdAddress {
+    /// A Unix socket at an absolute path.
+    Unix(PathBuf),
+    /// An address of this machine. Port 0 takes a free one.
+    Tcp(SocketAddr),
+}
+
+impl fmt::Display for NbdAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+        }
+    }
+}
+
+/// How clients over TCP are encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// This node's certificate chain, PEM; an absolute path.
+    pub certificate: PathBuf,
+    /// Its private key, PEM; an absolute path.
+    pub key: PathBuf,
+    /// Who signs the certificates of clients, PEM: others are turned away. An absolute path.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients over TCP that do not encrypt are turned away.
+    pub required: bool,
+}
+
+/// A volume to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeConfig {
+    /// Its name.
+    pub name: String,
+    /// Its size: whole blocks, at least one.
+    pub bytes: u64,
+    /// Its blocks.
+    pub block_size: BlockSize,
+}

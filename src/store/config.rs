@@ -1,0 +1,176 @@
+//! How a dataset is opened, and why that fails.
+
+use std::path::PathBuf;
+
+use super::register::RegisterError;
+use super::volumes::VolumeError;
+use crate::base::{BlockSize, DatasetId, FabricUrl, Lsn};
+use crate::memory::{LockError, LockPolicy, MapError};
+use crate::node::{CallError, HolderError};
+use crate::segment::{ReplayError, SegmentLayout};
+
+/// What a flush, and a write that forces unit access, waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The storage of both nodes.
+    #[default]
+    Disk,
+    /// The memory of both nodes: power loss of both loses what neither had destaged. While a node serves alone its own storage.
+    Memory,
+}
+
+/// A volume to be made when the dataset begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeSpec {
+    /// Its name.
+    pub name: String,
+    /// Bytes; whole blocks.
+    pub bytes: u64,
+    /// Bytes of a block.
+    pub block_size: BlockSize,
+}
+
+/// How to open a dataset on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatasetConfig {
+    /// What people call it.
+    pub name: String,
+    /// What it is; the same on both nodes.
+    pub id: DatasetId,
+    /// This node's name; the peer has another.
+    pub node: String,
+    /// Where its files are.
+    pub directory: PathBuf,
+    /// Where the peer reaches this node's memory.
+    pub listen: FabricUrl,
+    /// Where this node reaches the peer's.
+    pub peer: FabricUrl,
+    /// Sizes of segments; the same on both nodes.
+    pub layout: SegmentLayout,
+    /// Segments in the ring; the same on both nodes.
+    pub places: u64,
+    /// What is promised by a flush.
+    pub durability: Durability,
+    /// Whether the ring is locked in memory.
+    pub lock: LockPolicy,
+    /// Volumes that are made when the dataset has none.
+    pub volumes: Vec<VolumeSpec>,
+}
+
+impl DatasetConfig {
+    /// Places of a ring at most.
+    pub const PLACES_MAX: u64 = 4096;
+
+    /// The usual sizes: a ring of 256 MiB in segments of 16 MiB.
+    #[must_use]
+    pub fn new(
+        name: &str,
+        id: DatasetId,
+        node: &str,
+        directory: PathBuf,
+        listen: FabricUrl,
+        peer: FabricUrl,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            id,
+            node: node.to_owned(),
+            directory,
+            listen,
+            peer,
+            layout: SegmentLayout::DEFAULT,
+            places: 16,
+            durability: Durability::default(),
+            lock: LockPolicy::Required,
+            volumes: Vec::new(),
+        }
+    }
+
+    /// Bytes of the ring.
+    #[must_use]
+    pub const fn ring_bytes(&self) -> u64 {
+        self.places * self.layout.segment_bytes()
+    }
+}
+
+/// Why a dataset does not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Its directory, or a file in it.
+    #[error(transparent)]
+    Directory(#[from] super::directory::DirectoryError),
+    /// The operating system refused something.
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+    /// A segment's file.
+    #[error(transparent)]
+    File(#[from] super::segment_files::SegmentFileError),
+    /// The checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] super::checkpoint::CheckpointError),
+    /// The register.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// The log.
+    #[error("the log cannot be replayed: {0}")]
+    Replay(#[from] ReplayError<std::io::Error>),
+    /// A record does not fit the volumes.
+    #[error("at {lsn} of the log: {error}")]
+    Record {
+        /// Where.
+        lsn: Lsn,
+        /// Why.
+        #[source]
+        error: VolumeError,
+    },
+    /// The checkpoint has what the log that is to be followed never had.
+    #[error(
+        "the checkpoint is at {checkpoint}, behind {fork} where the peer's log leaves this one: empty the directory, to be copied whole"
+    )]
+    CheckpointBehindFork {
+        /// Its position.
+        checkpoint: Lsn,
+        /// Where the logs part.
+        fork: Lsn,
+    },
+    /// Nobody can reach this node's memory.
+    #[error(transparent)]
+    Holder(#[from] HolderError),
+    /// No memory.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// It cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A ring that cannot be.
+    #[error("a ring of {places} segments: at least 2 and at most 4096")]
+    Places {
+        /// How many.
+        places: u64,
+    },
+}
+
+/// Why the operator's word was not followed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// Not in this state.
+    #[error("{0}")]
+    Refused(String),
+    /// The table of volumes does not allow it.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// It could not be written.
+    #[error(transparent)]
+    Io(#[from] super::IoError),
+    /// The register was not changed.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// What was needed for it could not be had.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The peer did not answer, or refused.
+    #[error("the peer: {0}")]
+    Peer(#[from] CallError),
+}

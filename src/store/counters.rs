@@ -1,0 +1,57 @@
+//! What was done, counted without a lock.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Counts since the start.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct Counts {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        /// As threads raise them.
+        #[derive(Debug, Default)]
+        pub(super) struct Counters {
+            $(pub(super) $name: AtomicU64,)*
+        }
+
+        impl Counters {
+            pub(super) fn counts(&self) -> Counts {
+                Counts { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Read requests.
+    reads,
+    /// Their bytes.
+    read_bytes,
+    /// Write requests.
+    writes,
+    /// Their bytes.
+    write_bytes,
+    /// Trims and zeroed ranges.
+    trims,
+    /// Flushes that clients asked for.
+    flushes,
+    /// Bytes written to the segments' files.
+    destaged_bytes,
+    /// Syncs of them.
+    syncs,
+    /// Checkpoints written.
+    checkpoints,
+    /// Segments removed because all in them was dead.
+    segments_removed,
+    /// Bytes of dead blocks given back to the filesystem.
+    punched_bytes,
+    /// Blocks that did not match their checksum.
+    damaged_blocks,
+}
+
+/// Raises a count.
+pub(super) fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}

@@ -1,0 +1,317 @@
+//! A dataset on this node: opened, served or followed, and ended.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::checkpoint::Checkpoint;
+use super::config::{CommandError, DatasetConfig, OpenError};
+use super::directory::Directory;
+use super::engine::{Engine, Sluggish};
+use super::error::IoError;
+use super::io::{Mark, Volume};
+use super::keeper::Keeper;
+use super::log::Payload;
+use super::pair::{Pair, PairGate};
+use super::recover::recover;
+use super::register::LocalRegister;
+use super::ring_memory::RingMemory;
+use super::segment_files::SegmentFiles;
+use super::state::{Reason, Role, State};
+use super::status::{self, DatasetStatus};
+use super::sums::Sums;
+use super::tender::Tender;
+use super::volumes::{CHANGE_BYTES, VolumeChange, VolumeError, VolumeInfo, Volumes, blocks_of};
+use crate::base::{BlockNumber, BlockSize, Lsn, VolumeId};
+use crate::node::{Holder, HolderConfig, KeySet};
+use crate::segment::{RecordKind, Request};
+
+/// How long the end of a dataset waits for what is under way to become durable.
+const STOP_TIME: Duration = Duration::from_secs(30);
+/// Between two looks whether something is committed.
+const COMMIT_NAP: Duration = Duration::from_micros(200);
+
+/// A dataset, open on this node. Ends when dropped; [`stop`](Self::stop) ends it in good order.
+#[derive(Debug)]
+pub struct Dataset {
+    pair: Arc<Pair>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Keeps every other process out of the directory.
+    _directory: Directory,
+}
+
+impl Dataset {
+    /// Opens the directory, replays the log, and begins to look for the peer. Serves nothing yet: see
+    /// [`status`](Self::status).
+    ///
+    /// On return everything that the log had on this node's storage is in the maps.
+    ///
+    /// # Errors
+    /// The directory is somebody else's, or what is in it is damaged.
+    pub fn open(config: DatasetConfig, keys: KeySet) -> Result<Self, OpenError> {
+        if !(2..=DatasetConfig::PLACES_MAX).contains(&config.places) {
+            return Err(OpenError::Places { places: config.places });
+        }
+        let directory = Directory::open(&config.directory, config.id, &config.node, config.layout, true)?;
+        let files = SegmentFiles::open(&directory.segments(), config.layout)?;
+        let checkpoint = Checkpoint::open(&directory.checkpoint())?;
+        let start = checkpoint.last().clone();
+        let position = start.position;
+        let found = recover(&files, config.id, config.layout, start, None)?;
+        let register = LocalRegister::open(&config.directory)?;
+        let mut holder =
+            HolderConfig::new(config.listen.clone(), RingMemory::region_bytes(config.layout, config.places));
+        holder.lock = config.lock;
+        let state = State {
+            role: Role::Undecided,
+            volumes: found.volumes,
+            position: found.position,
+            epoch: 1,
+            reason: Reason::new("starting", "looks for the peer"),
+            checkpoint: position,
+            stopping: false,
+        };
+        let engine = Arc::new(Engine::new(config, state, files, Sums::new()));
+        let pair = Arc::new(Pair::new(engine, keys.clone(), register, checkpoint));
+        pair.set_holder(Holder::start_with(holder, keys, Arc::new(PairGate(Arc::downgrade(&pair))))?);
+        let dataset = Self { pair, threads: Mutex::default(), _directory: directory };
+        dataset.start("mirrorbus-tender", |pair| Tender::new().run(pair))?;
+        dataset.start("mirrorbus-keeper", |pair| Keeper::new().run(pair))?;
+        dataset.start("mirrorbus-pair", |pair| {
+            while !pair.stopping.load(Ordering::SeqCst) {
+                let rest = pair.tick();
+                pair.bell.nap(rest);
+            }
+        })?;
+        Ok(dataset)
+    }
+
+    fn start(&self, name: &str, work: impl FnOnce(&Pair) + Send + 'static) -> std::io::Result<()> {
+        let pair = self.pair.clone();
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&pair))?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        &self.pair.engine
+    }
+
+    /// How it was opened.
+    #[must_use]
+    pub fn config(&self) -> &DatasetConfig {
+        &self.engine().config
+    }
+
+    /// How it is. Does not wait for anything that may hang.
+    #[must_use]
+    pub fn status(&self) -> DatasetStatus {
+        status::of(&self.pair)
+    }
+
+    /// The volumes, served here or not.
+    #[must_use]
+    pub fn volumes(&self) -> Vec<VolumeInfo> {
+        let state = self.engine().shared.lock();
+        state.volumes.entries().iter().map(super::volumes::Entry::info).collect()
+    }
+
+    /// Opens a volume, where this node serves.
+    ///
+    /// # Errors
+    /// It does not serve, or has no such volume.
+    pub fn volume(&self, name: &str) -> Result<Volume, IoError> {
+        let mut state = self.engine().shared.lock();
+        let epoch = state.epoch;
+        state.primary(epoch)?;
+        let entry = state.volumes.find(name)?;
+        let (id, block_size) = (entry.id, entry.map.block_size());
+        Ok(Volume { engine: self.engine().clone(), epoch, id, block_size })
+    }
+
+    /// Makes a volume of `bytes`, all zeroes. On return both nodes have it, as they have a write that was acknowledged.
+    ///
+    /// # Errors
+    /// This node does not serve, or the name or size cannot be.
+    pub fn create_volume(&self, name: &str, bytes: u64, block_size: BlockSize) -> Result<(), CommandError> {
+        let epoch = self.engine().shared.lock().epoch;
+        self.engine().create_volume(epoch, name, bytes, block_size)
+    }
+
+    /// Gives a volume another size; what is cut off is gone, what is added reads as zeroes.
+    ///
+    /// # Errors
+    /// As [`create_volume`](Self::create_volume).
+    pub fn resize_volume(&self, name: &str, bytes: u64) -> Result<(), CommandError> {
+        let engine = self.engine();
+        let (epoch, id, blocks) = {
+            let state = engine.shared.lock();
+            let entry = state.volumes.find(name)?;
+            (state.epoch, entry.id, blocks_of(bytes, entry.map.block_size())?)
+        };
+        engine.change(epoch, id, &VolumeChange::Resize { blocks })
+    }
+
+    /// Ends a volume; its room is given back.
+    ///
+    /// # Errors
+    /// As [`create_volume`](Self::create_volume).
+    pub fn delete_volume(&self, name: &str) -> Result<(), CommandError> {
+        let engine = self.engine();
+        let (epoch, id) = {
+            let state = engine.shared.lock();
+            (state.epoch, state.volumes.find(name)?.id)
+        };
+        engine.change(epoch, id, &VolumeChange::Delete)
+    }
+
+    /// Makes this node serve, by the operator's word that the peer does not. See `docs/operations.md`.
+    ///
+    /// # Errors
+    /// The peer serves, or this node may lack acknowledged writes.
+    pub fn promote(&self, flushed_only: bool) -> Result<(), CommandError> {
+        self.pair.promote(flushed_only)
+    }
+
+    /// Makes this primary go on without the peer, by the operator's word that that does not serve. Every write is durable here before
+    /// it is acknowledged from then on, until the peer has come back.
+    ///
+    /// # Errors
+    /// The peer serves, or this node does not.
+    pub fn alone(&self) -> Result<(), CommandError> {
+        self.pair.go_alone()
+    }
+
+    /// Ends it in good order: takes nothing more, makes durable what it has, and writes a checkpoint.
+    pub fn stop(self) {
+        if let Err(error) = self.settle() {
+            log::warn!("{}: not everything became durable: {error}", self.config().name);
+        }
+    }
+
+    fn settle(&self) -> Result<(), IoError> {
+        let engine = self.engine();
+        let deadline = Instant::now() + STOP_TIME;
+        let (epoch, end) = {
+            let mut state = engine.shared.lock();
+            let epoch = state.epoch;
+            let Ok(primary) = state.primary(epoch) else {
+                drop(state);
+                engine.destage_round(Sluggish::No)?;
+                return Ok(());
+            };
+            (epoch, primary.log.pad())
+        };
+        loop {
+            let mut state = engine.shared.lock();
+            let primary = state.primary(epoch)?;
+            primary.push();
+            if primary.committed() >= end || primary.writes_through() {
+                drop(state);
+                engine.destage_to(epoch, end)?;
+                break;
+            }
+            if Instant::now() >= deadline {
+                return Err(IoError::Failed(format!(
+                    "the peer did not take the log to {end} within {STOP_TIME:?}"
+                )));
+            }
+            engine.shared.wait(&mut state, COMMIT_NAP);
+        }
+        engine.shared.lock().stopping = true;
+        let written = Keeper::new().look(&self.pair, true);
+        written.map_err(|error| IoError::Failed(error.to_string()))
+    }
+}
+
+impl Drop for Dataset {
+    fn drop(&mut self) {
+        self.pair.stopping.store(true, Ordering::SeqCst);
+        self.engine().shared.lock().stopping = true;
+        self.engine().shared.tell();
+        self.engine().shared.bell().ring();
+        self.pair.bell.ring();
+        self.pair.keeper.ring();
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = thread.join();
+        }
+        // The link is closed before the holder ends, so that the peer is told.
+        self.engine().shared.lock().role = Role::Failed { why: "the dataset was closed".into() };
+    }
+}
+
+impl Engine {
+    pub(super) fn create_volume(
+        &self,
+        epoch: u64,
+        name: &str,
+        bytes: u64,
+        block_size: BlockSize,
+    ) -> Result<(), CommandError> {
+        let (id, blocks) = {
+            let state = self.shared.lock();
+            (VolumeId(state.volumes.next()), state.volumes.check_new(name, bytes, block_size)?)
+        };
+        self.change(epoch, id, &VolumeChange::Create { name: name.to_owned(), block_size, blocks })
+    }
+
+    /// Writes a change of the table of volumes to the log, and waits until it is committed.
+    fn change(&self, epoch: u64, id: VolumeId, change: &VolumeChange) -> Result<(), CommandError> {
+        let bytes: [u8; CHANGE_BYTES] = change.encode();
+        let request = Request {
+            kind: RecordKind::Volume,
+            volume: id,
+            block: BlockNumber(0),
+            blocks: 1,
+            block_size: BlockSize::Large,
+        };
+        let mut state = self.shared.lock();
+        let end = loop {
+            state.primary(epoch)?;
+            let State { role: Role::Primary(primary), volumes, .. } = &mut *state else {
+                return Err(IoError::RoleChanged.into());
+            };
+            check(volumes, id, change)?;
+            match primary.log.append(request, &mut Payload::Bytes(&bytes)) {
+                Ok(appended) => {
+                    volumes.apply(&appended.record(&request), Some(change.clone()))?;
+                    break appended.end;
+                }
+                Err(full) => state = self.wait_for_room(state, epoch, full)?,
+            }
+        };
+        drop(state);
+        self.commit(epoch, Mark(end.0))
+    }
+
+    fn commit(&self, epoch: u64, mark: Mark) -> Result<(), CommandError> {
+        loop {
+            let mut state = self.shared.lock();
+            let primary = state.primary(epoch)?;
+            primary.push();
+            if primary.committed().0 >= mark.0 {
+                return Ok(());
+            }
+            if primary.writes_through() {
+                drop(state);
+                self.destage_to(epoch, Lsn(mark.0))?;
+            } else {
+                self.shared.wait(&mut state, COMMIT_NAP);
+            }
+        }
+    }
+}
+
+/// Whether a change still fits, after the lock was let go.
+fn check(volumes: &Volumes, id: VolumeId, change: &VolumeChange) -> Result<(), VolumeError> {
+    match change {
+        VolumeChange::Create { name, block_size, blocks } => {
+            volumes.check_new(name, blocks << block_size.shift(), *block_size)?;
+            if id.0 < volumes.next() { Err(VolumeError::Again(id)) } else { Ok(()) }
+        }
+        VolumeChange::Resize { .. } | VolumeChange::Delete => {
+            volumes.get(id).map(|_| ()).ok_or(VolumeError::UnknownId(id))
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What the threads of a dataset share, and the way from the ring to the disk.
+//!
+//! ```text
+//!  whoever needs a position durable ─▶ takes the turn ─▶ [ lock: what to write ─▶ write ─▶ lock: written ]… ─▶ sync ─▶ durable
+//! ```
+//!
+//! Destaging has one turn: a client that flushes takes it and does the work on its own thread, so no thread is woken for it; those
+//! who come meanwhile find their position durable when they get it. Lock order: the turn, then the state.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use super::config::DatasetConfig;
+use super::counters::count;
+use super::error::IoError;
+use super::segment_files::SegmentFiles;
+use super::state::{Role, Shared, State};
+use super::sums::Sums;
+use crate::base::{BlockSize, Lsn};
+use crate::segment::{Destage, SegmentLayout, Sync};
+
+/// Bytes of one write to a segment's file at most.
+const WRITE_BYTES_MAX: u64 = 1 << 20;
+
+/// Everything but the threads.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) config: DatasetConfig,
+    pub(super) shared: Shared,
+    pub(super) files: SegmentFiles,
+    pub(super) sums: Sums,
+    turn: Mutex<Turn>,
+}
+
+/// What only the one who destages knows.
+#[derive(Debug, Default)]
+struct Turn {
+    /// Bytes written since the last sync, and since when.
+    unsynced: u64,
+    since: Option<Instant>,
+}
+
+/// How a round of destaging ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sluggish {
+    /// Sync what was written.
+    No,
+    /// Only when much was written, or long ago.
+    Yes,
+}
+
+/// Bytes written without a sync at most, while nobody waits for them.
+const UNSYNCED_BYTES_MAX: u64 = 32 << 20;
+/// How long they stay so at most.
+const UNSYNCED_TIME_MAX: std::time::Duration = std::time::Duration::from_millis(250);
+
+impl Engine {
+    pub(super) fn new(config: DatasetConfig, state: State, files: SegmentFiles, sums: Sums) -> Self {
+        Self { config, shared: Shared::new(state), files, sums, turn: Mutex::default() }
+    }
+
+    pub(super) const fn layout(&self) -> SegmentLayout {
+        self.config.layout
+    }
+
+    /// Makes this node durable to `lsn`, on this thread.
+    ///
+    /// # Errors
+    /// The role of `epoch` is over, or the disk failed: then the node is out of service.
+    pub(super) fn destage_to(&self, epoch: u64, lsn: Lsn) -> Result<(), IoError> {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            {
+                let mut state = self.shared.lock();
+                let primary = state.primary(epoch)?;
+                if primary.log.own_durable() >= lsn {
+                    return Ok(());
+                }
+                if primary.log.padded() < lsn {
+                    primary.log.pad();
+                }
+                primary.push();
+            }
+            if !self.write_all(&mut turn)? & !self.sync(&mut turn)? {
+                // Not committed yet, so not to be written: the peer has to have it first.
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// One round of what can be destaged now; whether there was anything.
+    ///
+    /// # Errors
+    /// The disk failed: then the node is out of service.
+    pub(super) fn destage_round(&self, sluggish: Sluggish) -> Result<bool, IoError> {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let wrote = self.write_all(&mut turn)?;
+        let is_time = turn.unsynced >= UNSYNCED_BYTES_MAX
+            || turn.since.is_some_and(|since| since.elapsed() >= UNSYNCED_TIME_MAX);
+        let synced = (sluggish == Sluggish::No || is_time) && self.sync(&mut turn)?;
+        Ok(wrote | synced)
+    }
+
+    fn write_all(&self, turn: &mut Turn) -> Result<bool, IoError> {
+        let mut wrote = false;
+        loop {
+            let (epoch, write, memory) = {
+                let mut state = self.shared.lock();
+                let epoch = state.epoch;
+                let Some((destage, memory)) = state.destage() else { return Ok(wrote) };
+                let Some(write) = destage.next_write(WRITE_BYTES_MAX) else { return Ok(wrote) };
+                (epoch, write, memory)
+            };
+            let result = self.files.write(write.base, write.range.clone(), memory.place(write.base));
+            let mut state = self.shared.lock();
+            if let Err(error) = result {
+                return Err(self.out_of_service(&mut state, "write-failed", &error));
+            }
+            if state.epoch != epoch {
+                return Ok(wrote);
+            }
+            if let Some((destage, _)) = state.destage() {
+                destage.written(&write);
+            }
+            let bytes = write.range.end - write.range.start;
+            count(&self.shared.counters.destaged_bytes, bytes);
+            turn.unsynced += bytes;
+            turn.since.get_or_insert_with(Instant::now);
+            wrote = true;
+        }
+    }
+
+    fn sync(&self, turn: &mut Turn) -> Result<bool, IoError> {
+        let (epoch, sync) = {
+            let mut state = self.shared.lock();
+            let epoch = state.epoch;
+            let Some(sync) = state.destage().and_then(|(destage, _)| Destage::begin_sync(destage)) else {
+                return Ok(false);
+            };
+            (epoch, sync)
+        };
+        let bases: Vec<_> = sync.bases().collect();
+        let result = self.files.sync(&bases);
+        count(&self.shared.counters.syncs, 1);
+        (turn.unsynced, turn.since) = (0, None);
+        let mut state = self.shared.lock();
+        if let Err(error) = result {
+            return Err(self.out_of_service(&mut state, "sync-failed", &error));
+        }
+        if state.epoch == epoch {
+            synced(&mut state, sync);
+        }
+        drop(state);
+        self.shared.tell();
+        Ok(true)
+    }
+
+    fn out_of_service(
+        &self,
+        state: &mut State,
+        code: &'static str,
+        error: &dyn std::fmt::Display,
+    ) -> IoError {
+        let why = format!("{error}; what the disk has is unknown from now on: serve from the peer");
+        state.fail(code, why.clone());
+        self.shared.tell();
+        IoError::Failed(why)
+    }
+
+    /// Reads blocks from the segment's file and compares them with their checksums.
+    ///
+    /// # Errors
+    /// The disk's, or they do not match: nothing of them means anything.
+    pub(super) fn read_file(&self, lsn: Lsn, size: BlockSize, target: &mut [u8]) -> Result<(), IoError> {
+        let base = self.layout().base(lsn);
+        let medium = |error: std::io::Error| IoError::Medium(format!("the segment at {base}: {error}"));
+        self.files.read(base, lsn.since(base), target).map_err(medium)?;
+        self.sums.verify(&self.files, lsn, size, target).map_err(|error| IoError::Damaged(error.to_string()))
+    }
+}
+
+fn synced(state: &mut State, sync: Sync) {
+    match &mut state.role {
+        Role::Primary(primary) => {
+            primary.log.synced(sync);
+            primary.settle();
+        }
+        Role::Secondary(secondary) => secondary.synced(sync),
+        Role::Undecided | Role::Failed { .. } => {}
+    }
+}

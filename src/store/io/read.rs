@@ -1,0 +1,133 @@
+//! Reading: from the ring while the segment lies there, else from its file, against the checksums.
+
+use super::{ExtentRun, Mark, Volume, size};
+use crate::base::{BlockNumber, Lsn};
+use crate::store::counters::count;
+use crate::store::error::IoError;
+
+impl Volume {
+    /// Reads. The bytes may be given out when [`commit`](Self::commit) returned for the mark.
+    ///
+    /// # Errors
+    /// `target` holds nothing that means anything.
+    pub fn read(&self, offset: u64, target: &mut [u8]) -> Result<Mark, IoError> {
+        let counters = &self.engine.shared.counters;
+        count(&counters.reads, 1);
+        count(&counters.read_bytes, target.len() as u64);
+        let blocks = self.blocks(&self.engine.shared.lock(), offset, target.len() as u64)?;
+        let block_bytes = self.block_bytes();
+        let mut mark = Mark::default();
+        let (mut block, mut rest) = (blocks.first, target);
+        let mut buffer = [0; 4096];
+        while !rest.is_empty() {
+            let skip = if block == blocks.first { blocks.before } else { 0 };
+            let whole = rest.len() / block_bytes;
+            if skip == 0 && whole > 0 {
+                let (done, used) = self.read_run(block, &mut rest[..whole * block_bytes])?;
+                mark = mark.max(used);
+                block += done as u64;
+                rest = &mut rest[done * block_bytes..];
+            } else {
+                let part = rest.len().min(block_bytes - skip);
+                let (_, used) = self.read_run(block, &mut buffer[..block_bytes])?;
+                mark = mark.max(used);
+                rest[..part].copy_from_slice(&buffer[skip..skip + part]);
+                block += 1;
+                rest = &mut rest[part..];
+            }
+        }
+        Ok(mark)
+    }
+
+    /// One block, and the position that it was read from.
+    pub(super) fn read_block(&self, block: u64, target: &mut [u8]) -> Result<Option<Lsn>, IoError> {
+        loop {
+            let lsn = {
+                let mut state = self.engine.shared.lock();
+                state.primary(self.epoch)?;
+                let entry = self.entry(&state)?;
+                self.check(entry, block << self.block_size.shift(), self.block_size.bytes())?;
+                entry.map.lookup(BlockNumber(block))
+            };
+            self.read_run(block, target)?;
+            let mut state = self.engine.shared.lock();
+            state.primary(self.epoch)?;
+            let entry = self.entry(&state)?;
+            if block < entry.map.blocks() && entry.map.lookup(BlockNumber(block)) == lsn {
+                return Ok(lsn);
+            }
+        }
+    }
+
+    /// Reads blocks that lie one behind the other, at most as many as `target` has room for; how many.
+    fn read_run(&self, block: u64, target: &mut [u8]) -> Result<(usize, Mark), IoError> {
+        let block_bytes = self.block_bytes();
+        let most = (target.len() / block_bytes) as u64;
+        let mut failed: Option<(Lsn, IoError)> = None;
+        loop {
+            let mut state = self.engine.shared.lock();
+            state.primary(self.epoch)?;
+            let entry = self.entry(&state)?;
+            self.check(entry, block << self.block_size.shift(), most << self.block_size.shift())?;
+            let run = entry.map.run(BlockNumber(block), most);
+            let done = size(run.blocks);
+            let target = &mut target[..done * block_bytes];
+            let Some(lsn) = run.lsn else {
+                target.fill(0);
+                return Ok((done, Mark::default()));
+            };
+            let mark = Mark(lsn.0 + target.len() as u64);
+            // It failed, and nobody has moved the block since: the data is damaged.
+            if let Some((_, error)) = failed.take_if(|(at, _)| *at == lsn) {
+                return Err(error);
+            }
+            let primary = state.primary(self.epoch)?;
+            if primary.log.in_ring(lsn) {
+                let memory = primary.log.memory();
+                let base = memory.layout().base(lsn);
+                memory.place(base).read(size(lsn.since(base)), target);
+                return Ok((done, mark));
+            }
+            drop(state);
+            match self.engine.read_file(lsn, self.block_size, target) {
+                Ok(()) => return Ok((done, mark)),
+                // Perhaps it was written again and its old place given back: look again.
+                Err(error) => failed = Some((lsn, error)),
+            }
+        }
+    }
+
+    /// What is stored where, from `offset` on, in at most `most` parts. May be told when [`commit`](Self::commit) returned for the
+    /// mark.
+    ///
+    /// # Errors
+    /// The range is none, or the volume is not served here any more.
+    pub fn extents(&self, offset: u64, len: u64, most: usize) -> Result<(Vec<ExtentRun>, Mark), IoError> {
+        let mut state = self.engine.shared.lock();
+        let mark = Mark(state.primary(self.epoch)?.log.end().0);
+        let blocks = self.blocks(&state, offset, len)?;
+        let entry = self.entry(&state)?;
+        let mut runs: Vec<ExtentRun> = Vec::new();
+        let (mut block, end) = (blocks.first, blocks.first + blocks.count);
+        while block < end {
+            let run = entry.map.run(BlockNumber(block), end - block);
+            let hole = run.lsn.is_none();
+            let bytes = run.blocks << self.block_size.shift();
+            let is_full = runs.len() == most;
+            match runs.last_mut().filter(|last| last.hole == hole) {
+                Some(last) => last.bytes += bytes,
+                None if is_full => break,
+                None => runs.push(ExtentRun { bytes, hole }),
+            }
+            block += run.blocks;
+        }
+        // From whole blocks to what was asked.
+        if let Some(first) = runs.first_mut() {
+            first.bytes -= blocks.before as u64;
+        }
+        if let Some(last) = runs.last_mut().filter(|_| block == end) {
+            last.bytes -= blocks.behind as u64;
+        }
+        Ok((runs, mark))
+    }
+}

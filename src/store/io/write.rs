@@ -1,0 +1,229 @@
+//! Writing: whole blocks go to the log as they are; a range with a gap at its ends reads the blocks there first, and writes them whole if
+//! nobody changed them meanwhile.
+
+use std::time::Duration;
+
+use parking_lot::MutexGuard;
+
+use super::{Blocks, Mark, Source, Volume, size};
+use crate::base::BlockNumber;
+use crate::segment::{RecordKind, Request, split};
+use crate::store::counters::count;
+use crate::store::engine::Engine;
+use crate::store::error::IoError;
+use crate::store::log::{Appended, Full, Payload};
+use crate::store::primary::Mode;
+use crate::store::ring_memory::Trouble;
+use crate::store::state::{Role, State};
+use crate::store::volumes::VolumeError;
+
+/// How often one who waits for room looks again.
+const ROOM_NAP: Duration = Duration::from_millis(5);
+
+impl Volume {
+    /// Takes the write: on return its bytes are in the log, in this node's memory. It is acknowledged when [`commit`](Self::commit)
+    /// returned for the mark, not before.
+    ///
+    /// A write of more than a record holds is several of them, and a crash may leave some. Waits while the ring is full.
+    ///
+    /// # Errors
+    /// Part of it may have been written.
+    pub fn write(&self, offset: u64, source: Source<'_>) -> Result<Mark, IoError> {
+        let counters = &self.engine.shared.counters;
+        match source {
+            Source::Bytes(bytes) => {
+                count(&counters.writes, 1);
+                count(&counters.write_bytes, bytes.len() as u64);
+                self.write_bytes(offset, bytes)
+            }
+            Source::Fill { len, fill } => {
+                count(&counters.writes, 1);
+                count(&counters.write_bytes, len);
+                let mut state = self.engine.shared.lock();
+                let blocks = self.blocks(&state, offset, len)?;
+                if blocks.before + blocks.behind > 0 {
+                    return Err(IoError::Payload);
+                }
+                let mut mark = Mark::default();
+                for (block, count) in split(BlockNumber(blocks.first), blocks.count, self.record_blocks()) {
+                    let appended;
+                    (state, appended) =
+                        self.append(state, RecordKind::Write, block, count, &mut Payload::Fill(&mut *fill))?;
+                    mark = Mark(appended.end.0);
+                    if !appended.is_whole {
+                        return Err(IoError::Payload);
+                    }
+                }
+                Ok(mark)
+            }
+        }
+    }
+
+    fn write_bytes(&self, offset: u64, bytes: &[u8]) -> Result<Mark, IoError> {
+        let state = self.engine.shared.lock();
+        let blocks = self.blocks(&state, offset, bytes.len() as u64)?;
+        if blocks.before + blocks.behind == 0 {
+            return self.write_whole(state, blocks.first, bytes);
+        }
+        drop(state);
+        self.write_with_gaps(&blocks, bytes)
+    }
+
+    /// Writes whole blocks from `first` on.
+    fn write_whole<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        first: u64,
+        bytes: &[u8],
+    ) -> Result<Mark, IoError> {
+        let block_bytes = self.block_bytes();
+        let total = (bytes.len() / block_bytes) as u64;
+        let mut mark = Mark::default();
+        for (block, count) in split(BlockNumber(first), total, self.record_blocks()) {
+            let from = size(block.0 - first) * block_bytes;
+            let piece = &bytes[from..from + count as usize * block_bytes];
+            let appended;
+            (state, appended) = if is_zero(piece) {
+                self.append(state, RecordKind::WriteZeroes, block, count, &mut Payload::None)?
+            } else {
+                self.append(state, RecordKind::Write, block, count, &mut Payload::Bytes(piece))?
+            };
+            mark = Mark(appended.end.0);
+        }
+        Ok(mark)
+    }
+
+    /// Reads the blocks at the ends, and writes all of them if those are what they were.
+    fn write_with_gaps(&self, blocks: &Blocks, bytes: &[u8]) -> Result<Mark, IoError> {
+        let block_bytes = self.block_bytes();
+        let mut whole = vec![0; size(blocks.count) * block_bytes];
+        let ends = [blocks.first, blocks.first + blocks.count - 1];
+        loop {
+            let mut seen = [None; 2];
+            for (block, seen) in ends.iter().zip(&mut seen) {
+                let at = size(block - blocks.first) * block_bytes;
+                *seen = self.read_block(*block, &mut whole[at..at + block_bytes])?;
+            }
+            whole[blocks.before..blocks.before + bytes.len()].copy_from_slice(bytes);
+            let state = self.engine.shared.lock();
+            let entry = self.entry(&state)?;
+            if ends.iter().any(|block| *block >= entry.map.blocks()) {
+                continue; // cut off meanwhile: the next look says so
+            }
+            if ends.iter().zip(seen).all(|(block, seen)| entry.map.lookup(BlockNumber(*block)) == seen) {
+                return self.write_whole(state, blocks.first, &whole);
+            }
+        }
+    }
+
+    /// Makes the blocks that lie wholly in the range read as zeroes and gives their room back.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn trim(&self, offset: u64, len: u64) -> Result<Mark, IoError> {
+        self.zero(RecordKind::Trim, offset, len)
+    }
+
+    /// Makes the range read as zeroes. Takes no room, but for blocks that lie in it in part.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_zeroes(&self, offset: u64, len: u64) -> Result<Mark, IoError> {
+        let mut mark = self.zero(RecordKind::WriteZeroes, offset, len)?;
+        let block = self.block_size.bytes();
+        let (head, tail) = (offset.next_multiple_of(block) - offset, (offset + len) % block);
+        if head + tail > 0 {
+            let zeroes = [0; 4096];
+            if head + tail >= len && offset / block == (offset + len - 1) / block {
+                return self.write_bytes(offset, &zeroes[..size(len)]);
+            }
+            if head > 0 {
+                mark = mark.max(self.write_bytes(offset, &zeroes[..size(head)])?);
+            }
+            if tail > 0 {
+                mark = mark.max(self.write_bytes(offset + len - tail, &zeroes[..size(tail)])?);
+            }
+        }
+        Ok(mark)
+    }
+
+    fn zero(&self, kind: RecordKind, offset: u64, len: u64) -> Result<Mark, IoError> {
+        count(&self.engine.shared.counters.trims, 1);
+        let mut state = self.engine.shared.lock();
+        self.blocks(&state, offset, len)?;
+        let shift = self.block_size.shift();
+        let first = offset.div_ceil(self.block_size.bytes());
+        let end = (offset + len) >> shift;
+        let mut mark = Mark::default();
+        for (block, count) in split(BlockNumber(first), end.saturating_sub(first), u32::MAX) {
+            let appended;
+            (state, appended) = self.append(state, kind, block, count, &mut Payload::None)?;
+            mark = Mark(appended.end.0);
+        }
+        Ok(mark)
+    }
+
+    /// Appends one record and does what it says to the map; waits for room.
+    fn append<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        kind: RecordKind,
+        block: BlockNumber,
+        blocks: u32,
+        payload: &mut Payload<'_>,
+    ) -> Result<(MutexGuard<'a, State>, Appended), IoError> {
+        let request = Request { kind, volume: self.id, block, blocks, block_size: self.block_size };
+        loop {
+            state.primary(self.epoch)?;
+            let State { role: Role::Primary(primary), volumes, .. } = &mut *state else {
+                return Err(IoError::RoleChanged);
+            };
+            let entry = volumes.get_mut(self.id).ok_or(IoError::Deleted)?;
+            let last = block.0 + u64::from(blocks);
+            if last > entry.map.blocks() {
+                let bytes = entry.map.blocks() << self.block_size.shift();
+                let (offset, len) = (block.0 << self.block_size.shift(), u64::from(blocks));
+                return Err(IoError::OutOfRange { offset, len: len << self.block_size.shift(), bytes });
+            }
+            match primary.log.append(request, payload) {
+                Ok(appended) => {
+                    entry.map.apply(&appended.record(&request)).map_err(VolumeError::from)?;
+                    return Ok((state, appended));
+                }
+                Err(full) => state = self.engine.wait_for_room(state, self.epoch, full)?,
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Waits for a place in the ring, or for a file; both come by themselves, unless a disk is full.
+    pub(in crate::store) fn wait_for_room<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        epoch: u64,
+        full: Full,
+    ) -> Result<MutexGuard<'a, State>, IoError> {
+        let primary = state.primary(epoch)?;
+        primary.push();
+        if full == Full::File
+            && let Some(why) = &primary.no_file
+        {
+            return Err(IoError::NoSpace(why.clone()));
+        }
+        let peer_is_full = primary.peer.trouble == Trouble::NoSpace && primary.mode == Mode::Mirrored;
+        if full == Full::Ring && peer_is_full {
+            return Err(IoError::NoSpace("the peer's disk is full".into()));
+        }
+        self.shared.bell().ring();
+        self.shared.wait(&mut state, ROOM_NAP);
+        Ok(state)
+    }
+}
+
+/// Whether all bytes are zero: mostly the first few tell.
+fn is_zero(bytes: &[u8]) -> bool {
+    let (head, words) = bytes.split_at(bytes.len().min(64));
+    head.iter().all(|byte| *byte == 0)
+        && words.chunks(512).all(|chunk| chunk.iter().fold(0, |a, b| a | b) == 0)
+}

@@ -1,0 +1,123 @@
+//! The thread that keeps a dataset's files small and its restarts short: checkpoints of the maps, and reclaim behind them.
+//!
+//! A checkpoint has a position: all before it is in the maps, and durable on *both* nodes, so no later fork lies before it. What a block
+//! had before is given back only when a checkpoint lies behind the record that wrote it anew.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::checkpoint::{CheckpointError, Snapshot};
+use super::counters::count;
+use super::pair::Pair;
+use super::reclaim;
+use super::state::{Role, State};
+use crate::base::Lsn;
+
+/// Between two looks.
+const LOOK_TIME: Duration = Duration::from_millis(100);
+/// A checkpoint is written at the latest after so long, if anything changed.
+const CHECKPOINT_TIME: Duration = Duration::from_secs(30);
+
+/// What the keeper remembers.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    last: Instant,
+    /// A snapshot of which not everything is durable yet, and the role of which it is.
+    pending: Option<(Snapshot, u64)>,
+    /// What lived in segments when holes were made in them.
+    punched: BTreeMap<Lsn, u64>,
+}
+
+impl Keeper {
+    pub(super) fn new() -> Self {
+        Self { last: Instant::now(), pending: None, punched: BTreeMap::new() }
+    }
+
+    /// Looks until the dataset ends.
+    pub(super) fn run(&mut self, pair: &Pair) {
+        while !pair.stopping.load(Ordering::SeqCst) {
+            if let Err(error) = self.look(pair, false) {
+                log::error!("{}: {error}", pair.engine.config.name);
+                pair.engine.shared.lock().fail("checkpoint-failed", error.to_string());
+                return;
+            }
+            pair.keeper.nap(LOOK_TIME);
+        }
+    }
+
+    /// Writes a checkpoint if it is time to, or `now`.
+    pub(super) fn look(&mut self, pair: &Pair, now: bool) -> Result<(), CheckpointError> {
+        let ring_bytes = pair.engine.config.ring_bytes();
+        {
+            let state = pair.engine.shared.lock();
+            if self.pending.as_ref().is_some_and(|(_, epoch)| *epoch != state.epoch) {
+                self.pending = None;
+            }
+            let now_at = super::pair::position(&state);
+            let end = now_at.end();
+            let is_due =
+                end.0 >= state.checkpoint.0 + ring_bytes / 2 || self.last.elapsed() >= CHECKPOINT_TIME;
+            if self.pending.is_none() && end > state.checkpoint && (is_due || now) {
+                let (generation, volumes) = (now_at.generation(), state.volumes.clone());
+                self.pending = Some((Snapshot { position: end, generation, volumes }, state.epoch));
+            }
+            let Some((snapshot, _)) = &self.pending else { return Ok(()) };
+            if durable_for_good(&state) < snapshot.position {
+                return Ok(());
+            }
+        }
+        let Some((snapshot, epoch)) = self.pending.take() else { return Ok(()) };
+        self.write(pair, &snapshot, epoch)
+    }
+
+    fn write(&mut self, pair: &Pair, snapshot: &Snapshot, epoch: u64) -> Result<(), CheckpointError> {
+        let engine = &pair.engine;
+        {
+            let mut checkpoint = pair.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+            // A node that was told to follow another log may have set aside what the snapshot has.
+            let state = engine.shared.lock();
+            if state.epoch != epoch {
+                return Ok(());
+            }
+            drop(state);
+            checkpoint.write(snapshot)?;
+        }
+        self.last = Instant::now();
+        count(&engine.shared.counters.checkpoints, 1);
+        let limit = {
+            let mut state = engine.shared.lock();
+            state.checkpoint = snapshot.position;
+            reclaimable(&state, engine.config.ring_bytes())
+        };
+        if let Err(error) = reclaim::run(engine, snapshot, limit, &mut self.punched) {
+            // Room is not given back, and nothing else is wrong.
+            log::warn!("{}: {error}", engine.config.name);
+        }
+        Ok(())
+    }
+}
+
+/// To where no fork can come any more.
+fn durable_for_good(state: &State) -> Lsn {
+    match &state.role {
+        Role::Primary(primary) if primary.has_member() => {
+            primary.log.own_durable().min(primary.log.peer_durable())
+        }
+        Role::Primary(primary) => primary.log.own_durable(),
+        Role::Secondary(secondary) => secondary.durable.min(secondary.primary_durable),
+        Role::Undecided | Role::Failed { .. } => Lsn::ZERO,
+    }
+}
+
+/// Behind that nothing is given back. A peer that is away may be brought up to date with what a ring has room for.
+fn reclaimable(state: &State, ring_bytes: u64) -> Lsn {
+    match &state.role {
+        Role::Primary(primary) if !primary.has_member() => {
+            Lsn(primary.log.end().0.saturating_sub(ring_bytes))
+        }
+        Role::Primary(_) | Role::Secondary(_) => durable_for_good(state),
+        Role::Undecided | Role::Failed { .. } => Lsn::ZERO,
+    }
+}

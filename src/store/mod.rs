@@ -1,0 +1,55 @@
+//! The block store: a dataset on one node of a pair. Files, threads, and which of the two serves.
+//!
+//! ```text
+//!  Volume::write ─▶ Log (place in the ring, record, map) ─▶ Link (lane) ─▶ the peer's ring          io, log, primary
+//!  Volume::commit ◀─ committed ◀─ the peer's memory has it, or the own disk                          primary
+//!                     ring ─▶ segment files ─▶ fdatasync ─▶ durable                                  engine, tender
+//!  secondary: its ring ─▶ scan ─▶ maps, segment files ─▶ durable ─▶ a word that the primary fetches   follower, tender
+//!                     maps ─▶ checkpoint ─▶ dead blocks given back                                   keeper, reclaim
+//!  who serves: hello, follow, attach, set in; promote, alone                                         pair, register
+//! ```
+//!
+//! A write runs on the thread of whoever writes, from its bytes to the peer's memory: no thread is woken on its way.
+//!
+//! Locks, in this order: the pair's moves, the register, the checkpoint, the turn to destage, the state. The state is never held over
+//! a file, a socket or a wait; the others may be.
+
+mod checkpoint;
+mod config;
+mod counters;
+mod dataset;
+mod directory;
+mod engine;
+mod error;
+mod files;
+mod follower;
+mod identity;
+mod io;
+mod keeper;
+mod log;
+mod pair;
+mod primary;
+mod reclaim;
+mod recover;
+mod register;
+mod ring_memory;
+mod segment_files;
+mod state;
+mod status;
+mod sums;
+mod tender;
+mod volumes;
+
+pub use checkpoint::CheckpointError;
+pub use config::{CommandError, DatasetConfig, Durability, OpenError, VolumeSpec};
+pub use counters::Counts;
+pub use dataset::Dataset;
+pub use directory::{Directory, DirectoryError, Space};
+pub use error::IoError;
+pub use identity::{IDENTITY_BYTES, Identity, IdentityError, NODE_NAME_BYTES_MAX};
+pub use io::{ExtentRun, Mark, Source, Volume};
+pub use register::{Configuration, Fork, RegisterError};
+pub use segment_files::{FileSource, OPEN_FILES_MAX, SegmentFileError, SegmentFiles};
+pub use state::Reason;
+pub use status::{DatasetStatus, DiskState, ReplicationState, RoleStatus};
+pub use volumes::{NAME_BYTES_MAX, VOLUMES_MAX, VolumeError, VolumeInfo};

@@ -1,0 +1,162 @@
+//! What the two nodes of a pair say to each other, besides the log: one question, one answer, as JSON over the control connection.
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::register::{Configuration, Position};
+
+/// The number of this language.
+pub(super) const VERSION: u32 = 1;
+
+/// What a node is for the dataset, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum RoleWord {
+    Undecided,
+    /// Told to follow; whether a primary is attached just now.
+    Secondary {
+        attached: bool,
+    },
+    Primary,
+    Failed,
+}
+
+/// Who a node is, and what it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Hello {
+    pub(super) version: u32,
+    pub(super) dataset: String,
+    pub(super) node: String,
+    pub(super) role: RoleWord,
+    pub(super) position: Position,
+    pub(super) configuration: Option<Configuration>,
+    pub(super) segment_bytes: u64,
+    pub(super) device_block_bytes: u64,
+    pub(super) places: u64,
+}
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Question {
+    /// Who are you? This is who asks.
+    Hello(Hello),
+    /// Follow the log of whoever asks: it serves, under this configuration, and its log and yours are the same to `fork`. What you have
+    /// behind that is void.
+    Follow { from: Hello, configuration: Configuration, fork: u64 },
+    /// The configuration is this now.
+    Note { from: Hello, configuration: Configuration },
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Answer {
+    Hello(Hello),
+    /// It follows, and has the log to there.
+    Following {
+        end: u64,
+    },
+    Noted,
+    /// It does not, and why: a word for machines, and a sentence.
+    Refused {
+        code: String,
+        text: String,
+    },
+}
+
+impl Hello {
+    /// Whether `other` is the other node of this pair: why not.
+    pub(super) fn refuse(&self, other: &Self) -> Option<(&'static str, String)> {
+        let differs = |what: &str, ours: &dyn std::fmt::Display, theirs: &dyn std::fmt::Display| {
+            Some(("configuration-differs", format!("{what}: {ours} here, {theirs} at {}", other.node)))
+        };
+        if other.version != self.version {
+            return differs("version of the pair's language", &self.version, &other.version);
+        }
+        if other.dataset != self.dataset {
+            let text = format!(
+                "this is dataset {}, the peer has {}: one of the two addresses is wrong",
+                self.dataset, other.dataset
+            );
+            return Some(("wrong-dataset", text));
+        }
+        if other.node == self.node {
+            let text = format!("both nodes are named {:?}: give one another name", self.node);
+            return Some(("same-node", text));
+        }
+        if other.segment_bytes != self.segment_bytes {
+            return differs("bytes of a segment", &self.segment_bytes, &other.segment_bytes);
+        }
+        if other.device_block_bytes != self.device_block_bytes {
+            return differs("bytes of a device block", &self.device_block_bytes, &other.device_block_bytes);
+        }
+        if other.places != self.places {
+            return differs("segments in the ring", &self.places, &other.places);
+        }
+        None
+    }
+
+    /// Whether this node is the one to serve, of two that do not: the one with more; of equals the one that served last; then the one whose
+    /// name comes first. Both nodes come to the same.
+    pub(super) fn goes_first(&self, other: &Self) -> bool {
+        let had = |hello: &Self| (hello.position.generation, hello.position.end);
+        if had(self) != had(other) {
+            return had(self) > had(other);
+        }
+        let newest = [self, other].into_iter().filter_map(|hello| hello.configuration.as_ref());
+        match newest.max_by_key(|configuration| configuration.id) {
+            Some(last) if last.primary == self.node => true,
+            Some(last) if last.primary == other.node => false,
+            _ => self.node < other.node,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(node: &str, generation: u64, end: u64) -> Hello {
+        Hello {
+            version: VERSION,
+            dataset: "d".into(),
+            node: node.into(),
+            role: RoleWord::Undecided,
+            position: Position { generation, end, highest: end },
+            configuration: None,
+            segment_bytes: 1,
+            device_block_bytes: 2,
+            places: 3,
+        }
+    }
+
+    fn configuration(id: u64, primary: &str) -> Option<Configuration> {
+        Some(Configuration { id, members: Vec::new(), primary: primary.into(), floor: 0 })
+    }
+
+    #[test]
+    fn exactly_one_goes_first() {
+        let mut nodes = Vec::new();
+        for node in ["a", "b"] {
+            for (generation, end) in [(0, 0), (1, 10), (1, 20), (2, 5)] {
+                for last in [None, configuration(3, "a"), configuration(4, "b"), configuration(5, "c")] {
+                    nodes.push(Hello { configuration: last, ..hello(node, generation, end) });
+                }
+            }
+        }
+        for a in nodes.iter().filter(|hello| hello.node == "a") {
+            for b in nodes.iter().filter(|hello| hello.node == "b") {
+                assert_ne!(a.goes_first(b), b.goes_first(a), "{a:?} {b:?}");
+            }
+        }
+        assert!(hello("b", 1, 20).goes_first(&hello("a", 1, 10)));
+        assert!(hello("b", 2, 5).goes_first(&hello("a", 1, 10)), "a later generation has what counts");
+    }
+
+    #[test]
+    fn strangers_are_told_what_differs() {
+        let ours = hello("a", 0, 0);
+        assert_eq!(ours.refuse(&hello("b", 7, 7)), None);
+        let code = |other: Hello| ours.refuse(&other).map(|(code, _)| code);
+        assert_eq!(code(hello("a", 0, 0)), Some("same-node"));
+        assert_eq!(code(Hello { dataset: "e".into(), ..hello("b", 0, 0) }), Some("wrong-dataset"));
+        assert_eq!(code(Hello { places: 4, ..hello("b", 0, 0) }), Some("configuration-differs"));
+    }
+}

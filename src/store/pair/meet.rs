@@ -1,0 +1,138 @@
+//! Two nodes that do not serve meet: the one with more goes on, and tells the other to follow.
+
+use std::time::Duration;
+
+use super::hello::{Answer, Hello, Question, RoleWord};
+use super::{FOLLOW_TIME, Pair};
+use crate::base::Lsn;
+use crate::store::config::CommandError;
+use crate::store::register::Configuration;
+use crate::store::state::{Reason, Role};
+
+impl Pair {
+    /// Looks for the peer, and decides with it who serves. Without it nothing is decided here, unless the register names this node the
+    /// only member: then somebody has vouched for it before.
+    pub(super) fn meet(&self) {
+        let met = self.ask_hello();
+        let _moves = self.moves();
+        // Somebody else may have moved while the peer was asked.
+        if matches!(self.engine.shared.lock().role, Role::Primary(_) | Role::Failed { .. }) {
+            return;
+        }
+        match met {
+            Err(reason) => {
+                if self.is_only_member() {
+                    self.go_on_alone();
+                } else {
+                    self.explain(reason);
+                }
+            }
+            Ok((_, theirs)) => {
+                // As it is now, under the lock of moves.
+                let ours = self.hello();
+                match theirs.role {
+                    RoleWord::Primary => {
+                        let text = format!("{} serves: waits for it to attach", theirs.node);
+                        self.explain(Reason::new("waiting-for-primary", text));
+                    }
+                    RoleWord::Failed => {
+                        let text =
+                            format!("{} is out of service; promote this node to serve from it", theirs.node);
+                        self.explain(Reason::new("peer-failed", text));
+                    }
+                    RoleWord::Secondary { attached: true } => {
+                        let text = format!("{} follows another primary", theirs.node);
+                        self.explain(Reason::new("peer-follows", text));
+                    }
+                    RoleWord::Undecided | RoleWord::Secondary { attached: false } => {
+                        if ours.goes_first(&theirs) {
+                            self.go_first(&ours, &theirs);
+                        } else {
+                            let text =
+                                format!("{} has more, or goes first: waits for it to attach", theirs.node);
+                            self.explain(Reason::new("waiting-for-primary", text));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_only_member(&self) -> bool {
+        let register = self.register();
+        let node = &self.engine.config.node;
+        let configuration = crate::store::register::Register::contents(&*register).configuration.as_ref();
+        configuration.is_some_and(|configuration| {
+            configuration.primary == *node && configuration.members == std::slice::from_ref(node)
+        })
+    }
+
+    /// The operator let this node serve alone, and it restarted: a fresh id, then it goes on.
+    fn go_on_alone(&self) {
+        let node = self.engine.config.node.clone();
+        let result = self.configure(|last| alone(&node, last, 0)).and_then(|_| self.become_primary(None));
+        if let Err(error) = result {
+            self.explain(Reason::new("cannot-serve", error.to_string()));
+        }
+    }
+
+    /// Makes the peer follow, then serves. Until the peer agreed nothing is served: it might have been told to serve itself.
+    fn go_first(&self, ours: &Hello, theirs: &Hello) {
+        if let Err(reason) = self.try_to_go_first(ours, theirs) {
+            self.explain(reason);
+        }
+    }
+
+    fn try_to_go_first(&self, ours: &Hello, theirs: &Hello) -> Result<(), Reason> {
+        let fork = self.common(theirs).ok_or_else(|| diverged(theirs))?;
+        let next = |last: Option<&Configuration>| {
+            let least = theirs.configuration.as_ref().map_or(0, |theirs| theirs.id);
+            alone(&ours.node, last, least)
+        };
+        // What the peer is told is what the register will say; if it is not changed here the peer waits, and is asked again.
+        let configuration = next(ours.configuration.as_ref());
+        let question = Question::Follow { from: ours.clone(), configuration, fork: fork.0 };
+        self.ask_to_follow(&question, FOLLOW_TIME)?;
+        let failed = |error: CommandError| Reason::new("cannot-serve", error.to_string());
+        self.configure(next).map_err(failed)?;
+        self.become_primary(Some(theirs.position)).map_err(failed)
+    }
+
+    /// How far the peer's log and this one are the same.
+    pub(super) fn common(&self, theirs: &Hello) -> Option<Lsn> {
+        let generation = super::position(&self.engine.shared.lock()).generation();
+        let register = self.register();
+        crate::store::register::Register::contents(&*register).common(&theirs.position, generation)
+    }
+
+    /// Tells the peer to follow; how far its log goes then.
+    pub(super) fn ask_to_follow(&self, question: &Question, within: Duration) -> Result<Lsn, Reason> {
+        match self.ask(question, within)? {
+            Answer::Following { end } => Ok(Lsn(end.min(Lsn::MAX.0))),
+            Answer::Refused { code, text } => {
+                Err(Reason::new("peer-refuses", format!("the peer does not follow ({code}): {text}")))
+            }
+            Answer::Hello(_) | Answer::Noted => {
+                Err(Reason::new("peer-unclear", "the peer answers something else"))
+            }
+        }
+    }
+}
+
+/// This node alone.
+pub(super) fn alone(node: &str, last: Option<&Configuration>, least: u64) -> Configuration {
+    let id = last.map_or(0, |last| last.id).max(least) + 1;
+    Configuration { id, members: vec![node.to_owned()], primary: node.to_owned(), floor: 0 }
+}
+
+/// The peer has a generation that this node's log does not continue.
+pub(super) fn diverged(theirs: &Hello) -> Reason {
+    Reason::new(
+        "diverged",
+        format!(
+            "{} has a log of generation {} that this node's does not continue: decide which of the two copies counts, and empty \
+             the directory of the other",
+            theirs.node, theirs.position.generation
+        ),
+    )
+}

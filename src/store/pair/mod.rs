@@ -1,0 +1,232 @@
+//! The pair: which of the two nodes serves, how the other comes to follow it, and what the operator may say to that.
+//!
+//! ```text
+//!  both started:  hello ⇄ hello ─▶ the one with more: follow! ─▶ serves alone ─▶ ring pushed ─▶ caught up ─▶ set in ─▶ mirrored
+//!  link lost:     held ─▶ reconnected, or `alone` by the operator
+//!  primary gone:  `promote` by the operator at the secondary: fence, drain, serve alone
+//! ```
+//!
+//! One thread makes the moves of this node, a step at a time ([`Pair::tick`]); questions of the peer and commands of the operator come
+//! from others. Whoever changes the role holds `moves`.
+//!
+//! Every decision who may serve goes through the register. Its arbiter here is the operator: this node's copy says what it was
+//! told.
+
+mod hello;
+mod meet;
+mod obey;
+mod serve;
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use super::checkpoint::Checkpoint;
+use super::config::CommandError;
+use super::engine::Engine;
+use super::primary::Mode;
+use super::register::{Configuration, LocalRegister, Position, Register};
+use super::state::{Bell, Reason, Role, State};
+use crate::node::{Holder, KeySet};
+use hello::{Answer, Hello, Question, RoleWord, VERSION};
+pub(super) use obey::PairGate;
+
+/// How long the peer has to answer a question. Following may mean to destage a whole ring.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
+const FOLLOW_TIME: Duration = Duration::from_secs(60);
+/// Between two steps, while nothing is under way.
+const STEP_TIME: Duration = Duration::from_millis(200);
+/// And while something is.
+const STEP_TIME_BUSY: Duration = Duration::from_millis(5);
+
+/// This node's half of the pair.
+pub(super) struct Pair {
+    pub(super) engine: Arc<Engine>,
+    keys: KeySet,
+    register: Mutex<LocalRegister>,
+    /// Whoever changes the role.
+    moves: Mutex<()>,
+    holder: OnceLock<Holder>,
+    pub(super) checkpoint: Mutex<Checkpoint>,
+    /// Wakes the pair's thread.
+    pub(super) bell: Arc<Bell>,
+    /// Wakes the keeper.
+    pub(super) keeper: Bell,
+    pub(super) stopping: AtomicBool,
+}
+
+impl std::fmt::Debug for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pair").field("node", &self.engine.config.node).finish_non_exhaustive()
+    }
+}
+
+impl Pair {
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        keys: KeySet,
+        register: LocalRegister,
+        checkpoint: Checkpoint,
+    ) -> Self {
+        Self {
+            engine,
+            keys,
+            register: Mutex::new(register),
+            moves: Mutex::new(()),
+            holder: OnceLock::new(),
+            checkpoint: Mutex::new(checkpoint),
+            bell: Arc::default(),
+            keeper: Bell::default(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// The holder, once it listens.
+    pub(super) fn holder(&self) -> Option<&Holder> {
+        self.holder.get()
+    }
+
+    pub(super) fn set_holder(&self, holder: Holder) {
+        assert!(self.holder.set(holder).is_ok(), "it listens once");
+    }
+
+    pub(super) fn register(&self) -> MutexGuard<'_, LocalRegister> {
+        self.register.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn moves(&self) -> MutexGuard<'_, ()> {
+        self.moves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One step; how long to rest before the next.
+    pub(super) fn tick(&self) -> Duration {
+        enum Now {
+            Meet,
+            Invite,
+            CatchUp,
+            Watch,
+            Reconnect,
+            Rest,
+        }
+        let now = {
+            let mut state = self.engine.shared.lock();
+            match &mut state.role {
+                Role::Undecided => Now::Meet,
+                Role::Secondary(_) => {
+                    let attached = self.holder().is_some_and(|holder| holder.status().connected);
+                    if attached { Now::Rest } else { Now::Meet }
+                }
+                Role::Primary(primary) => match primary.mode {
+                    Mode::Alone => Now::Invite,
+                    Mode::CatchingUp { .. } => Now::CatchUp,
+                    Mode::Mirrored => Now::Watch,
+                    Mode::Held { .. } => Now::Reconnect,
+                },
+                Role::Failed { .. } => Now::Rest,
+            }
+        };
+        match now {
+            Now::Meet => self.meet(),
+            Now::Invite => self.invite(),
+            Now::CatchUp => return self.catch_up(),
+            Now::Watch => self.watch(),
+            Now::Reconnect => self.reconnect(),
+            Now::Rest => {}
+        }
+        STEP_TIME
+    }
+
+    /// Who this node is.
+    fn hello(&self) -> Hello {
+        let config = &self.engine.config;
+        let configuration = self.register().contents().configuration.clone();
+        let attached = self.holder().is_some_and(|holder| holder.status().connected);
+        let state = self.engine.shared.lock();
+        let (role, position) = (role_word(&state, attached), position(&state));
+        Hello {
+            version: VERSION,
+            dataset: config.id.to_string(),
+            node: config.node.clone(),
+            role,
+            position,
+            configuration,
+            segment_bytes: config.layout.segment_bytes(),
+            device_block_bytes: config.layout.device_block_bytes(),
+            places: config.places,
+        }
+    }
+
+    /// Asks the peer; why there is no answer.
+    fn ask(&self, question: &Question, within: Duration) -> Result<Answer, Reason> {
+        let body = serde_json::to_vec(question).expect("names and numbers");
+        let answer = crate::node::ask(&self.engine.config.peer, &self.keys, &body, within)
+            .map_err(|error| Reason::new("peer-unreachable", format!("the peer does not answer: {error}")))?;
+        serde_json::from_slice(&answer)
+            .map_err(|error| Reason::new("peer-unclear", format!("the peer's answer: {error}")))
+    }
+
+    /// Asks who the peer is; refuses it when it is none of this pair.
+    fn ask_hello(&self) -> Result<(Hello, Hello), Reason> {
+        let ours = self.hello();
+        let theirs = match self.ask(&Question::Hello(ours.clone()), ANSWER_TIME)? {
+            Answer::Hello(theirs) => theirs,
+            Answer::Refused { code, text } => {
+                return Err(Reason::new("peer-refuses", format!("the peer refuses ({code}): {text}")));
+            }
+            Answer::Following { .. } | Answer::Noted => {
+                return Err(Reason::new("peer-unclear", "the peer answers something else"));
+            }
+        };
+        match ours.refuse(&theirs) {
+            Some((code, text)) => Err(Reason::new(code, text)),
+            None => Ok((ours, theirs)),
+        }
+    }
+
+    fn explain(&self, reason: Reason) {
+        let mut state = self.engine.shared.lock();
+        if state.reason != reason {
+            log::info!("{}: {} ({})", self.engine.config.name, reason.text, reason.code);
+            state.reason = reason;
+        }
+    }
+
+    /// Changes the configuration, if it is still the one that `change` is given.
+    fn configure(
+        &self,
+        change: impl FnOnce(Option<&Configuration>) -> Configuration,
+    ) -> Result<Configuration, CommandError> {
+        let mut register = self.register();
+        let mut contents = register.contents().clone();
+        let (id, next) = (register.id(), change(contents.configuration.as_ref()));
+        contents.configuration = Some(next.clone());
+        register.compare_and_set(id, contents)?;
+        Ok(next)
+    }
+}
+
+fn role_word(state: &State, attached: bool) -> RoleWord {
+    match &state.role {
+        Role::Undecided => RoleWord::Undecided,
+        Role::Secondary(_) => RoleWord::Secondary { attached },
+        Role::Primary(_) => RoleWord::Primary,
+        Role::Failed { .. } => RoleWord::Failed,
+    }
+}
+
+/// What the node has now.
+pub(super) fn position(state: &State) -> Position {
+    match &state.role {
+        Role::Undecided | Role::Failed { .. } => state.position,
+        Role::Secondary(secondary) => Position {
+            generation: secondary.generation.0,
+            end: secondary.applied.0,
+            highest: secondary.highest.0.max(state.position.highest),
+        },
+        Role::Primary(primary) => Position {
+            generation: primary.generation.0,
+            end: primary.log.end().0,
+            highest: primary.log.head().end().0.max(state.position.highest),
+        },
+    }
+}

@@ -1,0 +1,239 @@
+//! What this node does because somebody says so: the peer's questions, and the operator's word.
+
+use std::time::Duration;
+
+use super::Pair;
+use super::hello::{Answer, Hello, Question, RoleWord};
+use super::meet::alone;
+use crate::base::{Deadline, Lsn};
+use crate::node::{Attaching, HolderGate};
+use crate::store::config::{CommandError, OpenError};
+use crate::store::follower::{Secondary, Stage};
+use crate::store::primary::Mode;
+use crate::store::recover::recover;
+use crate::store::register::{Configuration, Register};
+use crate::store::state::{Reason, Role};
+
+/// How long taking the primary's access away may take.
+const FENCE_TIME: Duration = Duration::from_secs(5);
+
+/// The gate at this node's holder.
+#[derive(Debug)]
+pub(in crate::store) struct PairGate(pub(in crate::store) std::sync::Weak<Pair>);
+
+impl HolderGate for PairGate {
+    fn may_attach(&self, _attaching: Attaching) -> Result<(), String> {
+        let Some(pair) = self.0.upgrade() else { return Err("the node is stopping".into()) };
+        let state = pair.engine.shared.lock();
+        match &state.role {
+            Role::Secondary(_) => Ok(()),
+            Role::Undecided => Err("this node follows nobody: ask it to follow first".into()),
+            Role::Primary(_) => Err("this node serves".into()),
+            Role::Failed { why } => Err(format!("this node is out of service: {why}")),
+        }
+    }
+
+    fn answer(&self, request: &[u8]) -> Vec<u8> {
+        let answer = match (self.0.upgrade(), serde_json::from_slice::<Question>(request)) {
+            (None, _) => refused("stopping", "the node is stopping".into()),
+            (_, Err(error)) => refused("unclear", error.to_string()),
+            (Some(pair), Ok(question)) => pair.answer(question),
+        };
+        serde_json::to_vec(&answer).expect("names and numbers")
+    }
+}
+
+fn refused(code: &str, text: String) -> Answer {
+    Answer::Refused { code: code.to_owned(), text }
+}
+
+impl Pair {
+    fn answer(&self, question: Question) -> Answer {
+        let (Question::Hello(theirs)
+        | Question::Follow { from: theirs, .. }
+        | Question::Note { from: theirs, .. }) = &question;
+        // Who asks is told who this is, even if it is nobody of this pair: it says why itself.
+        if !matches!(question, Question::Hello(_))
+            && let Some((code, text)) = self.hello().refuse(theirs)
+        {
+            return refused(code, text);
+        }
+        match question {
+            Question::Hello(_) => Answer::Hello(self.hello()),
+            Question::Follow { from, configuration, fork } => self.follow(&from, configuration, Lsn(fork)),
+            Question::Note { configuration, .. } => self.note(configuration),
+        }
+    }
+
+    fn note(&self, configuration: Configuration) -> Answer {
+        let id = configuration.id;
+        match self.configure(|last| newer(last, configuration)) {
+            Ok(kept) if kept.id == id => Answer::Noted,
+            Ok(kept) => refused("older", format!("the configuration here is {}, later than {id}", kept.id)),
+            Err(error) => refused("register", error.to_string()),
+        }
+    }
+
+    /// Becomes, or stays, a node that follows `from`: what it has is made durable, and what lies behind `fork` set aside.
+    fn follow(&self, from: &Hello, configuration: Configuration, fork: Lsn) -> Answer {
+        let _moves = self.moves();
+        {
+            let state = self.engine.shared.lock();
+            if let Role::Primary(_) = &state.role {
+                return refused("serving", "this node serves".into());
+            }
+            if let Role::Failed { why } = &state.role {
+                return refused("failed", why.clone());
+            }
+        }
+        let id = configuration.id;
+        match self.configure(|last| newer(last, configuration)) {
+            Ok(kept) if kept.id != id => {
+                return refused("older", format!("the configuration here is {}, later than {id}", kept.id));
+            }
+            Ok(_) => {}
+            Err(error) => return refused("register", error.to_string()),
+        }
+        match self.drain().and_then(|()| self.truncate(from, fork)) {
+            Ok(end) => Answer::Following { end: end.0 },
+            Err(error) => refused("cannot-follow", error.to_string()),
+        }
+    }
+
+    /// Makes durable all that came, with nobody left who could change it.
+    fn drain(&self) -> Result<(), CommandError> {
+        let Some(holder) = self.holder() else {
+            return Err(CommandError::Refused("this node does not listen yet".into()));
+        };
+        if !matches!(self.engine.shared.lock().role, Role::Secondary(_)) {
+            return Ok(());
+        }
+        let fenced = holder.fence(Deadline::within(FENCE_TIME));
+        fenced.map_err(|error| CommandError::Refused(format!("the primary's access stands: {error}")))?;
+        loop {
+            let moved = self.engine.follow_step()?;
+            let mut state = self.engine.shared.lock();
+            let Role::Secondary(secondary) = &mut state.role else { return Ok(()) };
+            secondary.pad();
+            if !moved && secondary.durable >= secondary.applied {
+                secondary.stage = Stage::Waiting;
+                return Ok(());
+            }
+            drop(state);
+            self.engine.destage_round(crate::store::engine::Sluggish::No)?;
+            self.engine.finish_renewal()?;
+        }
+    }
+
+    /// Sets aside what lies behind the fork; where the log ends then.
+    fn truncate(&self, from: &Hello, fork: Lsn) -> Result<Lsn, CommandError> {
+        let engine = &self.engine;
+        let mut position = super::position(&engine.shared.lock());
+        if position.end() > fork {
+            log::warn!("{}: what lies between {fork} and {} is void", engine.config.name, position.end());
+            let checkpoint = self.checkpoint.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let start = checkpoint.last().clone();
+            drop(checkpoint);
+            let found = recover(&engine.files, engine.config.id, engine.layout(), start, Some(fork))?;
+            let kept: Vec<_> = found.heads.iter().map(|head| head.base).collect();
+            for base in engine.files.list().map_err(OpenError::from)? {
+                if !kept.contains(&base) {
+                    engine.files.remove(base).map_err(OpenError::from)?;
+                    engine.sums.forget(base);
+                }
+            }
+            let highest = position.highest.max(found.position.highest);
+            position = crate::store::register::Position { highest, ..found.position };
+            engine.shared.lock().volumes = found.volumes;
+        }
+        let mut state = engine.shared.lock();
+        state.position = position;
+        let (end, generation, highest) = (position.end(), position.generation(), Lsn(position.highest));
+        let secondary = Secondary::new(end, generation, highest);
+        state.role = Role::Secondary(Box::new(secondary));
+        state.epoch += 1;
+        state.reason = Reason::new("following", format!("follows {}", from.node));
+        Ok(end)
+    }
+
+    /// Serves from what this node has, because the operator vouches that the peer does not.
+    ///
+    /// With `flushed_only` also after a restart, which lost what was in memory only.
+    pub(in crate::store) fn promote(&self, flushed_only: bool) -> Result<(), CommandError> {
+        if let Ok((_, theirs)) = self.ask_hello()
+            && theirs.role == RoleWord::Primary
+        {
+            let text = format!("{} serves: stop it first", theirs.node);
+            return Err(CommandError::Refused(text));
+        }
+        let _moves = self.moves();
+        {
+            let state = self.engine.shared.lock();
+            match &state.role {
+                Role::Primary(_) => return Ok(()),
+                Role::Failed { why } => return Err(CommandError::Refused(format!("out of service: {why}"))),
+                Role::Secondary(_) => {}
+                Role::Undecided if flushed_only || state.position.end == 0 => {}
+                Role::Undecided => {
+                    let text = "this node restarted, so what was in its memory only is gone, and the peer may have it: start the peer, \
+                                or say --flushed-only to serve from what was durable here";
+                    return Err(CommandError::Refused(text.into()));
+                }
+            }
+        }
+        self.drain()?;
+        {
+            let mut state = self.engine.shared.lock();
+            state.position = super::position(&state);
+        }
+        let node = self.engine.config.node.clone();
+        self.configure(|last| alone(&node, last, 0))?;
+        self.become_primary(None)
+    }
+
+    /// Goes on without the peer, because the operator vouches that it does not serve.
+    pub(in crate::store) fn go_alone(&self) -> Result<(), CommandError> {
+        if let Ok((_, theirs)) = self.ask_hello()
+            && theirs.role == RoleWord::Primary
+        {
+            return Err(CommandError::Refused(format!("{} serves: this node must not", theirs.node)));
+        }
+        let _moves = self.moves();
+        {
+            let state = self.engine.shared.lock();
+            match &state.role {
+                Role::Primary(primary) if primary.mode == Mode::Alone => return Ok(()),
+                Role::Primary(_) => {}
+                Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => {
+                    let text = "this node does not serve: `mirrorbus promote` makes it";
+                    return Err(CommandError::Refused(text.into()));
+                }
+            }
+        }
+        let node = self.engine.config.node.clone();
+        self.configure(|last| alone(&node, last, 0))?;
+        let mut state = self.engine.shared.lock();
+        if let Role::Primary(primary) = &mut state.role {
+            primary.be_alone();
+            state.reason = Reason::new("alone", "serves alone, by the operator's word");
+        }
+        drop(state);
+        self.engine.shared.tell();
+        Ok(())
+    }
+}
+
+/// `next`, unless what is there is later.
+fn newer(last: Option<&Configuration>, next: Configuration) -> Configuration {
+    match last {
+        Some(last) if last.id > next.id => last.clone(),
+        Some(_) | None => next,
+    }
+}
+
+impl Pair {
+    /// Whether the register still has anything to say about this node: for status.
+    pub(in crate::store) fn configuration(&self) -> Option<Configuration> {
+        self.register().contents().configuration.clone()
+    }
+}

@@ -1,0 +1,378 @@
+//! Serving: to begin it, to let the peer in, to go on after the link was lost.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::hello::{Hello, Question, RoleWord};
+use super::meet::{alone, diverged};
+use super::{FOLLOW_TIME, Pair, STEP_TIME, STEP_TIME_BUSY};
+use crate::base::{DatasetId, Deadline, Lsn, Phase};
+use crate::memory::{MapOptions, Mapping};
+use crate::mirror::LaneConfig;
+use crate::node::{
+    Attach, CallError, LinkStatus, ReconnectError, RefusalCode, Region, RegionConfig, random_bytes,
+};
+use crate::segment::{GenerationBegin, HEAD_BYTES, Salt, Scan, SegmentHead, Verify};
+use crate::store::config::{CommandError, OpenError};
+use crate::store::log::{Begin, Log};
+use crate::store::primary::{Link, Primary};
+use crate::store::register::{Configuration, Fork, Position, Register};
+use crate::store::ring_memory::{PrimaryWords, RingMemory};
+use crate::store::state::{Reason, Role, State};
+
+/// How long one attempt to reconnect may take.
+const RECONNECT_TIME: Duration = Duration::from_secs(2);
+/// How long the ring's way to the peer may stand still.
+const PUSH_TIME: Duration = Duration::from_secs(10);
+/// Stores in flight to the peer at most.
+const LANE_DEPTH: usize = 1024;
+
+impl Pair {
+    /// Begins to serve, alone for now, with a generation of its own. `theirs` is what the peer has, if it could be asked.
+    ///
+    /// The role was settled before: whoever calls this holds `moves`, and the register names this node.
+    pub(super) fn become_primary(&self, theirs: Option<Position>) -> Result<(), CommandError> {
+        let engine = &self.engine;
+        let ours = super::position(&engine.shared.lock());
+        let last = self.register().contents().history.last().map_or(0, |fork| fork.generation);
+        let theirs = theirs.unwrap_or_default();
+        let begin = GenerationBegin {
+            generation: crate::base::LogGeneration(ours.generation.max(theirs.generation).max(last) + 1),
+            predecessor: ours.generation(),
+            fork: ours.end(),
+            highest_known: Lsn(ours.highest.max(ours.end).max(theirs.highest).max(theirs.end)),
+            ring_bytes: engine.config.ring_bytes(),
+        };
+        let memory = self.new_ring().map_err(CommandError::Open)?;
+        let head = SegmentHead::first(engine.config.id, engine.layout(), begin, Phase(1), salt());
+        engine.files.create(head.base).map_err(|error| CommandError::Open(error.into()))?;
+        let fork =
+            Fork { generation: begin.generation.0, predecessor: begin.predecessor.0, fork: begin.fork.0 };
+        {
+            let mut register = self.register();
+            let next = register.contents().with_fork(fork);
+            let id = register.id();
+            register.compare_and_set(id, next)?;
+        }
+        let log = Log::begin(memory, Begin { head, durable: ours.end() }, salt);
+        let mut state = engine.shared.lock();
+        state.role = Role::Primary(Box::new(Primary::new(log, begin.generation, ours.end())));
+        state.epoch += 1;
+        state.reason =
+            Reason::new("alone", "serves alone: every write is durable here before it is acknowledged");
+        let is_new = state.volumes.entries().is_empty() && ours.end == 0;
+        let epoch = state.epoch;
+        drop(state);
+        engine.shared.tell();
+        log::info!("{}: primary, generation {}, from {}", engine.config.name, begin.generation, head.base);
+        if is_new {
+            for spec in &engine.config.volumes {
+                engine.create_volume(epoch, &spec.name, spec.bytes, spec.block_size)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn new_ring(&self) -> Result<RingMemory, OpenError> {
+        let config = &self.engine.config;
+        let bytes = RingMemory::region_bytes(config.layout, config.places);
+        let memory = Mapping::anonymous(bytes, MapOptions { huge_pages: true })?;
+        memory.lock(config.lock)?;
+        memory.populate();
+        Ok(RingMemory::new(Arc::new(memory), config.layout, config.places))
+    }
+
+    /// Brings what a peer with the log to `from` lacks, and the ring's memory does not have any more, back from the files, as far as there
+    /// is room beside what is needed there. What lies behind a segment's last record is left out: nobody knows what it is.
+    fn bring_back(
+        &self,
+        memory: &RingMemory,
+        from: Lsn,
+        resident: &[SegmentHead],
+    ) -> Result<Vec<SegmentHead>, OpenError> {
+        let files = &self.engine.files;
+        let mut needed: Vec<_> =
+            files.heads(self.engine.config.id)?.into_iter().map(|(head, _)| head).collect();
+        needed.retain(|head| resident.iter().all(|known| known.base != head.base));
+        needed.extend_from_slice(resident);
+        needed.sort_by_key(|head| head.base);
+        let first = needed.iter().rposition(|head| head.previous_end <= from).unwrap_or(needed.len());
+        needed.drain(..first);
+        let mut missing = Vec::new();
+        for (at, head) in needed.iter().enumerate() {
+            let offset = memory.offset(head.base);
+            if needed[at + 1..].iter().any(|later| memory.offset(later.base) == offset) {
+                return Ok(Vec::new()); // two that need one place
+            }
+            if resident.iter().all(|known| known.base != head.base)
+                && let Some(next) = needed.get(at + 1)
+            {
+                missing.push((*head, next.previous_end));
+            }
+        }
+        for (head, limit) in &missing {
+            load_segment(files, memory, head, *limit)?;
+        }
+        Ok(missing.into_iter().map(|(head, _)| head).collect())
+    }
+
+    /// Looks for a peer that could follow, and lets it in.
+    pub(super) fn invite(&self) {
+        if let Err(reason) = self.try_to_invite() {
+            self.explain(reason);
+        }
+    }
+
+    fn try_to_invite(&self) -> Result<(), Reason> {
+        let (_, theirs) = self.ask_hello()?;
+        let _moves = self.moves();
+        match theirs.role {
+            RoleWord::Primary => {
+                let text = format!("{} serves too: stop one of the two", theirs.node);
+                return Err(Reason::new("two-primaries", text));
+            }
+            RoleWord::Failed => {
+                return Err(Reason::new(
+                    "peer-failed",
+                    format!("{} is out of service: restart it", theirs.node),
+                ));
+            }
+            RoleWord::Undecided | RoleWord::Secondary { .. } => {}
+        }
+        let fork = self.common(&theirs).ok_or_else(|| diverged(&theirs))?;
+        let Some(configuration) = self.register().contents().configuration.clone() else {
+            return Err(Reason::new("cannot-serve", "the register is empty"));
+        };
+        let question = Question::Follow { from: self.hello(), configuration, fork: fork.0 };
+        let end = self.ask_to_follow(&question, FOLLOW_TIME)?;
+        self.attach(&theirs, end)
+    }
+
+    /// Pushes the ring, while nothing is appended, and opens the way for what comes.
+    fn attach(&self, theirs: &Hello, end: Lsn) -> Result<(), Reason> {
+        let engine = &self.engine;
+        let (memory, resident, epoch) = {
+            let mut state = engine.shared.lock();
+            let epoch = state.epoch;
+            let State { role: Role::Primary(primary), .. } = &mut *state else { return Ok(()) };
+            primary.log.set_frozen(true);
+            (primary.log.memory().clone(), primary.log.resident().copied().collect::<Vec<_>>(), epoch)
+        };
+        let brought = self.bring_back(&memory, end, &resident);
+        let met = {
+            let mut state = engine.shared.lock();
+            let State { role: Role::Primary(primary), .. } = &mut *state else { return Ok(()) };
+            brought.map_err(|error| Reason::new("cannot-read", error.to_string())).and_then(|heads| {
+                primary.log.adopt(heads);
+                meet(primary, engine.config.id, theirs, end)
+            })
+        };
+        if let Err(reason) = met {
+            if let Role::Primary(primary) = &mut engine.shared.lock().role {
+                primary.log.set_frozen(false);
+            }
+            engine.shared.tell();
+            return Err(reason);
+        }
+        let mapping = memory.mapping().clone();
+        let link = self.push(mapping);
+        let mut state = engine.shared.lock();
+        let is_same = state.epoch == epoch;
+        let State { role: Role::Primary(primary), reason, .. } = &mut *state else { return Ok(()) };
+        primary.log.set_frozen(false);
+        engine.shared.tell();
+        match link {
+            Ok(link) if is_same => {
+                primary.attach(link);
+                *reason =
+                    Reason::new("catching-up", format!("{} follows, and lacks some of the log", theirs.node));
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => {
+                primary.log.part();
+                Err(Reason::new("attach-failed", format!("{} cannot be attached: {error}", theirs.node)))
+            }
+        }
+    }
+
+    fn push(&self, mapping: Arc<Mapping>) -> Result<Link, String> {
+        let config = &self.engine.config;
+        let mut region =
+            RegionConfig::new(config.peer.clone(), mapping.len(), Attach::Push { replace: true });
+        region.timeout = PUSH_TIME;
+        region.lock = config.lock;
+        let region =
+            Region::open_over(region, self.keys.clone(), mapping).map_err(|error| error.to_string())?;
+        let lane = LaneConfig { depth: LANE_DEPTH, ..LaneConfig::default() };
+        let lane = region.lane(lane).map_err(|error| error.to_string())?;
+        Ok(Link::new(region, lane))
+    }
+
+    /// Sets the peer in when it has everything.
+    pub(super) fn catch_up(&self) -> Duration {
+        let is_ready = {
+            let mut state = self.engine.shared.lock();
+            let Role::Primary(primary) = &mut state.role else { return STEP_TIME_BUSY };
+            primary.push();
+            primary.ask_peer();
+            primary.is_caught_up()
+        };
+        if !is_ready {
+            return STEP_TIME_BUSY;
+        }
+        let _moves = self.moves();
+        let Ok((ours, theirs)) = self.ask_hello() else { return STEP_TIME };
+        let joined = self.configure(|last| {
+            let id = last.map_or(0, |last| last.id) + 1;
+            let members = vec![ours.node.clone(), theirs.node.clone()];
+            Configuration { id, members, primary: ours.node.clone(), floor: 0 }
+        });
+        let configuration = match joined {
+            Ok(configuration) => configuration,
+            Err(error) => {
+                self.explain(Reason::new("cannot-set-in", error.to_string()));
+                return STEP_TIME;
+            }
+        };
+        // It has to know that it is a member before anything is acknowledged that is on no disk.
+        match self.ask(&Question::Note { from: ours, configuration }, super::ANSWER_TIME) {
+            Ok(super::Answer::Noted) => {
+                let mut state = self.engine.shared.lock();
+                if let Role::Primary(primary) = &mut state.role {
+                    primary.be_mirrored();
+                    state.reason = Reason::new("mirrored", format!("mirrored with {}", theirs.node));
+                }
+                drop(state);
+                self.engine.shared.tell();
+            }
+            Ok(_) => {
+                self.explain(Reason::new("peer-unclear", "the peer does not take note of the configuration"))
+            }
+            Err(reason) => {
+                self.explain(reason);
+                let node = self.engine.config.node.clone();
+                if let Err(error) = self.configure(|last| alone(&node, last, 0)) {
+                    self.explain(Reason::new("cannot-set-out", error.to_string()));
+                }
+            }
+        }
+        STEP_TIME
+    }
+
+    /// Looks whether the link still stands while nothing is written.
+    pub(super) fn watch(&self) {
+        let mut state = self.engine.shared.lock();
+        let State { role: Role::Primary(primary), reason, .. } = &mut *state else { return };
+        if let Some(LinkStatus::Lost(why)) = primary.link.as_ref().map(|link| link.region.link()) {
+            primary.lose(why.to_string());
+        }
+        if let crate::store::primary::Mode::Held { why } = &primary.mode {
+            let text = format!(
+                "the link is lost ({why}): requests are held; `mirrorbus alone` if the peer does not serve"
+            );
+            *reason = Reason::new("link-lost", text);
+        }
+    }
+
+    /// Tries to go on over a new link. The peer must be as it was: one that restarted is set out first, by the operator's word.
+    pub(super) fn reconnect(&self) {
+        let (mut link, epoch) = {
+            let mut state = self.engine.shared.lock();
+            let epoch = state.epoch;
+            let Role::Primary(primary) = &mut state.role else { return };
+            let Some(link) = primary.link.take() else { return };
+            (link, epoch)
+        };
+        let Link { region, lane, .. } = &mut link;
+        let result = region.reconnect(&mut [lane], Deadline::within(RECONNECT_TIME));
+        let mut state = self.engine.shared.lock();
+        let is_same = state.epoch == epoch;
+        let State { role: Role::Primary(primary), reason, .. } = &mut *state else { return };
+        if !is_same || primary.writes_through() {
+            drop(state);
+            return; // the operator has decided meanwhile; the link ends here, without the lock
+        }
+        match result {
+            Ok(_) => {
+                primary.be_reconnected(link);
+                *reason = Reason::new("mirrored", "mirrored, after the link was lost");
+            }
+            Err(error) => {
+                primary.link = Some(link);
+                *reason = match &error {
+                    ReconnectError::Call(CallError::Refused { code: RefusalCode::NotResumable, .. }) => {
+                        Reason::new(
+                            "peer-restarted",
+                            "the peer restarted: requests are held; `mirrorbus alone` sets it out, and it is let in again",
+                        )
+                    }
+                    other => Reason::new(
+                        "link-lost",
+                        format!(
+                            "the link is lost ({other}): requests are held; `mirrorbus alone` if the peer does not serve"
+                        ),
+                    ),
+                };
+            }
+        }
+        drop(state);
+        self.engine.shared.tell();
+        if self.stopping.load(Ordering::SeqCst) {
+            log::debug!("stopping");
+        }
+    }
+}
+
+/// Keeps in the ring what the peer lacks, and says so in the ring's words.
+fn meet(primary: &mut Primary, dataset: DatasetId, theirs: &Hello, end: Lsn) -> Result<(), Reason> {
+    if !primary.log.meet(end) {
+        let oldest = primary.log.resident().next().map_or(Lsn::ZERO, |head| head.previous_end);
+        let node = &theirs.node;
+        let text = format!(
+            "{node} has the log to {end}, the ring reaches back to {oldest}: it has to be copied whole"
+        );
+        return Err(Reason::new("needs-full-copy", text));
+    }
+    primary.log.memory().write_primary(&PrimaryWords {
+        dataset,
+        generation: primary.generation,
+        start: end,
+        flush: primary.log.padded(),
+        own_durable: primary.log.own_durable(),
+    });
+    Ok(())
+}
+
+/// Puts one segment into its place, to `limit`, and nothing behind.
+fn load_segment(
+    files: &crate::store::segment_files::SegmentFiles,
+    memory: &RingMemory,
+    head: &SegmentHead,
+    limit: Lsn,
+) -> Result<(), OpenError> {
+    let place = memory.place(head.base);
+    let bytes = place.len();
+    let mut buffer = vec![0; bytes];
+    files.read(head.base, 0, &mut buffer)?;
+    let mut scan = Scan::new(*head, Verify::Slots);
+    let (mut payload_end, mut slots_end) = (HEAD_BYTES as u64, 0);
+    while scan.end() < limit {
+        let Ok(next) = scan.next(&buffer[..]);
+        let Ok((_, extent)) = next else { break };
+        payload_end = payload_end.max(extent.payload.end);
+        slots_end = slots_end.max(extent.slots.end);
+    }
+    let table = usize::try_from(head.layout.slots(&(0..slots_end)).start).expect("at most 2^30");
+    let payload = usize::try_from(payload_end).expect("at most 2^30");
+    place.write(0, &buffer[..payload]);
+    place.fill(payload, table - payload, 0);
+    place.write(table, &buffer[table..]);
+    Ok(())
+}
+
+/// Random bytes for a segment's checksums.
+fn salt() -> Salt {
+    Salt(random_bytes().expect("the system has random bytes"))
+}

@@ -1,0 +1,85 @@
+//! What a node has after a start: the checkpoint, and the log behind it.
+
+use super::checkpoint::Snapshot;
+use super::config::OpenError;
+use super::register::Position;
+use super::segment_files::SegmentFiles;
+use super::volumes::{CHANGE_BYTES, VolumeChange, Volumes};
+use crate::base::{DatasetId, Lsn};
+use crate::segment::{Known, Record, RecordKind, Replay, SegmentHead, SegmentLayout};
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) volumes: Volumes,
+    pub(super) position: Position,
+    /// The heads of the segments that hold it.
+    pub(super) heads: Vec<SegmentHead>,
+}
+
+/// Reads the log from the checkpoint's position `from` on, and makes what it found durable. With `fork`, what lies behind that is
+/// set aside: it is void in the log that this node is to follow.
+///
+/// # Errors
+/// The log is damaged, or the checkpoint lies behind the fork.
+pub(super) fn recover(
+    files: &SegmentFiles,
+    dataset: DatasetId,
+    layout: SegmentLayout,
+    start: Snapshot,
+    fork: Option<Lsn>,
+) -> Result<Recovered, OpenError> {
+    let Snapshot { position: from, generation: last, mut volumes } = start;
+    if let Some(fork) = fork.filter(|fork| *fork < from) {
+        return Err(OpenError::CheckpointBehindFork { checkpoint: from, fork });
+    }
+    let mut segments = files.heads(dataset)?;
+    if let Some(fork) = fork {
+        segments.retain(|(head, _)| head.previous_end < fork || head.base < fork);
+    }
+    let mut heads: Vec<_> = segments.iter().map(|(head, _)| *head).collect();
+    let mut replay = Replay::new(segments, Known { from, durable: from })?;
+    let mut parts = false;
+    for record in &mut replay {
+        let record = record?;
+        if fork.is_some_and(|fork| record.end() > fork) {
+            parts = true;
+            break;
+        }
+        let change = change(files, layout, &record)?;
+        volumes.apply(&record, change).map_err(|error| OpenError::Record { lsn: record.lsn, error })?;
+    }
+    // The fork is the end of a record of this log, if this log goes so far.
+    let whole = replay.outcome().map(|outcome| outcome.end);
+    let end = match (whole, fork) {
+        (Some(end), Some(fork)) => end.min(fork),
+        (Some(end), None) => end,
+        (None, fork) if parts => fork.unwrap_or(from),
+        (None, _) => from,
+    };
+    // Whatever a file was made for may have been given out.
+    let bases = files.list()?;
+    let highest = bases.last().map_or(end, |base| base.plus(layout.segment_bytes()).max(end));
+    // After the death of the process alone part of what was read may be in the kernel's cache only.
+    heads.retain(|head| head.previous_end <= end);
+    let bases: Vec<_> = heads.iter().filter(|head| head.end() > from).map(|head| head.base).collect();
+    files.sync(&bases)?;
+    let generation = heads.last().map_or(last, |head| head.generation.max(last));
+    let position = Position { generation: generation.0, end: end.0, highest: highest.0 };
+    Ok(Recovered { volumes, position, heads })
+}
+
+fn change(
+    files: &SegmentFiles,
+    layout: SegmentLayout,
+    record: &Record,
+) -> Result<Option<VolumeChange>, OpenError> {
+    if record.kind != RecordKind::Volume {
+        return Ok(None);
+    }
+    let mut bytes = [0; CHANGE_BYTES];
+    let base = layout.base(record.lsn);
+    files.read(base, record.lsn.since(base), &mut bytes)?;
+    let change = VolumeChange::decode(record.volume, &bytes);
+    change.map(Some).map_err(|error| OpenError::Record { lsn: record.lsn, error })
+}

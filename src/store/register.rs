@@ -1,0 +1,240 @@
+//! The configuration register of a dataset: who has to have a write before it is acknowledged, and who serves.
+//!
+//! Changed by compare-and-set on its id only. Where the word of the operator is the arbiter, each node keeps the register in a file of its
+//! own: `mirrorbus promote` and `mirrorbus alone` are the operator's vouching that the other node does not serve.
+//!
+//! It keeps the history of the log's generations too: a node that returns is told by it where its log and the newer one part.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::files::write_whole;
+use crate::base::{LogGeneration, Lsn, crc32c};
+
+/// Generations that are remembered. A node that left before the oldest is copied whole.
+pub(super) const HISTORY_MAX: usize = 1024;
+
+/// Who is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// New at each change.
+    pub id: u64,
+    /// The nodes that have every acknowledged write.
+    pub members: Vec<String>,
+    /// The one that serves.
+    pub primary: String,
+    /// A node whose log ends before this position never serves by itself.
+    pub floor: u64,
+}
+
+/// A generation, and where it left the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// The generation.
+    pub generation: u64,
+    /// The one that it continues.
+    pub predecessor: u64,
+    /// The position up to which it does.
+    pub fork: u64,
+}
+
+/// How far a node's log goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub(super) struct Position {
+    /// Of its last record. Compared first.
+    pub(super) generation: u64,
+    /// Behind the last record.
+    pub(super) end: u64,
+    /// Behind every position that the node knows to have been given out.
+    pub(super) highest: u64,
+}
+
+impl Position {
+    pub(super) const fn end(&self) -> Lsn {
+        Lsn(self.end)
+    }
+
+    pub(super) const fn generation(&self) -> LogGeneration {
+        LogGeneration(self.generation)
+    }
+}
+
+/// What the register holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Contents {
+    pub(super) configuration: Option<Configuration>,
+    /// By rising generation.
+    pub(super) history: Vec<Fork>,
+}
+
+/// Why the register was not read or changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The file.
+    #[error("{path}: {error}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What happened.
+        #[source]
+        error: std::io::Error,
+    },
+    /// Not what this program wrote.
+    #[error("{path} is damaged: {why}; take the peer's copy of the dataset")]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Somebody changed it meanwhile.
+    #[error("the configuration is {found}, not {expected}: it was changed meanwhile")]
+    Changed {
+        /// The id that the change was for.
+        expected: u64,
+        /// The id that it has.
+        found: u64,
+    },
+}
+
+/// The register of a pair, as far as this node may ask for changes of it.
+pub(super) trait Register: Send + std::fmt::Debug {
+    /// What it holds.
+    fn contents(&self) -> &Contents;
+
+    /// Changes it if it still has the id `expected` (0: none yet). Durable on return.
+    fn compare_and_set(&mut self, expected: u64, next: Contents) -> Result<(), RegisterError>;
+
+    /// The id that it has; 0 for none.
+    fn id(&self) -> u64 {
+        self.contents().configuration.as_ref().map_or(0, |configuration| configuration.id)
+    }
+}
+
+/// The register in this node's file, changed by the operator's word.
+#[derive(Debug)]
+pub(super) struct LocalRegister {
+    path: PathBuf,
+    contents: Contents,
+}
+
+impl LocalRegister {
+    /// Of the dataset in `directory`.
+    pub(super) fn open(directory: &Path) -> Result<Self, RegisterError> {
+        let path = directory.join("register");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self { path, contents: Contents::default() });
+            }
+            Err(error) => return Err(RegisterError::File { path, error }),
+        };
+        let contents = parse(&text).map_err(|why| RegisterError::Damaged { path: path.clone(), why })?;
+        Ok(Self { path, contents })
+    }
+}
+
+/// The first line is the checksum of the second.
+fn parse(text: &str) -> Result<Contents, String> {
+    let (sum, json) = text.split_once('\n').ok_or("it has no second line")?;
+    let json = json.trim_end_matches('\n');
+    let found = u32::from_str_radix(sum, 16).map_err(|error| format!("its checksum {sum:?}: {error}"))?;
+    let computed = crc32c(json.as_bytes());
+    if found != computed {
+        return Err(format!("its checksum is {found:08x}, its bytes give {computed:08x}"));
+    }
+    serde_json::from_str(json).map_err(|error| error.to_string())
+}
+
+impl Register for LocalRegister {
+    fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    fn compare_and_set(&mut self, expected: u64, next: Contents) -> Result<(), RegisterError> {
+        let found = self.id();
+        if found != expected {
+            return Err(RegisterError::Changed { expected, found });
+        }
+        let json = serde_json::to_string(&next).expect("numbers and names");
+        let text = format!("{:08x}\n{json}\n", crc32c(json.as_bytes()));
+        write_whole(&self.path, text.as_bytes())
+            .map_err(|error| RegisterError::File { path: self.path.clone(), error })?;
+        self.contents = next;
+        Ok(())
+    }
+}
+
+impl Contents {
+    /// With one more generation.
+    pub(super) fn with_fork(&self, fork: Fork) -> Self {
+        let mut next = self.clone();
+        next.history.retain(|old| old.generation < fork.generation);
+        next.history.push(fork);
+        let surplus = next.history.len().saturating_sub(HISTORY_MAX);
+        next.history.drain(..surplus);
+        next
+    }
+
+    /// Where a log that ends at `position` leaves the log that this history is of, whose last generation is `generation`: its end, if
+    /// all of it is in there. `None` when it has a generation that is not in the history.
+    pub(super) fn common(&self, position: &Position, generation: LogGeneration) -> Option<Lsn> {
+        if position.generation == generation.0 || position.generation == 0 {
+            return Some(position.end());
+        }
+        // The lowest fork of the generations behind it that lead to the newest.
+        let mut at = generation.0;
+        let mut lowest = u64::MAX;
+        while at > position.generation {
+            let fork = self.history.iter().find(|fork| fork.generation == at)?;
+            lowest = lowest.min(fork.fork);
+            at = fork.predecessor;
+        }
+        (at == position.generation).then(|| Lsn(position.end.min(lowest)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(generation: u64, end: u64) -> Position {
+        Position { generation, end, highest: end }
+    }
+
+    #[test]
+    fn the_file_is_read_back_and_guarded() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut register = LocalRegister::open(directory.path()).unwrap();
+        assert_eq!((register.id(), register.contents()), (0, &Contents::default()));
+        let configuration =
+            Configuration { id: 7, members: vec!["a".into(), "b".into()], primary: "a".into(), floor: 5 };
+        let contents = Contents { configuration: Some(configuration), history: Vec::new() };
+        let next = contents.with_fork(Fork { generation: 1, predecessor: 0, fork: 0 });
+        register.compare_and_set(0, next.clone()).unwrap();
+        assert_eq!(LocalRegister::open(directory.path()).unwrap().contents(), &next);
+        let changed = register.compare_and_set(0, Contents::default());
+        assert!(matches!(changed, Err(RegisterError::Changed { expected: 0, found: 7 })));
+        let path = directory.path().join("register");
+        let text = std::fs::read_to_string(&path).unwrap().replace("\"a\"", "\"c\"");
+        std::fs::write(&path, text).unwrap();
+        assert!(matches!(LocalRegister::open(directory.path()), Err(RegisterError::Damaged { .. })));
+    }
+
+    #[test]
+    fn logs_part_at_the_lowest_fork_between_them() {
+        let mut contents = Contents::default();
+        for (generation, predecessor, fork) in [(1, 0, 0), (2, 1, 1000), (4, 2, 5000), (5, 4, 4000)] {
+            contents = contents.with_fork(Fork { generation, predecessor, fork });
+        }
+        let common = |generation, end| contents.common(&position(generation, end), LogGeneration(5));
+        assert_eq!(common(5, 9000), Some(Lsn(9000)));
+        assert_eq!(common(4, 9000), Some(Lsn(4000)));
+        assert_eq!(common(2, 3000), Some(Lsn(3000)));
+        assert_eq!(common(1, 1200), Some(Lsn(1000)));
+        assert_eq!(common(3, 1200), None, "nobody here continued that one");
+        assert_eq!(common(0, 0), Some(Lsn(0)), "a new node has nothing");
+    }
+}

@@ -1,0 +1,187 @@
+//! What a node knows of a dataset, under one lock, and how those who wait for a change of it are woken.
+//!
+//! ```text
+//!                    found the peer, or told to            fenced, drained
+//!   Undecided ─┬──────────────────────────────▶ Primary ◀──────────────── Secondary
+//!              └──────────────────────────────▶ Secondary      (promote)
+//!   any ─▶ Failed: a sync failed, or what is stored is damaged; only a restart leads out
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::counters::Counters;
+use super::error::IoError;
+use super::follower::Secondary;
+use super::primary::Primary;
+use super::register::Position;
+use super::ring_memory::RingMemory;
+use super::volumes::Volumes;
+use crate::segment::Destage;
+
+/// What this node is for the dataset.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// Has its log, and waits for the peer or the operator.
+    Undecided,
+    /// Follows a primary, or waits for it.
+    Secondary(Box<Secondary>),
+    /// Serves.
+    Primary(Box<Primary>),
+    /// Out of service.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+/// All of it.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) role: Role,
+    pub(super) volumes: Volumes,
+    /// What this node's log has; of a primary and a follower as of the last change of role.
+    pub(super) position: Position,
+    /// Counts changes of role and of generation: what was asked before is not answered after.
+    pub(super) epoch: u64,
+    /// Why it is as it is, for people: a word for machines, and a sentence.
+    pub(super) reason: Reason,
+    /// Everything before is in the checkpoint.
+    pub(super) checkpoint: crate::base::Lsn,
+    /// The dataset ends: nothing is taken any more.
+    pub(super) stopping: bool,
+}
+
+/// Why something is as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// For machines.
+    pub code: &'static str,
+    /// For people.
+    pub text: String,
+}
+
+impl Reason {
+    pub(super) fn new(code: &'static str, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+impl State {
+    /// The serving state of `epoch`, or why there is none.
+    pub(super) fn primary(&mut self, epoch: u64) -> Result<&mut Primary, IoError> {
+        if self.stopping {
+            return Err(IoError::Stopping);
+        }
+        if epoch != self.epoch {
+            return Err(IoError::RoleChanged);
+        }
+        match &mut self.role {
+            Role::Primary(primary) => Ok(primary),
+            Role::Failed { why } => Err(IoError::Failed(why.clone())),
+            Role::Undecided | Role::Secondary(_) => Err(IoError::RoleChanged),
+        }
+    }
+
+    /// What is being destaged, with the memory that it comes from.
+    pub(super) fn destage(&mut self) -> Option<(&mut Destage, RingMemory)> {
+        match &mut self.role {
+            Role::Primary(primary) => {
+                let memory = primary.log.memory().clone();
+                Some((&mut primary.log.destage, memory))
+            }
+            Role::Secondary(secondary) => secondary.destage(),
+            Role::Undecided | Role::Failed { .. } => None,
+        }
+    }
+
+    /// Takes the node out of service for this dataset.
+    pub(super) fn fail(&mut self, code: &'static str, why: String) {
+        if matches!(self.role, Role::Failed { .. }) {
+            return;
+        }
+        log::error!("out of service: {why}");
+        self.reason = Reason::new(code, why.clone());
+        self.role = Role::Failed { why };
+        self.epoch += 1;
+    }
+}
+
+/// The state behind its lock.
+#[derive(Debug)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Who waits on `changed`: nobody is woken for nothing.
+    waiters: AtomicU64,
+    /// Wakes the tender.
+    tender: Arc<Bell>,
+    pub(super) counters: Counters,
+}
+
+/// Wakes one thread that naps.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    rung: Mutex<bool>,
+    rings: Condvar,
+}
+
+impl Bell {
+    pub(super) fn ring(&self) {
+        let mut rung = self.rung.lock();
+        if !std::mem::replace(&mut *rung, true) {
+            self.rings.notify_one();
+        }
+    }
+
+    /// Sleeps until it is rung, or for as long.
+    pub(super) fn nap(&self, most: Duration) {
+        let mut rung = self.rung.lock();
+        if !*rung {
+            let _ = self.rings.wait_for(&mut rung, most);
+        }
+        *rung = false;
+    }
+}
+
+impl Shared {
+    pub(super) fn new(state: State) -> Self {
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            waiters: AtomicU64::new(0),
+            tender: Arc::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// The state if nobody holds it for long.
+    pub(super) fn try_lock(&self, within: Duration) -> Option<MutexGuard<'_, State>> {
+        self.state.try_lock_for(within)
+    }
+
+    /// Waits for a change, at most for `most`.
+    pub(super) fn wait(&self, state: &mut MutexGuard<'_, State>, most: Duration) {
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        let _ = self.changed.wait_for(state, most);
+        self.waiters.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Tells those who wait that something changed.
+    pub(super) fn tell(&self) {
+        if self.waiters.load(Ordering::SeqCst) > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    pub(super) const fn bell(&self) -> &Arc<Bell> {
+        &self.tender
+    }
+}

@@ -1,0 +1,269 @@
+//! The thread that tends a dataset's log: on a primary it destages, prepares files and asks the peer how far it is; on a secondary it
+//! follows the ring too.
+//!
+//! It rests between two rounds, shortly while something happens, longer when nothing does; nobody needs it to be woken but those who
+//! wait for room.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::engine::{Engine, Sluggish};
+use super::error::IoError;
+use super::follower::{Stage, Step};
+use super::pair::Pair;
+use super::ring_memory::{RingMemory, SecondaryWords, Trouble};
+use super::segment_files::SegmentFileError;
+use super::state::{Reason, Role};
+use crate::base::Lsn;
+use crate::node::Content;
+
+/// Rest while the log moves.
+const REST: Duration = Duration::from_micros(200);
+/// Rest when it has not moved for a while.
+const REST_IDLE: Duration = Duration::from_millis(2);
+/// Rounds without a change until the rest becomes long.
+const BUSY_ROUNDS: u32 = 50;
+/// What lies in a device block that is not full becomes durable when nothing came for so long.
+const IDLE_PAD_TIME: Duration = Duration::from_secs(1);
+/// A disk that was full is tried again so often.
+const FULL_TIME: Duration = Duration::from_millis(500);
+
+/// What the tender remembers between rounds.
+#[derive(Debug)]
+pub(super) struct Tender {
+    quiet_rounds: u32,
+    last_end: Lsn,
+    last_change: Instant,
+    tried_file: Option<Instant>,
+}
+
+impl Tender {
+    pub(super) fn new() -> Self {
+        Self { quiet_rounds: 0, last_end: Lsn::ZERO, last_change: Instant::now(), tried_file: None }
+    }
+
+    /// Rounds until the dataset ends.
+    pub(super) fn run(&mut self, pair: &Pair) {
+        while !pair.stopping.load(Ordering::SeqCst) {
+            let moved = match self.round(pair) {
+                Ok(moved) => moved,
+                Err(error) => {
+                    log::warn!("{}: {error}", pair.engine.config.name);
+                    false
+                }
+            };
+            self.quiet_rounds = if moved { 0 } else { self.quiet_rounds.saturating_add(1) };
+            let rest = if self.quiet_rounds < BUSY_ROUNDS { REST } else { REST_IDLE };
+            pair.engine.shared.bell().nap(rest);
+        }
+    }
+
+    fn round(&mut self, pair: &Pair) -> Result<bool, IoError> {
+        let engine = &pair.engine;
+        let is_secondary = match &engine.shared.lock().role {
+            Role::Secondary(_) => true,
+            Role::Undecided | Role::Primary(_) => false,
+            Role::Failed { .. } => {
+                publish(pair);
+                return Ok(false);
+            }
+        };
+        if is_secondary { self.tend_secondary(pair) } else { self.tend_primary(engine) }
+    }
+
+    fn tend_primary(&mut self, engine: &Engine) -> Result<bool, IoError> {
+        let (to_prepare, done, moved) = {
+            let mut state = engine.shared.lock();
+            let Role::Primary(primary) = &mut state.role else { return Ok(false) };
+            primary.push();
+            primary.ask_peer();
+            let end = primary.log.end();
+            let moved = end != self.last_end;
+            if moved {
+                (self.last_end, self.last_change) = (end, Instant::now());
+            } else if primary.log.padded() < end && self.last_change.elapsed() >= IDLE_PAD_TIME {
+                primary.log.pad();
+                primary.push();
+            }
+            (primary.log.to_prepare(), std::mem::take(&mut primary.done), moved)
+        };
+        drop(done);
+        if let Some(base) = to_prepare {
+            self.prepare(engine, base)?;
+        }
+        let wrote = engine.destage_round(Sluggish::Yes)?;
+        engine.shared.tell();
+        Ok(moved | wrote)
+    }
+
+    /// Makes the next segment's file before anybody needs it.
+    fn prepare(&mut self, engine: &Engine, base: Lsn) -> Result<(), IoError> {
+        if self.tried_file.is_some_and(|tried| tried.elapsed() < FULL_TIME) {
+            return Ok(());
+        }
+        let result = engine.files.create(base);
+        let mut state = engine.shared.lock();
+        let Role::Primary(primary) = &mut state.role else { return Ok(()) };
+        match result {
+            Ok(()) => {
+                primary.log.set_prepared(base);
+                primary.no_file = None;
+                self.tried_file = None;
+            }
+            Err(SegmentFileError::NoSpace { .. }) => {
+                let why = format!(
+                    "this node's disk has no room for a segment at {}",
+                    engine.config.directory.display()
+                );
+                primary.no_file = Some(why);
+                self.tried_file = Some(Instant::now());
+            }
+            Err(error) => {
+                let why = error.to_string();
+                state.fail("file-failed", why.clone());
+                return Err(IoError::Failed(why));
+            }
+        }
+        drop(state);
+        engine.shared.tell();
+        Ok(())
+    }
+
+    fn tend_secondary(&mut self, pair: &Pair) -> Result<bool, IoError> {
+        let engine = &pair.engine;
+        begin_to_follow(pair);
+        let moved = engine.follow_step()?;
+        if moved {
+            self.last_change = Instant::now();
+        }
+        let wanted = {
+            let mut state = engine.shared.lock();
+            let Role::Secondary(secondary) = &mut state.role else { return Ok(moved) };
+            secondary.is_wanted()
+        };
+        let wrote = engine.destage_round(if wanted { Sluggish::No } else { Sluggish::Yes })?;
+        engine.finish_renewal()?;
+        publish(pair);
+        Ok(moved | wrote)
+    }
+}
+
+/// Tells the primary how far this node is, in words that it fetches.
+fn publish(pair: &Pair) {
+    let words = match &pair.engine.shared.lock().role {
+        Role::Secondary(secondary) => secondary.words(),
+        Role::Undecided | Role::Primary(_) => None,
+        Role::Failed { .. } => {
+            Some(SecondaryWords { durable: Lsn::ZERO, end: Lsn::ZERO, trouble: Trouble::Failed })
+        }
+    };
+    if let (Some(words), Some(holder)) = (words, pair.holder()) {
+        words.encode().into_iter().for_each(|(at, word)| holder.publish_word(at, word));
+    }
+}
+
+/// A primary has attached, and its ring is here whole: begins to follow it.
+fn begin_to_follow(pair: &Pair) {
+    let Some(holder) = pair.holder() else { return };
+    let status = holder.status();
+    let engine = &pair.engine;
+    let mut state = engine.shared.lock();
+    let Role::Secondary(secondary) = &mut state.role else { return };
+    if secondary.grant().is_some_and(|grant| grant != status.generation) {
+        let memory = RingMemory::new(holder.memory(), engine.config.layout, engine.config.places);
+        secondary.move_to(memory, status.generation);
+    }
+    if !matches!(secondary.stage, Stage::Waiting) || status.content != Content::Complete || !status.connected
+    {
+        return;
+    }
+    let config = &engine.config;
+    let memory = RingMemory::new(holder.memory(), config.layout, config.places);
+    let begun = secondary.begin(memory, config.id, status.generation);
+    let renews = secondary.renewed.map(|(base, _)| base);
+    match begun {
+        Ok(base) => {
+            let made =
+                if renews == Some(base) { engine.files.renew(base) } else { engine.files.create(base) };
+            if let Err(error) = made {
+                secondary.stage = Stage::Waiting;
+                secondary.trouble = Trouble::NoSpace;
+                state.reason = Reason::new("no-space", error.to_string());
+            }
+        }
+        Err(error) => {
+            let reason = Reason::new("cannot-follow", error.to_string());
+            if state.reason != reason {
+                log::warn!("{}: {error}", config.name);
+                state.reason = reason;
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Takes records from the ring; whether there were any.
+    pub(super) fn follow_step(&self) -> Result<bool, IoError> {
+        loop {
+            let step = {
+                let mut state = self.shared.lock();
+                let state = &mut *state;
+                let Role::Secondary(secondary) = &mut state.role else { return Ok(false) };
+                secondary.step(&mut state.volumes, |base| self.files.exists(base))
+            };
+            match step {
+                Ok(Step::Idle) => return Ok(false),
+                Ok(Step::Moved) => return Ok(true),
+                Ok(Step::NeedsFile(base)) => {
+                    let made = self.files.create(base);
+                    let mut state = self.shared.lock();
+                    let Role::Secondary(secondary) = &mut state.role else { return Ok(false) };
+                    match made {
+                        Ok(()) => secondary.trouble = Trouble::None,
+                        Err(SegmentFileError::NoSpace { .. }) => {
+                            secondary.trouble = Trouble::NoSpace;
+                            return Ok(false);
+                        }
+                        Err(error) => {
+                            secondary.trouble = Trouble::Failed;
+                            let why = error.to_string();
+                            state.fail("file-failed", why.clone());
+                            return Err(IoError::Failed(why));
+                        }
+                    }
+                }
+                Err(error) => {
+                    let mut state = self.shared.lock();
+                    let why = format!("the log in the ring cannot be followed: {error}");
+                    state.fail("cannot-follow", why.clone());
+                    return Err(IoError::Failed(why));
+                }
+            }
+        }
+    }
+
+    /// A segment that was written anew takes the old one's name when it has all that the old one had.
+    pub(super) fn finish_renewal(&self) -> Result<(), IoError> {
+        let renewal = match &self.shared.lock().role {
+            Role::Secondary(secondary) => secondary.renewal(),
+            Role::Undecided | Role::Primary(_) | Role::Failed { .. } => None,
+        };
+        let Some(base) = renewal else { return Ok(()) };
+        let result = self.files.finish_renewal(base);
+        self.sums.forget(base);
+        let mut state = self.shared.lock();
+        match result {
+            Ok(()) => {
+                if let Role::Secondary(secondary) = &mut state.role {
+                    secondary.renewed();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let why = error.to_string();
+                state.fail("file-failed", why.clone());
+                Err(IoError::Failed(why))
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Two nodes of a dataset: what one wrote and acknowledged is with the other, whatever happens to either.
+
+mod store {
+    pub(crate) mod alone;
+    pub(crate) mod content;
+    pub(crate) mod pair;
+    pub(crate) mod rig;
+}
