@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod hold;
 mod keygen;
+mod node;
 mod remote;
 mod soft_roce;
 
@@ -25,6 +26,8 @@ struct Arguments {
 enum Command {
     /// Be the peer: keep a copy of a region for an owner.
     Hold(hold::Arguments),
+    /// Serve volumes of datasets, one side of each pair.
+    Node(node::Arguments),
     /// Make a key file.
     Keygen(keygen::Arguments),
     /// See it at work: stream files, kill the owner half-way, prove the copy, recover, go on.
@@ -60,6 +63,7 @@ pub(crate) fn run() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let result = match Arguments::parse().command {
         Command::Hold(arguments) => hold::run(&arguments),
+        Command::Node(arguments) => node::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

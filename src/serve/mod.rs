@@ -1,6 +1,12 @@
-//! The doors of a node: who uses its volumes, what it is told, who may ask it and who watches it.
+//! The doors of a node: clients of volumes, whoever operates it, who watches it; and what it is told.
 
 pub mod admin;
 pub mod config;
+mod exports;
 pub mod metrics;
 pub mod nbd;
+mod node;
+mod subject;
+
+pub use exports::DatasetExports;
+pub use node::{Node, NodeError};

@@ -17,6 +17,7 @@ use super::pair::{Pair, PairGate};
 use super::recover::recover;
 use super::register::LocalRegister;
 use super::ring_memory::RingMemory;
+use super::scrub::Scrubbed;
 use super::segment_files::SegmentFiles;
 use super::state::{Reason, Role, State};
 use super::status::{self, DatasetStatus};
@@ -183,14 +184,25 @@ impl Dataset {
         self.pair.go_alone()
     }
 
+    /// Reads all that is stored and compares it with its checksums, while it is served. Takes as long as reading takes.
+    #[must_use]
+    pub fn scrub(&self) -> Scrubbed {
+        self.engine().scrub()
+    }
+
     /// Ends it in good order: takes nothing more, makes durable what it has, and writes a checkpoint.
     pub fn stop(self) {
-        if let Err(error) = self.settle() {
+        self.settle();
+    }
+
+    /// What [`stop`](Self::stop) does, where others still have the dataset too: it is of no use to them from then on.
+    pub fn settle(&self) {
+        if let Err(error) = self.try_to_settle() {
             log::warn!("{}: not everything became durable: {error}", self.config().name);
         }
     }
 
-    fn settle(&self) -> Result<(), IoError> {
+    fn try_to_settle(&self) -> Result<(), IoError> {
         let engine = self.engine();
         let deadline = Instant::now() + STOP_TIME;
         let (epoch, end) = {

@@ -121,3 +121,13 @@ fn reclaimable(state: &State, ring_bytes: u64) -> Lsn {
         Role::Undecided | Role::Failed { .. } => Lsn::ZERO,
     }
 }
+
+/// To where this node's files have the log.
+pub(super) fn durable(state: &State) -> Lsn {
+    match &state.role {
+        Role::Primary(primary) => primary.log.own_durable(),
+        Role::Secondary(secondary) => secondary.durable,
+        Role::Undecided => state.position.end(),
+        Role::Failed { .. } => Lsn::ZERO,
+    }
+}

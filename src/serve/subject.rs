@@ -1,0 +1,212 @@
+//! A node's datasets as its operators see them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::admin::{
+    AdminError, Counters, DatasetStatus, DiskState, ErrorCode, Event, EventLog, Latencies, NodeStatus, Reason,
+    ReplicationState, RingStatus, Role, ScrubReport, Subject, VolumeStatus, Watermarks,
+};
+use super::exports::Waits;
+use crate::base::BlockSize;
+use crate::store::{self, CommandError, Dataset, IoError, VolumeError};
+
+/// A dataset with what clients waited for it.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) dataset: Arc<Dataset>,
+    pub(super) waits: Arc<Waits>,
+}
+
+/// The node.
+pub(super) struct NodeSubject {
+    pub(super) name: String,
+    pub(super) began: Instant,
+    pub(super) served: Vec<Served>,
+    pub(super) events: Arc<EventLog>,
+    /// Asks the node to end.
+    pub(super) stop: Box<dyn Fn() + Send + Sync>,
+}
+
+impl NodeSubject {
+    fn find(&self, name: &str) -> Result<&Dataset, AdminError> {
+        let found = self.served.iter().find(|served| served.dataset.config().name == name);
+        found.map(|served| &*served.dataset).ok_or_else(|| {
+            let names: Vec<_> =
+                self.served.iter().map(|served| served.dataset.config().name.as_str()).collect();
+            let text = format!("no dataset {name:?} on this node; it has {}", names.join(", "));
+            AdminError::new(ErrorCode::NoSuchDataset, text)
+        })
+    }
+
+    /// Carries a command out, and keeps what became of it.
+    fn command(
+        &self,
+        dataset: &str,
+        kind: &str,
+        work: impl FnOnce(&Dataset) -> Result<(), CommandError>,
+    ) -> Result<(), AdminError> {
+        let result = work(self.find(dataset)?).map_err(told);
+        let text = match &result {
+            Ok(()) => "done".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.events.add(Some(dataset), kind, text);
+        result
+    }
+}
+
+fn told(error: CommandError) -> AdminError {
+    let code = match &error {
+        CommandError::Volume(VolumeError::UnknownName(_)) => ErrorCode::NoSuchVolume,
+        CommandError::Volume(VolumeError::Exists(_)) => ErrorCode::Exists,
+        CommandError::Io(IoError::RoleChanged | IoError::Stopping) => ErrorCode::NotPrimary,
+        CommandError::Io(IoError::NoSpace(_)) => ErrorCode::NoSpace,
+        CommandError::Refused(_) | CommandError::Volume(_) => ErrorCode::Refused,
+        CommandError::Io(_) | CommandError::Register(_) | CommandError::Open(_) | CommandError::Peer(_) => {
+            ErrorCode::Failed
+        }
+    };
+    AdminError::new(code, error.to_string())
+}
+
+impl Subject for NodeSubject {
+    fn status(&self) -> NodeStatus {
+        NodeStatus {
+            name: self.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            age_ms: 0,
+            datasets: self.served.iter().map(status).collect(),
+        }
+    }
+
+    fn create_volume(
+        &self,
+        dataset: &str,
+        name: &str,
+        bytes: u64,
+        block_bytes: u32,
+    ) -> Result<(), AdminError> {
+        let size = [BlockSize::Small, BlockSize::Large];
+        let size = size.into_iter().find(|size| size.bytes() == u64::from(block_bytes));
+        let size = size.ok_or_else(|| {
+            AdminError::new(ErrorCode::Refused, format!("blocks of {block_bytes} bytes: 512 or 4096"))
+        })?;
+        self.command(dataset, "volume-create", |dataset| dataset.create_volume(name, bytes, size))
+    }
+
+    fn resize_volume(&self, dataset: &str, name: &str, bytes: u64) -> Result<(), AdminError> {
+        self.command(dataset, "volume-resize", |dataset| dataset.resize_volume(name, bytes))
+    }
+
+    fn delete_volume(&self, dataset: &str, name: &str) -> Result<(), AdminError> {
+        self.command(dataset, "volume-delete", |dataset| dataset.delete_volume(name))
+    }
+
+    fn promote(&self, dataset: &str, flushed_only: bool) -> Result<(), AdminError> {
+        self.command(dataset, "promote", |dataset| dataset.promote(flushed_only))
+    }
+
+    fn alone(&self, dataset: &str) -> Result<(), AdminError> {
+        self.command(dataset, "alone", Dataset::alone)
+    }
+
+    fn scrub(&self, dataset: &str) -> Result<ScrubReport, AdminError> {
+        let found = self.find(dataset)?.scrub();
+        let text = format!("{} of {} blocks are damaged", found.damaged_blocks, found.blocks);
+        self.events.add(Some(dataset), "scrub", text);
+        Ok(ScrubReport {
+            segments: found.segments,
+            blocks: found.blocks,
+            bytes: found.bytes,
+            elapsed_ms: u64::try_from(found.took.as_millis()).unwrap_or(u64::MAX),
+            damaged_blocks: found.damaged_blocks,
+            damage: found.damage,
+        })
+    }
+
+    fn events_since(&self, sequence: u64) -> Vec<Event> {
+        self.events.since(sequence)
+    }
+
+    fn stop(&self) {
+        (self.stop)();
+    }
+}
+
+fn status(served: &Served) -> DatasetStatus {
+    let found = served.dataset.status();
+    let segment_bytes = served.dataset.config().layout.segment_bytes();
+    let volume = |volume: store::VolumeInfo| VolumeStatus {
+        id: volume.id.0,
+        bytes: volume.bytes(),
+        block_bytes: 1 << volume.block_size.shift(),
+        mapped_bytes: volume.mapped << volume.block_size.shift(),
+        name: volume.name,
+    };
+    DatasetStatus {
+        name: found.name,
+        id: found.id.to_string(),
+        role: match found.role {
+            store::RoleStatus::Primary => Role::Primary,
+            store::RoleStatus::Secondary => Role::Secondary,
+            store::RoleStatus::Undecided | store::RoleStatus::Failed => Role::Undecided,
+        },
+        disk_state: match found.disk {
+            store::DiskState::UpToDate => DiskState::UpToDate,
+            store::DiskState::Consistent => DiskState::Consistent,
+            store::DiskState::Outdated => DiskState::Outdated,
+            store::DiskState::Failed => DiskState::Failed,
+        },
+        replication_state: match found.replication {
+            store::ReplicationState::Established => ReplicationState::Established,
+            store::ReplicationState::CatchingUp => ReplicationState::CatchingUp,
+            store::ReplicationState::LinkLost => ReplicationState::LinkLost,
+            store::ReplicationState::Alone => ReplicationState::Alone,
+            store::ReplicationState::Waiting => ReplicationState::WaitingForPeer,
+        },
+        reason: Reason { code: found.reason.code.to_owned(), text: found.reason.text },
+        generation: found.generation.0,
+        phase: 1,
+        lsn: Watermarks {
+            appended: found.appended.0,
+            committed: found.committed.0,
+            durable_own: found.durable_own.0,
+            durable_peer: found.durable_peer.0,
+            applied: found.appended.0,
+            checkpoint: found.checkpoint.0,
+        },
+        ring: RingStatus {
+            bytes: found.ring_bytes,
+            used_bytes: found.ring_places.0 * segment_bytes,
+            places: found.ring_places.1,
+            used_places: found.ring_places.0,
+        },
+        volumes: found.volumes.into_iter().map(volume).collect(),
+        unreplicated_bytes: found.unreplicated_bytes,
+        counters: counters(&found.counts),
+        latency: Latencies {
+            read: served.waits.read.status(),
+            write: served.waits.write.status(),
+            flush: served.waits.flush.status(),
+        },
+    }
+}
+
+fn counters(counts: &store::Counts) -> Counters {
+    Counters {
+        reads: counts.reads,
+        read_bytes: counts.read_bytes,
+        writes: counts.writes,
+        write_bytes: counts.write_bytes,
+        trims: counts.trims,
+        flushes: counts.flushes,
+        destaged_bytes: counts.destaged_bytes,
+        syncs: counts.syncs,
+        checkpoints: counts.checkpoints,
+        segments_removed: counts.segments_removed,
+        punched_bytes: counts.punched_bytes,
+        damaged_blocks: counts.damaged_blocks,
+    }
+}
