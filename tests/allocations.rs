@@ -4,8 +4,10 @@
 //! The allocator counts per thread: the holder's threads, in this process as well, are not the owner's path.
 
 mod common;
+#[cfg(feature = "serve")]
 #[path = "nbd/memory.rs"]
 mod memory;
+#[cfg(feature = "serve")]
 #[path = "allocations/nbd.rs"]
 mod nbd;
 
