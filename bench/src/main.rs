@@ -17,6 +17,7 @@ mod pair;
 mod perftest;
 mod ratio;
 mod report;
+mod store;
 mod subject;
 mod workload;
 
@@ -51,6 +52,14 @@ fn main() -> ExitCode {
             }
             limit::serve(&options).map(|()| ExitCode::SUCCESS)
         }
+        Command::Store(options) => match options.mistake() {
+            None => store::run(&options),
+            Some(why) => {
+                eprintln!("mirrorbus-bench: {why}");
+                Ok(ExitCode::from(EXIT_USAGE))
+            }
+        },
+        Command::StorePeer(options) => store::run_peer(&options).map(|never| match never {}),
         Command::Hold(options) => subject::hold(&options).map(|never| match never {}),
     };
     result.unwrap_or_else(|error| {

@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use mirrorbus::FabricUrl;
 use mirrorbus::base::parse_bytes;
 
+use crate::store::{StoreOptions, StorePeerOptions};
 use crate::workload::{DEPTH_MAX, Fabric, Pattern, Polling, THREADS_MAX, Workload};
 
 /// Latency and rate of mirrorbus, as a ratio to the limit measured in the same run.
@@ -26,8 +27,13 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Measure a mirrored region.
     Region(RegionOptions),
+    /// Measure writes to a volume of a mirrored pair, in process.
+    Store(StoreOptions),
     /// Be the other side of the limit of tcp or RDMA, for a run from another host.
     LimitPeer(LimitPeerOptions),
+    /// Be the other node of a pair for a run of this program.
+    #[command(hide = true)]
+    StorePeer(StorePeerOptions),
     /// Hold the copy for a run of this program.
     #[command(hide = true)]
     Hold(HoldOptions),

@@ -1,0 +1,45 @@
+//! `mirrorbus-bench store`: writes to a volume of a mirrored pair, in process, beside the copies that they make.
+//!
+//! ```text
+//!  this process: primary, one thread that writes ══ shm or tcp ══ a child: secondary
+//!  the limit: the same bytes copied twice and summed once, with a fence for each acknowledged batch
+//! ```
+//!
+//! The limit is what memory allows for the copies made. It has no log, no map and no disk, so it stays one for every store.
+
+mod limit;
+mod measure;
+mod options;
+mod peer;
+mod report;
+mod subject;
+
+use std::process::ExitCode;
+
+use crate::Failure;
+use crate::histogram;
+use crate::machine::Machine;
+use crate::pair::{Contest, Schedule};
+pub(crate) use options::{StoreOptions, StorePeerOptions};
+pub(crate) use peer::run as run_peer;
+
+/// Measures.
+///
+/// # Errors
+/// The pair did not come up, or a write failed.
+pub(crate) fn run(options: &StoreOptions) -> Result<ExitCode, Failure> {
+    let machine = Machine::here();
+    let mut subject = subject::Subject::open(options)?;
+    let mut limit = limit::Limit::new(options)?;
+    let timer_ns = histogram::timer_cost();
+    let mut contest = Contest { ours: &mut subject, limit: &mut limit, bare: None, timer_ns };
+    let outcome = contest.run(Schedule::of(options.duration()))?;
+    let status = subject.status();
+    let report = report::Report { options, outcome: &outcome, status: &status, machine: &machine, timer_ns };
+    print!("{}", report.table());
+    if let Some(path) = &options.json {
+        let text = format!("{:#}\n", report.json());
+        std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(if outcome.void().is_some() { ExitCode::from(crate::EXIT_VOID) } else { ExitCode::SUCCESS })
+}

@@ -1,0 +1,150 @@
+//! The pair: this process writes, a child follows.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use mirrorbus::FabricUrl;
+use mirrorbus::base::BlockSize;
+use mirrorbus::store::{Dataset, DatasetStatus, ReplicationState, Source, Volume, VolumeSpec};
+
+use super::measure::{measure, payload};
+use super::options::{StoreFabric, StoreOptions};
+use super::peer::{Side, config, keys};
+use crate::Failure;
+use crate::child::Peer;
+use crate::driver::Slice;
+use crate::pair::Contender;
+
+/// How long the two may take to find each other.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// A mirrored pair with one volume.
+pub(super) struct Subject {
+    volume: Volume,
+    dataset: Option<Dataset>,
+    peer: Option<Peer>,
+    directory: PathBuf,
+    payload: Vec<u8>,
+    slots: u64,
+    depth: usize,
+    random: u64,
+}
+
+impl Subject {
+    pub(super) fn open(options: &StoreOptions) -> Result<Self, Failure> {
+        let directory = options.directory.join(format!("mirrorbus-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&directory)?;
+        let [here, there] = urls(options, &directory)?;
+        let arguments = [
+            "store-peer",
+            "--directory",
+            &directory.display().to_string(),
+            "--listen",
+            &there.to_string(),
+            "--peer",
+            &here.to_string(),
+            "--ring",
+            &options.ring.to_string(),
+        ];
+        let peer = Peer::start(&arguments.map(str::to_owned))?;
+        let mut ours = config(Side::Primary, &directory, here, there, options.ring);
+        ours.volumes =
+            vec![VolumeSpec { name: "volume".into(), bytes: options.volume, block_size: BlockSize::Large }];
+        let dataset = Dataset::open(ours, keys()?)?;
+        wait(&dataset)?;
+        let volume = dataset.volume("volume")?;
+        let mut subject = Self {
+            volume,
+            dataset: Some(dataset),
+            peer: Some(peer),
+            directory,
+            payload: payload(options.size),
+            slots: options.volume / options.size,
+            depth: options.depth,
+            random: 0x9e37_79b9_7f4a_7c15,
+        };
+        if !options.empty {
+            subject.fill()?;
+        }
+        Ok(subject)
+    }
+
+    /// Every block once, in order.
+    fn fill(&mut self) -> Result<(), Failure> {
+        let size = self.payload.len() as u64;
+        for slot in 0..self.slots {
+            let mark = self.volume.write(slot * size, Source::Bytes(&self.payload))?;
+            if slot % 64 == 63 || slot + 1 == self.slots {
+                self.volume.commit(mark, &|| false)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn status(&self) -> DatasetStatus {
+        self.dataset.as_ref().map(Dataset::status).expect("open until it is dropped")
+    }
+
+    /// One batch, acknowledged.
+    fn batch(&mut self) -> Result<(), Failure> {
+        let mut last = None;
+        for _ in 0..self.depth {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            let slot = self.random % self.slots;
+            // No two writes are the same, and none is all zeroes.
+            self.payload[..8].copy_from_slice(&(self.random | 1).to_le_bytes());
+            let offset = slot * self.payload.len() as u64;
+            last = Some(self.volume.write(offset, Source::Bytes(&self.payload))?);
+        }
+        if let Some(mark) = last {
+            self.volume.commit(mark, &|| false)?;
+        }
+        Ok(())
+    }
+}
+
+impl Contender for Subject {
+    fn slice(&mut self, duration: Duration) -> Result<Slice, Failure> {
+        let depth = self.depth as u64;
+        measure(duration, depth, || self.batch())
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        drop(self.dataset.take());
+        drop(self.peer.take());
+        drop(std::fs::remove_dir_all(&self.directory));
+    }
+}
+
+fn urls(options: &StoreOptions, directory: &std::path::Path) -> Result<[FabricUrl; 2], Failure> {
+    match options.fabric {
+        StoreFabric::Shm => {
+            Ok(["a", "b"].map(|name| FabricUrl::Shm { socket: directory.join(format!("{name}.sock")) }))
+        }
+        StoreFabric::Tcp => {
+            let free = || -> Result<FabricUrl, Failure> {
+                let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+                Ok(FabricUrl::Tcp { address: address.to_string(), encrypt: false })
+            };
+            Ok([free()?, free()?])
+        }
+    }
+}
+
+fn wait(dataset: &Dataset) -> Result<(), Failure> {
+    let began = Instant::now();
+    while dataset.status().replication != ReplicationState::Established {
+        if began.elapsed() > READY_WITHIN {
+            let reason = dataset.status().reason;
+            return Err(
+                format!("the two nodes are not mirrored within {READY_WITHIN:?}: {}", reason.text).into()
+            );
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    Ok(())
+}
