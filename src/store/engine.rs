@@ -19,6 +19,8 @@ use super::sums::Sums;
 use crate::base::{BlockSize, Lsn};
 use crate::segment::{Destage, SegmentLayout, Sync};
 
+/// Bytes of a round of destaging at most: what comes meanwhile waits for the next, or a busy writer would put every sync off.
+const ROUND_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of one write to a segment's file at most.
 const WRITE_BYTES_MAX: u64 = 1 << 20;
 
@@ -81,7 +83,7 @@ impl Engine {
                 }
                 primary.push();
             }
-            if !self.write_all(&mut turn)? & !self.sync(&mut turn)? {
+            if !self.write_some(&mut turn, u64::MAX)? & !self.sync(&mut turn)? {
                 // Not committed yet, so not to be written: the peer has to have it first.
                 std::thread::yield_now();
             }
@@ -94,21 +96,25 @@ impl Engine {
     /// The disk failed: then the node is out of service.
     pub(super) fn destage_round(&self, sluggish: Sluggish) -> Result<bool, IoError> {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let wrote = self.write_all(&mut turn)?;
-        let is_time = turn.unsynced >= UNSYNCED_BYTES_MAX
+        let wrote = self.write_some(&mut turn, ROUND_BYTES_MAX)?;
+        // A segment's head is written when the one before is durable, so each that is behind takes a sync of its own.
+        let is_behind = self.shared.lock().behind() >= self.layout().segment_bytes();
+        let is_time = is_behind
+            || turn.unsynced >= UNSYNCED_BYTES_MAX
             || turn.since.is_some_and(|since| since.elapsed() >= UNSYNCED_TIME_MAX);
         let synced = (sluggish == Sluggish::No || is_time) && self.sync(&mut turn)?;
         Ok(wrote | synced)
     }
 
-    fn write_all(&self, turn: &mut Turn) -> Result<bool, IoError> {
-        let mut wrote = false;
-        loop {
+    /// Writes what can be written, so much of it at most; whether there was anything.
+    fn write_some(&self, turn: &mut Turn, most: u64) -> Result<bool, IoError> {
+        let mut wrote = 0;
+        while wrote < most {
             let (epoch, write, memory) = {
                 let mut state = self.shared.lock();
                 let epoch = state.epoch;
-                let Some((destage, memory)) = state.destage() else { return Ok(wrote) };
-                let Some(write) = destage.next_write(WRITE_BYTES_MAX) else { return Ok(wrote) };
+                let Some((destage, memory)) = state.destage() else { return Ok(wrote > 0) };
+                let Some(write) = destage.next_write(WRITE_BYTES_MAX) else { return Ok(wrote > 0) };
                 (epoch, write, memory)
             };
             let result = self.files.write(write.base, write.range.clone(), memory.place(write.base));
@@ -117,7 +123,7 @@ impl Engine {
                 return Err(self.out_of_service(&mut state, "write-failed", &error));
             }
             if state.epoch != epoch {
-                return Ok(wrote);
+                return Ok(wrote > 0);
             }
             if let Some((destage, _)) = state.destage() {
                 destage.written(&write);
@@ -126,8 +132,9 @@ impl Engine {
             count(&self.shared.counters.destaged_bytes, bytes);
             turn.unsynced += bytes;
             turn.since.get_or_insert_with(Instant::now);
-            wrote = true;
+            wrote += bytes;
         }
+        Ok(true)
     }
 
     fn sync(&self, turn: &mut Turn) -> Result<bool, IoError> {

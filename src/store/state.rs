@@ -98,6 +98,15 @@ impl State {
         }
     }
 
+    /// Bytes of the log that are not durable here.
+    pub(super) fn behind(&self) -> u64 {
+        match &self.role {
+            Role::Primary(primary) => primary.log.end().0 - primary.log.own_durable().0,
+            Role::Secondary(secondary) => secondary.applied.0.saturating_sub(secondary.durable.0),
+            Role::Undecided | Role::Failed { .. } => 0,
+        }
+    }
+
     /// Takes the node out of service for this dataset.
     pub(super) fn fail(&mut self, code: &'static str, why: String) {
         if matches!(self.role, Role::Failed { .. }) {

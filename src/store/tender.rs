@@ -53,8 +53,12 @@ impl Tender {
                 }
             };
             self.quiet_rounds = if moved { 0 } else { self.quiet_rounds.saturating_add(1) };
+            let engine = &pair.engine;
+            if moved && engine.shared.lock().behind() >= engine.layout().segment_bytes() {
+                continue;
+            }
             let rest = if self.quiet_rounds < BUSY_ROUNDS { REST } else { REST_IDLE };
-            pair.engine.shared.bell().nap(rest);
+            engine.shared.bell().nap(rest);
         }
     }
 
