@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! options ─▶ workload ─▶ subject (the mirrored region) ─┐
-//!                    └─▶ limit (the bare loop) ─────────┴▶ driver (one loop for all) ─▶ pair (in turn) ─▶ report
+//!                    └─▶ limit (the bare loop) ─────────┴▶ driver (one loop for all) ─▶ pair (in turn) ─▶ outcome ─▶ report
 //! ```
 #![deny(unsafe_code)]
 
@@ -12,6 +12,7 @@ mod histogram;
 mod limit;
 mod machine;
 mod options;
+mod outcome;
 mod pair;
 #[cfg(feature = "rdma")]
 mod perftest;
@@ -30,7 +31,7 @@ use limit::Limit;
 use machine::Machine;
 use options::{Cli, Command, RegionOptions};
 use pair::Contender;
-use pair::{Contest, Schedule};
+use pair::Contest;
 use report::Report;
 use subject::Subject;
 use workload::Workload;
@@ -40,7 +41,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The options make no sense.
 const EXIT_USAGE: u8 = 2;
-/// The run is void.
+/// The figure that the run is judged by is void.
 const EXIT_VOID: u8 = 3;
 
 fn main() -> ExitCode {
@@ -84,7 +85,7 @@ fn region(options: &RegionOptions) -> Result<ExitCode, Failure> {
     let (limit_does, limit_copies_per_byte) = (limit.does, limit.copies_per_byte);
     let (limit, bare) = limit.contenders();
     let mut contest = Contest { ours: ours.contender(), limit, bare, timer_ns };
-    let outcome = contest.run(Schedule::of(options.duration()))?;
+    let outcome = contest.run(options.schedule())?;
     let (ours_does, copies) = ours.describe();
     let report = Report {
         workload,
@@ -153,5 +154,5 @@ fn deliver(report: &Report, options: &RegionOptions) -> Result<ExitCode, Failure
     if let Some(path) = &options.html {
         write(path, report::html::render(report)?)?;
     }
-    Ok(if report.outcome.void().is_some() { ExitCode::from(EXIT_VOID) } else { ExitCode::SUCCESS })
+    Ok(if report.void().is_some() { ExitCode::from(EXIT_VOID) } else { ExitCode::SUCCESS })
 }

@@ -7,13 +7,18 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use mirrorbus::FabricUrl;
 use mirrorbus::base::parse_bytes;
 
+use crate::pair::Schedule;
 use crate::store::{StoreOptions, StorePeerOptions};
 use crate::workload::{DEPTH_MAX, Fabric, Pattern, Polling, THREADS_MAX, Workload};
+
+/// The shortest slice that may be asked for: what is less is over before anything is measured.
+const SLICE_SECONDS_MIN: f64 = 0.01;
 
 /// Latency and rate of mirrorbus, as a ratio to the limit measured in the same run.
 ///
 /// Exit code 0: measured. 1: it failed. 2: wrong options. 3: measured, but the machine was too unsteady for the
-/// figures to mean anything (the limit differed from itself by more than 5 %).
+/// figure that the run is judged by to mean anything (the limit differed from itself by more than 5 %): the median latency at
+/// depth 1, else the rate.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct Cli {
@@ -76,6 +81,9 @@ pub(crate) struct RegionOptions {
     /// Seconds during which the mirrored region is measured; the limit takes as long twice over.
     #[arg(long, default_value_t = 10.0)]
     pub seconds: f64,
+    /// Seconds of one slice, at least 0.01. Many short ones suit a machine that stalls now and then.
+    #[arg(long)]
+    pub slice: Option<f64>,
     /// Bytes of the region.
     #[arg(long, value_parser = size, default_value = "1G")]
     pub region: usize,
@@ -181,6 +189,10 @@ impl RegionOptions {
         if !(self.seconds.is_finite() && self.seconds > 0.0 && self.seconds <= 3600.0) {
             return Err(format!("--seconds {} is not above 0 and at most 3600", self.seconds));
         }
+        if self.slice.is_some_and(|slice| !(SLICE_SECONDS_MIN..=3600.0).contains(&slice)) {
+            let slice = self.slice.unwrap_or_default();
+            return Err(format!("--slice {slice} is not within {SLICE_SECONDS_MIN} and 3600"));
+        }
         if !(0.0..=3600.0).contains(&self.idle) {
             return Err(format!("--idle {} is not within 0 and 3600", self.idle));
         }
@@ -218,9 +230,9 @@ impl RegionOptions {
         })
     }
 
-    /// Time of all slices of one contender.
-    pub(crate) fn duration(&self) -> Duration {
-        Duration::from_secs_f64(self.seconds)
+    /// How the time asked for is spent.
+    pub(crate) fn schedule(&self) -> Schedule {
+        Schedule::of(Duration::from_secs_f64(self.seconds), self.slice.map(Duration::from_secs_f64))
     }
 }
 
@@ -270,6 +282,8 @@ mod tests {
             ("--fabric shm --lanes 3 --threads 2", "idles"),
             ("--fabric shm --size 2M --region 1M", "--size 2097152"),
             ("--fabric shm --seconds 0", "--seconds 0"),
+            ("--fabric shm --slice 0", "--slice 0"),
+            ("--fabric shm --slice NaN", "--slice NaN"),
             ("--fabric shm --spin --block", "cannot be used"),
             ("--fabric shm --peer tcp://h:1 --key k", "tcp"),
             ("--fabric tcp --peer tcp://h:1 --key k", "limit-peer"),

@@ -1,4 +1,4 @@
-//! Ours and the limit in turn, and what their ratio is worth.
+//! Ours and the limit in turn.
 //!
 //! Machines drift by a factor of two within minutes, so only neighbouring slices are compared:
 //!
@@ -8,32 +8,20 @@
 //! ```
 //!
 //! The figure is the median of the rounds' ratios; its interval comes from the order statistics of the rounds, without
-//! any assumption on their distribution.
-//!
-//! The limit against itself is the control. A run is void when the control's median is further than
-//! [`CONTROL_TOLERANCE`] from 1: something favours one place in the round. It is void as well when its interval reaches
-//! further than [`SPREAD_TOLERANCE`] from 1, although the median may be 1 by luck: this run could not have told a
-//! difference of that size from none, in the control or in any other ratio. That the interval contains 1 itself is not
-//! asked for: over many rounds it grows so narrow that a bias far within the tolerance leaves 1 outside.
+//! any assumption on their distribution. What they are worth is [`Outcome`]'s to say.
 
 use std::time::Duration;
 
 use crate::Failure;
 use crate::driver::Slice;
-use crate::histogram::{Latencies, LatencySummary};
-use crate::ratio::{Ratio, median};
+use crate::outcome::{Outcome, Total};
+use crate::ratio::median;
 
-/// How far from 1 the control's median may lie.
-const CONTROL_TOLERANCE: f64 = 0.05;
-/// How far from 1 the control's interval may reach.
-const SPREAD_TOLERANCE: f64 = 0.10;
-/// The fewest rounds of which there is an interval: the extremes of five contain the median with 93.75 %.
-const ROUNDS_MIN: u32 = 6;
 /// Rounds that a run should have.
 pub(crate) const ROUNDS_WANTED: u32 = 20;
-/// Slices are no longer than this.
+/// Slices are no longer than this, unless asked for.
 const SLICE_MAX: Duration = Duration::from_millis(500);
-/// Slices are no shorter than this.
+/// Slices are no shorter than this, unless asked for.
 const SLICE_MIN: Duration = Duration::from_millis(250);
 
 /// Something that can be measured for a while.
@@ -55,118 +43,16 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Slices that make up `total`: of half a second, shorter where that gives [`ROUNDS_WANTED`].
-    pub(crate) fn of(total: Duration) -> Self {
-        let slice = (total / ROUNDS_WANTED).clamp(SLICE_MIN, SLICE_MAX).min(total);
+    /// Slices that make up `total`: as long as asked for; else of half a second, shorter where that gives [`ROUNDS_WANTED`].
+    pub(crate) fn of(total: Duration, slice: Option<Duration>) -> Self {
+        let slice = slice.unwrap_or((total / ROUNDS_WANTED).clamp(SLICE_MIN, SLICE_MAX)).min(total);
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "an hour has 14 400 slices"
+            reason = "an hour has 360 000 slices of the shortest kind"
         )]
         let rounds = (total.as_secs_f64() / slice.as_secs_f64()).round().max(1.0) as u32;
         Self { rounds, slice }
-    }
-}
-
-/// All slices of one contender together.
-#[derive(Debug, Clone)]
-pub(crate) struct Total {
-    /// Stores acknowledged.
-    pub stores: u64,
-    /// Seconds that took.
-    pub seconds: f64,
-    cpu_ns: u64,
-    /// System calls or doorbells of the storing threads, when known.
-    pub calls: Option<u64>,
-    /// From store to acknowledgment.
-    pub latencies: Latencies,
-}
-
-impl Total {
-    fn new() -> Self {
-        Self { stores: 0, seconds: 0.0, cpu_ns: 0, calls: Some(0), latencies: Latencies::new() }
-    }
-
-    fn add(&mut self, slice: &Slice) {
-        self.stores += slice.stores;
-        self.seconds += slice.seconds;
-        self.cpu_ns += slice.cpu_ns;
-        self.calls = self.calls.zip(slice.calls).map(|(sum, calls)| sum + calls);
-        self.latencies.add(&slice.latencies);
-    }
-
-    /// Stores a second.
-    #[allow(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
-    pub(crate) fn stores_per_s(&self) -> f64 {
-        self.stores as f64 / self.seconds
-    }
-
-    /// Processor time of this process for each store.
-    #[allow(clippy::cast_precision_loss, reason = "a mean needs no 53 bits")]
-    pub(crate) fn cpu_ns_per_store(&self) -> f64 {
-        self.cpu_ns as f64 / self.stores as f64
-    }
-
-    /// System calls or doorbells of the storing threads for each store, when known.
-    #[allow(clippy::cast_precision_loss, reason = "a mean needs no 53 bits")]
-    pub(crate) fn calls_per_store(&self) -> Option<f64> {
-        self.calls.map(|calls| calls as f64 / self.stores as f64)
-    }
-
-    /// The figures of a report.
-    pub(crate) fn latency(&self) -> LatencySummary {
-        self.latencies.summary()
-    }
-}
-
-/// What a run gave.
-#[derive(Debug, Clone)]
-pub(crate) struct Outcome {
-    /// How it was measured.
-    pub schedule: Schedule,
-    /// Ours.
-    pub ours: Total,
-    /// The limit.
-    pub limit: Total,
-    /// A second loop beside the limit, where there is one.
-    pub bare: Option<Total>,
-    /// Stores a second, ours / limit.
-    pub rate: Ratio,
-    /// Stores a second, ours / bare.
-    pub rate_bare: Option<Ratio>,
-    /// Median latency, ours / limit.
-    pub p50: Ratio,
-    /// As `p50`, of latencies less what the timer costs.
-    pub p50_net: Ratio,
-    /// Stores a second, limit / limit.
-    pub control: Ratio,
-}
-
-impl Outcome {
-    /// Why the figures mean nothing, if they do.
-    pub(crate) fn void(&self) -> Option<String> {
-        // A ratio that is no number lies in no range.
-        let near_one = |ratio: f64, tolerance: f64| (1.0 - tolerance..=1.0 + tolerance).contains(&ratio);
-        let Ratio { median, low, high } = self.control;
-        if self.schedule.rounds < ROUNDS_MIN {
-            let rounds = self.schedule.rounds;
-            return Some(format!("{rounds} rounds give no interval, {ROUNDS_MIN} do: give more --seconds"));
-        }
-        if !near_one(median, CONTROL_TOLERANCE) {
-            return Some(format!(
-                "the limit differs from itself by more than {:.0} % (control {median:.3}): this machine is too unsteady \
-                 now. Run it again when nothing else runs",
-                CONTROL_TOLERANCE * 100.0
-            ));
-        }
-        if !near_one(low, SPREAD_TOLERANCE) || !near_one(high, SPREAD_TOLERANCE) {
-            return Some(format!(
-                "the limit may differ from itself by more than {:.0} % (control [{low:.3}, {high:.3}]): ours \
-                 may as well, by chance. Give more --seconds, or run it again when nothing else runs",
-                SPREAD_TOLERANCE * 100.0
-            ));
-        }
-        None
     }
 }
 
@@ -189,6 +75,7 @@ struct Ratios {
     p50: Vec<f64>,
     p50_net: Vec<f64>,
     control: Vec<f64>,
+    control_p50: Vec<f64>,
 }
 
 impl Contest<'_> {
@@ -236,6 +123,7 @@ impl Contest<'_> {
             p50: median(ratios.p50),
             p50_net: median(ratios.p50_net),
             control: median(ratios.control),
+            control_p50: median(ratios.control_p50),
         })
     }
 
@@ -252,21 +140,26 @@ impl Ratios {
         self.p50.push(p50(ours, 0) / p50(limit, 0));
         self.p50_net.push(p50(ours, timer_ns) / p50(limit, timer_ns));
         self.control.push(limit.rate() / again.rate());
+        self.control_p50.push(p50(limit, 0) / p50(again, 0));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::histogram::Latencies;
+    use crate::outcome::Figure;
 
     #[test]
     fn slices_fill_the_time_asked_for() {
-        let schedule = |seconds| Schedule::of(Duration::from_secs_f64(seconds));
+        let schedule = |seconds| Schedule::of(Duration::from_secs_f64(seconds), None);
         assert_eq!(schedule(10.0), Schedule { rounds: 20, slice: Duration::from_millis(500) });
         assert_eq!(schedule(60.0), Schedule { rounds: 120, slice: Duration::from_millis(500) });
         assert_eq!(schedule(5.0), Schedule { rounds: 20, slice: Duration::from_millis(250) });
         assert_eq!(schedule(2.0), Schedule { rounds: 8, slice: Duration::from_millis(250) });
         assert_eq!(schedule(0.1), Schedule { rounds: 1, slice: Duration::from_millis(100) });
+        let slice = Duration::from_millis(250);
+        assert_eq!(Schedule::of(Duration::from_secs(12), Some(slice)), Schedule { rounds: 48, slice });
     }
 
     /// A machine that gets slower all the time, for everyone; `factor` is the contender's own speed.
@@ -301,42 +194,21 @@ mod tests {
         assert!((outcome.rate.median - 0.8).abs() < 0.01, "{:?}", outcome.rate);
         assert!((outcome.p50.median - 1.25).abs() < 0.02, "{:?}", outcome.p50);
         assert!((outcome.control.median - 1.0).abs() < 0.001, "{:?}", outcome.control);
-        assert_eq!(outcome.void(), None);
+        assert!((outcome.control_p50.median - 1.0).abs() < 0.002, "{:?}", outcome.control_p50);
+        assert_eq!((outcome.void(Figure::Rate), outcome.void(Figure::P50)), (None, None));
         assert!(outcome.bare.is_some_and(|bare| bare.stores_per_s() > outcome.limit.stores_per_s()));
         assert_eq!(outcome.ours.calls_per_store(), None);
     }
 
-    fn void(rounds: u32, median: f64, low: f64, high: f64) -> String {
-        let mut outcome = contest(1.0, 1.0);
-        outcome.schedule.rounds = rounds;
-        outcome.control = Ratio { median, low, high };
-        outcome.void().unwrap_or_default()
-    }
-
     #[test]
-    fn an_unsteady_machine_makes_the_run_void() {
-        assert!(void(20, 1.06, 1.05, 1.07).contains("more than 5 % (control 1.060)"));
-        assert!(void(20, f64::NAN, 1.0, 1.0).contains("more than 5 %"));
-        // A median of 1 by luck: what was measured could as well be a tenth more or less.
-        assert!(void(20, 1.0, 0.89, 1.01).contains("more than 10 % (control [0.890, 1.010])"));
-        assert!(void(20, 1.0, 0.99, 1.11).contains("more than 10 %"));
-        assert!(void(20, 1.0, 0.99, f64::NAN).contains("more than 10 %"));
-        assert!(void(5, 1.0, 1.0, 1.0).contains("5 rounds give no interval"));
-    }
-
-    #[test]
-    fn a_steady_one_does_not() {
-        assert_eq!(void(6, 1.04, 0.91, 1.09), "");
-        assert_eq!(void(7000, 1.002, 1.001, 1.003), "", "a bias within the tolerance");
-    }
-
-    #[test]
-    fn a_control_that_scatters_makes_the_run_void() {
+    fn a_control_that_scatters_makes_its_own_figure_void() {
         // The limit is twice as fast in one of two slices, which of the two changing as by the toss of a coin.
         let (mut ours, mut limit) = (Tossing(0x5eed), Tossing(0xc0de));
         let mut contest = Contest { ours: &mut ours, limit: &mut limit, bare: None, timer_ns: 0 };
         let outcome = contest.run(Schedule { rounds: 20, slice: Duration::from_millis(500) }).unwrap();
-        assert!(outcome.void().is_some_and(|why| why.contains("more than 10 %")), "{:?}", outcome.control);
+        let of_rate = outcome.void(Figure::Rate);
+        assert!(of_rate.is_some_and(|why| why.contains("more than 10 %")), "{:?}", outcome.control);
+        assert_eq!(outcome.void(Figure::P50), None, "each latency is the same");
     }
 
     struct Tossing(u32);

@@ -80,7 +80,11 @@ fn a_broken_device_fails_everything_in_flight_and_wakes_who_sleeps() {
     let peer = Peer::new(SIZE);
     let (connector, mut queue, _local) = peer.queue(64);
     let (_other_connector, mut other, _) = peer.queue(64);
-    for event in [DeviceEvent::Harmless { kind: 9 }, DeviceEvent::QueuePair { number: u32::MAX, kind: 1 }] {
+    for event in [
+        DeviceEvent::Harmless { kind: 9 },
+        DeviceEvent::QueuePair { number: u32::MAX, kind: 1 },
+        DeviceEvent::PortDown { port: 2 },
+    ] {
         assert_eq!(connector.watch().handle(event), None, "{event} is not about this queue");
     }
     while queue.arm().unwrap() == Armed::PollAgain {
@@ -103,6 +107,19 @@ fn a_broken_device_fails_everything_in_flight_and_wakes_who_sleeps() {
     other.post(&[write(2, 0, 8, true)]).unwrap();
     other.doorbell().unwrap();
     assert_eq!(next(&mut other).unwrap().wr_id, 2);
+}
+
+#[test]
+fn a_port_that_goes_down_fails_the_queues_that_go_through_it() {
+    let peer = Peer::new(SIZE);
+    let (connector, mut queue, _local) = peer.queue(16);
+    assert_eq!(connector.watch().handle(DeviceEvent::PortDown { port: 2 }), None);
+    queue.post(&[write(1, 0, 8, true)]).unwrap();
+    queue.doorbell().unwrap();
+    assert_eq!(next(&mut queue).unwrap().wr_id, 1, "another port is no matter to it");
+    let cause = connector.watch().handle(DeviceEvent::PortDown { port: 1 }).expect("it is the queue's own");
+    assert!(cause.to_string().contains("port 1"), "{cause}");
+    assert_eq!(queue.doorbell().unwrap_err(), cause);
 }
 
 #[test]

@@ -119,6 +119,9 @@ mod tests {
         for expected in ["<svg", "</svg>", "99.99 %", "99.9 %", "p99.99", "ours", "limit", "</html>"] {
             assert!(page.contains(expected), "{expected:?} is missing");
         }
+        let mut report = super::super::sample::report();
+        report.outcome.control_p50.median = 0.9;
+        assert!(render(&report).unwrap().contains("VOID: the p50"));
         for forbidden in ["http", "src=", "href=", "url(", "@import", "<script"] {
             assert!(!page.contains(forbidden), "{forbidden:?} is there");
         }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::Report;
 use crate::histogram::LatencySummary;
-use crate::pair::Total;
+use crate::outcome::{Figure, Total};
 use crate::ratio::Ratio;
 use crate::workload::Fabric;
 
@@ -27,6 +27,7 @@ pub(crate) fn render(report: &Report) -> Value {
             "rate": outcome.rate.median,
             "p50": outcome.p50.median,
             "control": outcome.control.median,
+            "control_p50": outcome.control_p50.median,
             "rate_bare": outcome.rate_bare.map(|ratio| ratio.median),
         },
         "machine": {
@@ -42,12 +43,16 @@ pub(crate) fn render(report: &Report) -> Value {
             "rate": interval(outcome.rate),
             "p50": interval(outcome.p50),
             "control": interval(outcome.control),
+            "control_p50": interval(outcome.control_p50),
             "rate_bare": outcome.rate_bare.map(interval),
             "confidence": 0.95,
         },
         "ratio_p50_net_of_timer": outcome.p50_net.median,
-        "void": outcome.void().is_some(),
-        "void_why": outcome.void(),
+        "judged_by": report.judged_by().name(),
+        "void": report.void().is_some(),
+        "void_why": report.void(),
+        "void_rate_why": outcome.void(Figure::Rate),
+        "void_p50_why": outcome.void(Figure::P50),
         "polling": workload.polling.to_string(),
         "region_bytes": workload.region,
         "rounds": outcome.schedule.rounds,
@@ -128,11 +133,12 @@ mod tests {
         "stores_per_s",
         "threads",
     ];
-    const BESIDE: [&str; 22] = [
+    const BESIDE: [&str; 25] = [
         "bare",
         "copies_per_byte",
         "doorbells_per_store",
         "idle_cpu",
+        "judged_by",
         "latency_method",
         "latency_samples",
         "limit_copies_per_byte",
@@ -150,6 +156,8 @@ mod tests {
         "syscalls_per_store",
         "timer_ns",
         "void",
+        "void_p50_why",
+        "void_rate_why",
         "void_why",
     ];
 
@@ -163,7 +171,9 @@ mod tests {
         assert_eq!(keys(&json["latency_ns"]), latency);
         assert_eq!(keys(&json["limit"]), ["bytes_per_s", "cpu_ns_per_store", "latency_ns", "stores_per_s"]);
         assert_eq!(keys(&json["limit"]["latency_ns"]), latency);
-        assert_eq!(keys(&json["ratio"]), ["control", "p50", "rate", "rate_bare"]);
+        assert_eq!(keys(&json["ratio"]), ["control", "control_p50", "p50", "rate", "rate_bare"]);
+        let intervals = ["confidence", "control", "control_p50", "p50", "rate", "rate_bare"];
+        assert_eq!(keys(&json["ratio_interval"]), intervals);
         assert_eq!(
             keys(&json["machine"]),
             ["clock_source", "cores", "cpu", "huge_pages", "kernel", "load", "memory"]
@@ -182,6 +192,23 @@ mod tests {
             (&json["void"], &json["bare"], &json["syscalls_per_store"]),
             (&json!(false), &Value::Null, &json!(0.0))
         );
-        assert_eq!(json["void_why"], Value::Null);
+        assert!(close(&json["ratio"]["control_p50"], 1.0));
+        assert_eq!(json["judged_by"], "p50");
+        for why in ["void_why", "void_rate_why", "void_p50_why"] {
+            assert_eq!(json[why], Value::Null);
+        }
+    }
+
+    #[test]
+    fn a_void_figure_does_not_make_the_others_void() {
+        let mut report = super::super::sample::report();
+        report.outcome.control.median = 0.9;
+        let json = render(&report);
+        assert!(json["void_rate_why"].as_str().unwrap().contains("control of the rate 0.900"));
+        assert_eq!((&json["void"], &json["void_p50_why"]), (&json!(false), &Value::Null));
+        report.workload.depth = 64;
+        let json = render(&report);
+        assert_eq!((&json["void"], &json["judged_by"]), (&json!(true), &json!("rate")));
+        assert_eq!(json["void_why"], json["void_rate_why"]);
     }
 }

@@ -6,7 +6,7 @@ pub(crate) mod table;
 
 use crate::machine::Machine;
 use crate::options::AskedLevel;
-use crate::pair::Outcome;
+use crate::outcome::{Figure, Outcome};
 use crate::workload::Workload;
 
 /// A finished run.
@@ -48,6 +48,17 @@ pub(crate) struct Beside {
 }
 
 impl Report {
+    /// The figure that this workload is run for. One store at a time is about how long it takes; with more in flight it is about
+    /// how many get through.
+    pub(crate) const fn judged_by(&self) -> Figure {
+        if self.workload.depth == 1 { Figure::P50 } else { Figure::Rate }
+    }
+
+    /// Why the run as a whole is void, if it is: why that figure is.
+    pub(crate) fn void(&self) -> Option<String> {
+        self.outcome.void(self.judged_by())
+    }
+
     /// How latencies were taken, in a line.
     pub(crate) fn latency_method(&self) -> String {
         let timer = self.timer_ns;
@@ -119,5 +130,24 @@ pub(crate) mod sample {
             perftest: Vec::new(),
             machine: Machine::here(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_void_when_the_figure_that_it_is_judged_by_is() {
+        let void = |depth: usize, rate: f64, p50: f64| {
+            let mut report = sample::report();
+            report.workload.depth = depth;
+            report.outcome.control.median = rate;
+            report.outcome.control_p50.median = p50;
+            report.void()
+        };
+        assert_eq!((void(1, 0.9, 1.0), void(64, 1.0, 0.9)), (None, None));
+        assert!(void(1, 1.0, 0.9).is_some_and(|why| why.contains("control of the p50 0.900")));
+        assert!(void(64, 0.9, 1.0).is_some_and(|why| why.contains("control of the rate 0.900")));
     }
 }

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use mirrorbus::base::format_bytes;
 
 use super::{Beside, Report};
-use crate::pair::{ROUNDS_WANTED, Total};
+use crate::outcome::{Figure, Outcome, Total};
+use crate::pair::ROUNDS_WANTED;
 use crate::ratio::Ratio;
 use crate::workload::Fabric;
 
@@ -87,14 +88,25 @@ fn write_all(text: &mut String, report: &Report) -> std::fmt::Result {
     row("latencies taken", &|total| total.latencies.count().to_string())?;
     let copies = report.ours_copies_per_byte.map_or("-".into(), |copies| format!("{copies:.0}"));
     writeln!(text, "{:<22}{copies:>14}{:>14.0}\n", "copies/byte", report.limit_copies_per_byte)?;
-    ratio(text, "rate, ours/limit", outcome.rate)?;
-    if let Some(bare) = outcome.rate_bare {
-        ratio(text, "rate, ours/bare", bare)?;
-    }
-    ratio(text, "p50, ours/limit", outcome.p50)?;
-    ratio(text, "p50 net of timer", outcome.p50_net)?;
-    ratio(text, "control, limit/limit", outcome.control)?;
+    write_ratios(text, outcome)?;
     write_method(text, report)
+}
+
+/// The ratios of each kind and their control; those that their control makes void say so.
+fn write_ratios(text: &mut String, outcome: &Outcome) -> std::fmt::Result {
+    let mut ratio = |name: &str, ratio: Ratio, figure: Figure| {
+        let Ratio { median, low, high } = ratio;
+        let void = if outcome.void(figure).is_some() { "   VOID" } else { "" };
+        writeln!(text, "{name:<22}{median:>14.3}   [{low:.3}, {high:.3}]{void}")
+    };
+    ratio("rate, ours/limit", outcome.rate, Figure::Rate)?;
+    if let Some(bare) = outcome.rate_bare {
+        ratio("rate, ours/bare", bare, Figure::Rate)?;
+    }
+    ratio("rate, limit/limit", outcome.control, Figure::Rate)?;
+    ratio("p50, ours/limit", outcome.p50, Figure::P50)?;
+    ratio("p50 net of timer", outcome.p50_net, Figure::P50)?;
+    ratio("p50, limit/limit", outcome.control_p50, Figure::P50)
 }
 
 /// How the figures came about, and whether they count.
@@ -130,14 +142,15 @@ fn write_method(text: &mut String, report: &Report) -> std::fmt::Result {
             Err(why) => writeln!(text, "{program}: {why}")?,
         }
     }
-    if let Some(why) = outcome.void() {
-        writeln!(text, "\nVOID: {why}.")?;
+    let judged_by = report.judged_by();
+    for figure in [Figure::Rate, Figure::P50] {
+        if let Some(why) = outcome.void(figure) {
+            let name = figure.name();
+            let whole = if figure == judged_by { ", by which this run is judged" } else { "" };
+            writeln!(text, "\nVOID: the {name}{whole}: {why}.")?;
+        }
     }
     Ok(())
-}
-
-fn ratio(text: &mut String, name: &str, ratio: Ratio) -> std::fmt::Result {
-    writeln!(text, "{name:<22}{:>14.3}   [{:.3}, {:.3}]", ratio.median, ratio.low, ratio.high)
 }
 
 fn quantity(number: f64) -> String {
@@ -184,11 +197,15 @@ mod tests {
     #[test]
     fn a_void_run_says_so() {
         let mut report = super::super::sample::report();
-        report.outcome.control.median = 0.9;
-        assert!(render(&report).contains("VOID: the limit differs from itself"));
+        report.outcome.control_p50.median = 0.9;
+        let text = render(&report);
+        let judged = "VOID: the p50, by which this run is judged: the limit differs from itself";
+        assert!(text.contains(judged) && text.matches("]   VOID\n").count() == 3, "{text}");
         let mut report = super::super::sample::report();
         report.outcome.control.low = 0.8;
-        assert!(render(&report).contains("VOID: the limit may differ from itself"));
+        let text = render(&report);
+        assert!(text.contains("VOID: the rate: the limit may differ from itself"), "{text}");
+        assert!(text.contains("[0.800, 0.800]   VOID") && text.matches("]   VOID\n").count() == 2, "{text}");
     }
 
     #[test]

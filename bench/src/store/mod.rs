@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use crate::Failure;
 use crate::histogram;
 use crate::machine::Machine;
+use crate::outcome::Figure;
 use crate::pair::{Contest, Schedule};
 pub(crate) use options::{StoreOptions, StorePeerOptions};
 pub(crate) use peer::run as run_peer;
@@ -33,7 +34,7 @@ pub(crate) fn run(options: &StoreOptions) -> Result<ExitCode, Failure> {
     let mut limit = limit::Limit::new(options)?;
     let timer_ns = histogram::timer_cost();
     let mut contest = Contest { ours: &mut subject, limit: &mut limit, bare: None, timer_ns };
-    let outcome = contest.run(Schedule::of(options.duration()))?;
+    let outcome = contest.run(Schedule::of(options.duration(), None))?;
     let status = subject.status();
     let report = report::Report { options, outcome: &outcome, status: &status, machine: &machine, timer_ns };
     print!("{}", report.table());
@@ -41,5 +42,7 @@ pub(crate) fn run(options: &StoreOptions) -> Result<ExitCode, Failure> {
         let text = format!("{:#}\n", report.json());
         std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
-    Ok(if outcome.void().is_some() { ExitCode::from(crate::EXIT_VOID) } else { ExitCode::SUCCESS })
+    // As with the mirrored region: one at a time is judged by its median, several by their rate.
+    let figure = if options.depth == 1 { Figure::P50 } else { Figure::Rate };
+    Ok(if outcome.void(figure).is_some() { ExitCode::from(crate::EXIT_VOID) } else { ExitCode::SUCCESS })
 }

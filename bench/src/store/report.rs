@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::options::StoreOptions;
 use crate::machine::Machine;
-use crate::pair::{Outcome, Total};
+use crate::outcome::{Figure, Outcome, Total};
 use crate::ratio::Ratio;
 
 /// What is told.
@@ -65,15 +65,18 @@ impl Report<'_> {
         let interval = |ratio: Ratio| format!("{:.3} [{:.3}, {:.3}]", ratio.median, ratio.low, ratio.high);
         writeln!(text, "\nrate / limit      {}", interval(outcome.rate))?;
         writeln!(text, "p50 / limit       {}", interval(outcome.p50))?;
-        writeln!(text, "control           {}", interval(outcome.control))?;
+        writeln!(text, "rate, limit/limit {}", interval(outcome.control))?;
+        writeln!(text, "p50, limit/limit  {}", interval(outcome.control_p50))?;
         writeln!(text, "bytes destaged for each byte written  {:.3}", self.amplification())?;
         writeln!(
             text,
             "copies of each byte here              ring, peer's memory, page cache: 3; the limit: 2"
         )?;
         writeln!(text, "about {} ns of each latency are the timer", self.timer_ns)?;
-        if let Some(why) = outcome.void() {
-            writeln!(text, "\nVOID: {why}")?;
+        for (name, figure) in [("rate", Figure::Rate), ("p50", Figure::P50)] {
+            if let Some(why) = outcome.void(figure) {
+                writeln!(text, "\n{name} VOID: {why}")?;
+            }
         }
         Ok(())
     }
@@ -93,10 +96,11 @@ impl Report<'_> {
             "size": options.size, "depth": options.depth, "volume": options.volume, "ring": options.ring,
             "fabric": format!("{:?}", options.fabric).to_lowercase(),
             "store": total(&outcome.ours), "limit": total(&outcome.limit),
-            "ratio": { "rate": ratio(outcome.rate), "p50": ratio(outcome.p50), "control": ratio(outcome.control) },
+            "ratio": { "rate": ratio(outcome.rate), "p50": ratio(outcome.p50), "control": ratio(outcome.control), "control_p50": ratio(outcome.control_p50) },
             "write_amplification": self.amplification(),
             "timer_ns": self.timer_ns,
-            "void_why": outcome.void(),
+            "void_rate_why": outcome.void(Figure::Rate),
+            "void_p50_why": outcome.void(Figure::P50),
         })
     }
 }

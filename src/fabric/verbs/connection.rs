@@ -145,14 +145,10 @@ impl Connection {
         loop {
             let cause = match self.channel.next() {
                 Ok(None) => return None,
-                Ok(Some(event)) => match event.kind {
-                    // A holder that lets go before it heard that the connection stands rejects it.
-                    EventKind::Disconnected
-                    | EventKind::Rejected
-                    | EventKind::DeviceRemoval
-                    | EventKind::Failed(_) => QueueError::PeerGone { why: event.kind.to_string() },
-                    _ => continue,
-                },
+                Ok(Some(event)) if event.kind.ends_connection() => {
+                    QueueError::PeerGone { why: event.kind.to_string() }
+                }
+                Ok(Some(_)) => continue,
                 Err(error) => QueueError::System { call: "rdma_get_cm_event", error: error.to_string() },
             };
             return Some(self.fail(cause));
@@ -166,13 +162,7 @@ impl Connection {
 
     /// Whether a device's event is about this one.
     pub(super) fn concerns(&self, event: DeviceEvent) -> bool {
-        match event {
-            DeviceEvent::QueuePair { number, .. } => number == self.queue_pair.number(),
-            DeviceEvent::PortDown { port } => port == u32::from(self.port()),
-            // A queue of completions is never shared, and one that lost any is of no use: which it was is seen there.
-            DeviceEvent::CompletionQueue { .. } | DeviceEvent::DeviceFatal => true,
-            DeviceEvent::Harmless { .. } => false,
-        }
+        event.concerns(self.queue_pair.number(), self.port())
     }
 }
 

@@ -53,6 +53,17 @@ impl DeviceEvent {
             kind => Self::Harmless { kind },
         }
     }
+
+    /// Whether it is about a connection with this queue pair, through this port.
+    pub(super) const fn concerns(self, queue_pair: u32, own_port: u8) -> bool {
+        match self {
+            Self::QueuePair { number, .. } => number == queue_pair,
+            Self::PortDown { port } => port == own_port as u32,
+            // A queue of completions is never shared, and one that lost any is of no use: which it was is seen there.
+            Self::CompletionQueue { .. } | Self::DeviceFatal => true,
+            Self::Harmless { .. } => false,
+        }
+    }
 }
 
 /// The first four bytes as they lie in memory.
@@ -99,5 +110,27 @@ mod tests {
         assert_eq!(DeviceEvent::decode(9, 1, never), DeviceEvent::Harmless { kind: 9 });
         assert_eq!(DeviceEvent::decode(1000, 1, never), DeviceEvent::Harmless { kind: 1000 });
         assert!(DeviceEvent::DeviceFatal.to_string().contains("broke down"));
+    }
+
+    #[test]
+    fn a_connection_is_concerned_by_its_own_queue_pair_and_port_and_by_the_whole_device() {
+        let concerns = |event: DeviceEvent| event.concerns(17, 1);
+        for event in [
+            DeviceEvent::QueuePair { number: 17, kind: QP_FATAL },
+            DeviceEvent::PortDown { port: 1 },
+            DeviceEvent::CompletionQueue { address: 64 },
+            DeviceEvent::DeviceFatal,
+        ] {
+            assert!(concerns(event), "{event}");
+        }
+        for event in [
+            DeviceEvent::QueuePair { number: 18, kind: QP_FATAL },
+            DeviceEvent::PortDown { port: 2 },
+            // A number of which only the last byte is that of the port.
+            DeviceEvent::PortDown { port: 257 },
+            DeviceEvent::Harmless { kind: 9 },
+        ] {
+            assert!(!concerns(event), "{event}");
+        }
     }
 }

@@ -55,6 +55,22 @@ impl EventKind {
     }
 }
 
+impl EventKind {
+    /// Whether a connection that stood is over when it hears this.
+    pub(super) const fn ends_connection(self) -> bool {
+        match self {
+            // A holder that lets go before it heard that the connection stands rejects it.
+            Self::Disconnected | Self::Rejected | Self::DeviceRemoval | Self::Failed(_) => true,
+            Self::AddressResolved
+            | Self::RouteResolved
+            | Self::ConnectRequest
+            | Self::ConnectResponse
+            | Self::Established
+            | Self::Harmless(_) => false,
+        }
+    }
+}
+
 impl std::fmt::Display for EventKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -65,6 +81,7 @@ impl std::fmt::Display for EventKind {
             Self::Failed(number) | Self::Harmless(number) => write!(f, "event {number}"),
             Self::DeviceRemoval => f.write_str("the device was removed"),
             Self::Disconnected => f.write_str("the peer ended the connection"),
+            Self::Rejected => f.write_str("the peer turned the connection down"),
             other => write!(f, "{other:?}"),
         }
     }
@@ -191,5 +208,33 @@ impl Drop for EventChannel {
     fn drop(&mut self) {
         // SAFETY: every id of the channel held it, and is gone.
         unsafe { rdma_destroy_event_channel(self.as_ptr()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_a_connection_that_stood_is_told_from_what_does_not() {
+        let ends = |event| EventKind::of(event).ends_connection();
+        for event in [
+            rdma_cm_event_type::RDMA_CM_EVENT_DISCONNECTED,
+            rdma_cm_event_type::RDMA_CM_EVENT_REJECTED,
+            rdma_cm_event_type::RDMA_CM_EVENT_DEVICE_REMOVAL,
+            rdma_cm_event_type::RDMA_CM_EVENT_CONNECT_ERROR,
+            rdma_cm_event_type::RDMA_CM_EVENT_UNREACHABLE,
+        ] {
+            assert!(ends(event), "{}", EventKind::of(event));
+        }
+        for event in [
+            rdma_cm_event_type::RDMA_CM_EVENT_ESTABLISHED,
+            rdma_cm_event_type::RDMA_CM_EVENT_TIMEWAIT_EXIT,
+            rdma_cm_event_type::RDMA_CM_EVENT_ADDR_CHANGE,
+        ] {
+            assert!(!ends(event), "{}", EventKind::of(event));
+        }
+        let rejected = EventKind::of(rdma_cm_event_type::RDMA_CM_EVENT_REJECTED);
+        assert_eq!(rejected.to_string(), "the peer turned the connection down");
     }
 }
