@@ -30,7 +30,7 @@ enum Command {
     Node(node::Arguments),
     /// Make a key file.
     Keygen(keygen::Arguments),
-    /// See it at work: stream files, kill the owner half-way, prove the copy, recover, go on.
+    /// See it at work: stream files, or copy a disk image, kill whoever stores it half-way, prove what the other has, go on.
     Demo(demo::Arguments),
     /// Look at this machine: what mirroring needs, what was found, how to mend it.
     Doctor(doctor::Arguments),
@@ -56,6 +56,8 @@ enum Command {
     DemoHold(demo::holder::Arguments),
     #[command(hide = true)]
     DemoOwn(demo::owner::Arguments),
+    #[command(hide = true)]
+    DemoNode(node::Arguments),
 }
 
 /// Runs what the command line asks for.
@@ -78,6 +80,7 @@ pub(crate) fn run() -> ExitCode {
         Command::SoftRoce(arguments) => soft_roce::run(&arguments),
         Command::DemoHold(arguments) => demo::holder::run(&arguments),
         Command::DemoOwn(arguments) => demo::owner::run(&arguments),
+        Command::DemoNode(arguments) => demo::store::node::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

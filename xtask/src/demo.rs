@@ -7,6 +7,7 @@ use crate::shell::{self, cargo, program};
 /// Builds the release program and runs its demonstration.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     install::verbs()?;
+    install::disk_images()?;
     shell::run(&mut cargo(&["build", "--release", "--package", "mirrorbus", "--bin", "mirrorbus"]))?;
     shell::run(program(BINARY, &["demo"]).args(arguments))
 }

@@ -94,6 +94,20 @@ pub(crate) fn nbd_clients() -> Result<()> {
     system("certtool", &["gnutls-bin"], "it makes the certificates for NBD under TLS")
 }
 
+/// What the demonstration of the block store works with.
+pub(crate) fn disk_images() -> Result<()> {
+    system(
+        "qemu-img",
+        &["qemu-utils"],
+        "the demonstration copies a disk image over NBD with it, and compares",
+    )?;
+    system_by(
+        "PATH=$PATH:/usr/sbin:/sbin; mke2fs -V && e2fsck -V",
+        &["e2fsprogs"],
+        "the demonstration makes that image with mke2fs, and has its filesystem checked",
+    )
+}
+
 /// QEMU, xz and the tools of `.deb` files, for machines with soft-RoCE.
 pub(crate) fn emulator() -> Result<()> {
     system("qemu-system-x86_64", &["qemu-system-x86"], "it emulates two machines with soft-RoCE")?;

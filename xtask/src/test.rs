@@ -14,6 +14,7 @@ use crate::{install, instructions};
 pub(crate) fn run(full: bool) -> Result<()> {
     install::verbs()?;
     install::nbd_clients()?;
+    install::disk_images()?;
     let mut steps = Steps::default();
     steps.run("unit and integration tests", || {
         let mut command =
