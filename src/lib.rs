@@ -7,6 +7,7 @@
 //! The rooms, each of which knows only those below it:
 //!
 //! ```text
+//! store     a dataset on this node: its files, its volumes
 //! node      threads, sockets, files: joins what follows
 //! volume    block maps: which position of the log has a block's data
 //! segment   the log of a block store, in pieces: format, append, destage, replay
@@ -27,6 +28,7 @@ pub mod node;
 pub mod segment;
 #[cfg(test)]
 mod sim;
+pub mod store;
 pub mod volume;
 
 pub use base::{Deadline, FabricUrl, Generation, Level, RegionId};

@@ -1,0 +1,18 @@
+//! The block store on this node: files, threads, role.
+//!
+//! ```text
+//!  directory      whose a backing directory is; locked while in use
+//!  segment_files  the log's segments, a sparse file each
+//!  checkpoint     block maps, so that a restart reads little of the log
+//!  sums           checksums of the blocks in the files, for reads
+//!  reclaim        which parts of the files nobody needs
+//! ```
+
+mod directory;
+mod files;
+mod identity;
+mod segment_files;
+
+pub use directory::{Directory, DirectoryError, Space};
+pub use identity::{IDENTITY_BYTES, Identity, IdentityError, NODE_NAME_BYTES_MAX};
+pub use segment_files::{FileSource, OPEN_FILES_MAX, SegmentFileError, SegmentFiles};

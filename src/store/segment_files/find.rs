@@ -1,0 +1,61 @@
+//! Which segments there are.
+
+use super::{FileSource, SegmentFileError, SegmentFiles, system};
+use crate::base::{DatasetId, Lsn};
+use crate::segment::{HEAD_BYTES, HeadError, SegmentHead, parse_segment_file_name};
+
+impl SegmentFiles {
+    /// Bytes that the file takes of the disk.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn allocated_bytes(&self, base: Lsn) -> Result<u64, SegmentFileError> {
+        let found = rustix::fs::fstat(&self.found(base)?.file);
+        let found = found.map_err(|error| system(&self.path_of(base), "fstat")(error.into()))?;
+        Ok(u64::try_from(found.st_blocks).unwrap_or_default() * 512)
+    }
+
+    /// The bases of all segments with a file, by rising base, whether begun or not. Positions in them may have been given out.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn list(&self) -> Result<Vec<Lsn>, SegmentFileError> {
+        let mut bases = Vec::new();
+        for entry in std::fs::read_dir(&self.path).map_err(system(&self.path, "readdir"))? {
+            let name = entry.map_err(system(&self.path, "readdir"))?.file_name();
+            bases.extend(name.to_str().and_then(parse_segment_file_name));
+        }
+        bases.sort_unstable();
+        Ok(bases)
+    }
+
+    /// The segments with a valid head, by rising base, for [`Replay`](crate::segment::Replay). Others were never begun, or are damaged;
+    /// if they matter they are missed there.
+    ///
+    /// # Errors
+    /// The system's; and a file of another dataset, or of a newer program.
+    pub fn heads(&self, dataset: DatasetId) -> Result<Vec<(SegmentHead, FileSource<'_>)>, SegmentFileError> {
+        let mut heads = Vec::new();
+        for base in self.list()? {
+            let path = self.path_of(base);
+            let mut bytes = [0; HEAD_BYTES];
+            self.read(base, 0, &mut bytes).map_err(system(&path, "read"))?;
+            match SegmentHead::decode_at(&bytes, dataset, base) {
+                Ok(head) if head.layout == self.layout => heads.push((head, self.source(base))),
+                Ok(head) => log::warn!("{}: its sizes are {:?}, left out", path.display(), head.layout),
+                Err(error @ (HeadError::Dataset { .. } | HeadError::Version { .. })) => {
+                    return Err(SegmentFileError::Foreign { path, error });
+                }
+                Err(HeadError::Magic) => log::debug!("{}: never begun", path.display()),
+                Err(error) => log::warn!("{}: {error}, left out", path.display()),
+            }
+        }
+        Ok(heads)
+    }
+
+    /// The segment's file for a scan.
+    #[must_use]
+    pub fn source(&self, base: Lsn) -> FileSource<'_> {
+        FileSource::new(self, base)
+    }
+}
