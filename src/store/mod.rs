@@ -8,11 +8,18 @@
 //!  reclaim        which parts of the files nobody needs
 //! ```
 
+mod checkpoint;
 mod directory;
 mod files;
 mod identity;
 mod segment_files;
 
+#[doc(hidden)]
+pub use checkpoint::decoders as checkpoint_decoders;
+pub use checkpoint::{
+    Checkpoint, CheckpointError, Fork, REGISTER_BYTES_MAX, RecordError, Snapshot, VOLUME_NAME_BYTES_MAX,
+    VolumeEntry,
+};
 pub use directory::{Directory, DirectoryError, Space};
 pub use identity::{IDENTITY_BYTES, Identity, IdentityError, NODE_NAME_BYTES_MAX};
 pub use segment_files::{FileSource, OPEN_FILES_MAX, SegmentFileError, SegmentFiles};

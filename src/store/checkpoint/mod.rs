@@ -1,0 +1,363 @@
+//! The checkpoint: what the log before a position has made of the volumes, so that a restart reads only what follows.
+//!
+//! A key-value file (`redb`) with five tables: the head, the volumes, the maps in leaves of 64 blocks, the log's generations, the
+//! register. One transaction takes it from one snapshot to the next; only leaves that differ are written. A crash leaves the one or the
+//! other, whole, at whatever write or sync it comes.
+//!
+//! The snapshot that the file has is kept in memory: its maps share all that did not change with those of the running volumes.
+//!
+//! A transaction is committed in two phases, with the file's free space: so what is there after a crash is valid without a look at
+//! all of it.
+
+mod backend;
+mod error;
+mod load;
+mod put;
+mod record;
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use redb::{Database, Durability, StorageBackend, TableDefinition, WriteTransaction};
+
+use super::files::sync_directory;
+use crate::base::{DatasetId, LogGeneration, Lsn, Phase, VolumeId, crc32c};
+use crate::volume::BlockMap;
+use backend::{Careful, OnFile, Switch};
+use record::{HeadRecord, VolumeRecord};
+
+pub use error::CheckpointError;
+pub use record::RecordError;
+
+/// The values' decoders, for those who feed them what they like.
+#[doc(hidden)]
+pub mod decoders {
+    pub use super::record::{
+        HeadRecord, RecordError, VolumeRecord, decode_fork, decode_leaf, encode_fork, encode_leaf,
+    };
+}
+
+/// Bytes of a volume's name at most.
+pub const VOLUME_NAME_BYTES_MAX: usize = 255;
+
+/// Bytes of the register at most.
+pub const REGISTER_BYTES_MAX: usize = 65536;
+
+/// Memory that the key-value file may take for pages.
+const CACHE_BYTES: usize = 16 << 20;
+
+const HEAD: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("head");
+const VOLUMES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("volumes");
+const LEAVES: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("leaves");
+const FORKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("forks");
+const REGISTER: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("register");
+
+/// One generation of the log's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fork {
+    /// Which.
+    pub generation: LogGeneration,
+    /// The one that it continued.
+    pub predecessor: LogGeneration,
+    /// Where it left it.
+    pub fork: Lsn,
+}
+
+/// A volume.
+#[derive(Debug, Clone)]
+pub struct VolumeEntry {
+    /// Its number.
+    pub id: VolumeId,
+    /// Its name.
+    pub name: String,
+    /// The record that made it.
+    pub created: Lsn,
+    /// Its size and where its blocks are.
+    pub map: BlockMap,
+}
+
+/// What a checkpoint has.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Everything before is in the maps.
+    pub position: Lsn,
+    /// The writing phase there.
+    pub phase: Phase,
+    /// Volumes with lower numbers were made some time.
+    pub volume_next: u32,
+    /// By rising number.
+    pub volumes: Vec<VolumeEntry>,
+    /// By rising generation.
+    pub history: Vec<Fork>,
+}
+
+/// The file of one dataset's checkpoint.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// `None` after an error.
+    database: Option<Database>,
+    switch: Switch,
+    dataset: DatasetId,
+    /// What the file has.
+    current: Snapshot,
+    /// Where it may be opened again when the disk was full.
+    path: Option<PathBuf>,
+    failed: bool,
+}
+
+impl VolumeEntry {
+    fn record(&self) -> VolumeRecord {
+        let (block_size, blocks, mapped) = (self.map.block_size(), self.map.blocks(), self.map.mapped());
+        VolumeRecord { name: self.name.clone(), block_size, blocks, mapped, created: self.created }
+    }
+}
+
+impl Snapshot {
+    fn volume(&self, id: VolumeId) -> Option<&VolumeEntry> {
+        self.volumes.binary_search_by_key(&id, |volume| volume.id).ok().map(|at| &self.volumes[at])
+    }
+
+    fn head(&self, dataset: DatasetId) -> HeadRecord {
+        let count = |len: usize| u32::try_from(len).expect("far fewer");
+        HeadRecord {
+            dataset,
+            position: self.position,
+            phase: self.phase,
+            volume_next: self.volume_next,
+            volumes: count(self.volumes.len()),
+            forks: count(self.history.len()),
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint of `dataset` at `path` and reads it. With `create` an empty one, at position 0, is made if there is none.
+    ///
+    /// # Errors
+    /// It is another's, damaged, or not there; then nothing was changed.
+    pub fn open(path: &Path, dataset: DatasetId, create: bool) -> Result<Self, CheckpointError> {
+        if !path.exists() {
+            if !create {
+                return Err(CheckpointError::Missing { path: path.to_owned() });
+            }
+            make(path, dataset)?;
+        }
+        let switch = Switch::default();
+        let mut opened = Self::open_on(OnFile(open_file(path, false)?), switch, dataset)?;
+        opened.path = Some(path.to_owned());
+        Ok(opened)
+    }
+
+    fn open_on(
+        backend: impl StorageBackend,
+        switch: Switch,
+        dataset: DatasetId,
+    ) -> Result<Self, CheckpointError> {
+        let backend = Careful::new(backend, switch.clone());
+        let database = guarded(|| builder().create_with_backend(backend).map_err(CheckpointError::storage))?;
+        let mut opened = Self {
+            database: Some(database),
+            switch,
+            dataset,
+            current: Snapshot::default(),
+            path: None,
+            failed: false,
+        };
+        match guarded(|| load::snapshot(&opened.reader()?, dataset)) {
+            Ok(snapshot) => opened.current = snapshot,
+            Err(error) => {
+                opened.give_up();
+                return Err(error);
+            }
+        }
+        Ok(opened)
+    }
+
+    /// What it has: what was read, or written last.
+    #[must_use]
+    pub const fn snapshot(&self) -> &Snapshot {
+        &self.current
+    }
+
+    /// Makes the file say what `now` says; on return it is durable. After a crash before, it says what it said or this.
+    ///
+    /// # Errors
+    /// [`NoSpace`](CheckpointError::NoSpace) may be tried again, other errors are kept. The file has what it had, or after a failed sync
+    /// perhaps `now`.
+    ///
+    /// # Panics
+    /// When `now` goes back, its volumes or generations are not in order, or a volume has changed its block size.
+    pub fn write(&mut self, now: &Snapshot) -> Result<(), CheckpointError> {
+        assert!(
+            now.position >= self.current.position,
+            "a checkpoint at {} after {}",
+            now.position,
+            self.current.position
+        );
+        assert!(now.volumes.is_sorted_by(|a, b| a.id < b.id), "volumes are given by rising number");
+        assert!(now.history.is_sorted_by(|a, b| a.generation < b.generation), "generations rise");
+        self.reopen()?;
+        let (dataset, current) = (self.dataset, &self.current);
+        let written = self.transact(|transaction| put::snapshot(transaction, dataset, current, now));
+        self.settle(written)?;
+        self.current = now.clone();
+        Ok(())
+    }
+
+    /// The register as it was written last.
+    ///
+    /// # Errors
+    /// The file's, or it is damaged.
+    pub fn register(&self) -> Result<Option<Vec<u8>>, CheckpointError> {
+        let transaction = self.reader()?;
+        let table = transaction.open_table(REGISTER).map_err(load::missing("register"))?;
+        let value = table.get(0).map_err(CheckpointError::storage)?;
+        value.map(|value| register_of(value.value())).transpose()
+    }
+
+    /// Replaces the register by `new`, durably, if it is `old`; `None` for none. Whether it did.
+    ///
+    /// # Errors
+    /// The file's, or it is damaged. It has what it had.
+    ///
+    /// # Panics
+    /// When `new` has more than [`REGISTER_BYTES_MAX`] bytes.
+    pub fn replace_register(&mut self, old: Option<&[u8]>, new: &[u8]) -> Result<bool, CheckpointError> {
+        assert!(new.len() <= REGISTER_BYTES_MAX, "a register of {} bytes", new.len());
+        self.reopen()?;
+        if self.register()?.as_deref() != old {
+            return Ok(false);
+        }
+        let mut bytes = crc32c(new).to_le_bytes().to_vec();
+        bytes.extend_from_slice(new);
+        let written = self.transact(|transaction| {
+            let mut table = transaction.open_table(REGISTER).map_err(CheckpointError::storage)?;
+            table.insert(0, bytes.as_slice()).map_err(CheckpointError::storage)?;
+            Ok(())
+        });
+        self.settle(written)?;
+        Ok(true)
+    }
+
+    fn reader(&self) -> Result<redb::ReadTransaction, CheckpointError> {
+        let database = self.database.as_ref().ok_or(CheckpointError::Failed)?;
+        database.begin_read().map_err(CheckpointError::storage)
+    }
+
+    fn transact(
+        &self,
+        put: impl FnOnce(&WriteTransaction) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let database = self.database.as_ref().ok_or(CheckpointError::Failed)?;
+        guarded(|| commit(database, put))
+    }
+
+    /// Remembers a failure.
+    fn settle(&mut self, written: Result<(), CheckpointError>) -> Result<(), CheckpointError> {
+        if let Err(error) = &written {
+            self.failed = !matches!(error, CheckpointError::NoSpace) || self.path.is_none();
+            self.give_up();
+        }
+        written
+    }
+
+    /// After a full disk the library's state in memory is of no use any more; the file is.
+    fn reopen(&mut self) -> Result<(), CheckpointError> {
+        if self.failed {
+            return Err(CheckpointError::Failed);
+        }
+        if let (None, Some(path)) = (&self.database, &self.path) {
+            let opened = Self::open(path, self.dataset, false)?;
+            if opened.current.position != self.current.position {
+                let (found, wanted) = (opened.current.position.0, self.current.position.0);
+                return Err(CheckpointError::Count { what: "as its position".to_owned(), found, wanted });
+            }
+            *self = opened;
+        }
+        Ok(())
+    }
+
+    /// Closes the file without another write.
+    fn give_up(&mut self) {
+        self.switch.turn_off();
+        let database = self.database.take();
+        // What it says on its way is of no interest, and what it panics with neither.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
+    }
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES).create_with_file_format_v3(true);
+    builder
+}
+
+fn open_file(path: &Path, new: bool) -> Result<File, CheckpointError> {
+    let opened = OpenOptions::new().read(true).write(true).create_new(new).mode(0o600).open(path);
+    opened.map_err(|error| CheckpointError::System { path: path.to_owned(), call: "open", error })
+}
+
+/// An empty checkpoint at `path`: made beside it, then renamed, since a file half made cannot be opened.
+fn make(path: &Path, dataset: DatasetId) -> Result<(), CheckpointError> {
+    let next = path.with_extension("next");
+    let system = |call| {
+        let path = path.to_owned();
+        move |error| CheckpointError::System { path, call, error }
+    };
+    if next.exists() {
+        std::fs::remove_file(&next).map_err(system("unlink"))?;
+    }
+    make_on(Careful::new(OnFile(open_file(&next, true)?), Switch::default()), dataset)?;
+    std::fs::rename(&next, path).map_err(system("rename"))?;
+    sync_directory(path.parent().unwrap_or(Path::new("."))).map_err(system("fsync"))
+}
+
+fn make_on(backend: impl StorageBackend, dataset: DatasetId) -> Result<(), CheckpointError> {
+    let database = builder().create_with_backend(backend).map_err(CheckpointError::storage)?;
+    let empty = Snapshot::default();
+    commit(&database, |transaction| {
+        transaction.open_table(REGISTER).map_err(CheckpointError::storage)?;
+        put::snapshot(transaction, dataset, &empty, &empty)
+    })
+}
+
+fn commit(
+    database: &Database,
+    put: impl FnOnce(&WriteTransaction) -> Result<(), CheckpointError>,
+) -> Result<(), CheckpointError> {
+    let mut transaction = database.begin_write().map_err(CheckpointError::storage)?;
+    transaction.set_durability(Durability::Immediate);
+    transaction.set_quick_repair(true);
+    put(&transaction)?;
+    transaction.commit().map_err(CheckpointError::storage)
+}
+
+/// Makes of the library's panics errors: it asserts what a damaged file says.
+fn guarded<T>(run: impl FnOnce() -> Result<T, CheckpointError>) -> Result<T, CheckpointError> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(CheckpointError::Broken { why: text.unwrap_or("its library gave up").to_owned() })
+    })
+}
+
+fn register_of(bytes: &[u8]) -> Result<Vec<u8>, CheckpointError> {
+    let damaged = |error| CheckpointError::Record { what: "register".to_owned(), error };
+    let Some((crc, body)) = bytes.split_first_chunk() else {
+        return Err(damaged(RecordError::Size { bytes: bytes.len(), wanted: 4 }));
+    };
+    let (found, computed) = (u32::from_le_bytes(*crc), crc32c(body));
+    if found != computed {
+        return Err(damaged(RecordError::Checksum { found, computed }));
+    }
+    Ok(body.to_vec())
+}
+
+#[cfg(test)]
+#[path = "cut_tests.rs"]
+mod cut_tests;
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
