@@ -142,6 +142,37 @@ impl Scan {
         Ok(Ok((record, extent)))
     }
 
+    /// Where the table begins that the records found have: whole device blocks.
+    #[must_use]
+    pub fn table_start(&self) -> u64 {
+        let layout = self.head.layout;
+        layout.slots(&(0..layout.pad_slot(self.slot_next))).start
+    }
+
+    /// Calls `each` with the checksum of each payload block of a record that [`next`](Self::next) gave, in order. There are none of a
+    /// record without data.
+    ///
+    /// # Errors
+    /// The medium's.
+    pub fn checksums<S: SegmentSource + ?Sized>(
+        &self,
+        source: &S,
+        record: &Record,
+        extent: &Extent,
+        mut each: impl FnMut(u32),
+    ) -> Result<(), S::Error> {
+        if record.kind != RecordKind::Write {
+            return Ok(());
+        }
+        // Slots that have changed meanwhile are of no use to anybody.
+        if let Some((Ok(Some(found)), slots, _)) = self.read_slots(source, extent.slots.start)?
+            && found == *record
+        {
+            (0..record.blocks as usize).for_each(|block| each(block_checksum(&slots, block)));
+        }
+        Ok(())
+    }
+
     /// How far both nodes were durable, by what any record says that stands somewhere behind the place where the scan stopped.
     /// `None` when there is none. If it is above [`end`](Self::end), what should be here was lost.
     ///

@@ -12,7 +12,9 @@ mod checkpoint;
 mod directory;
 mod files;
 mod identity;
+mod reclaim;
 mod segment_files;
+mod sums;
 
 #[doc(hidden)]
 pub use checkpoint::decoders as checkpoint_decoders;
@@ -22,4 +24,6 @@ pub use checkpoint::{
 };
 pub use directory::{Directory, DirectoryError, Space};
 pub use identity::{IDENTITY_BYTES, Identity, IdentityError, NODE_NAME_BYTES_MAX};
+pub use reclaim::{Live, Punch, ReclaimPlan, ReclaimSegment};
 pub use segment_files::{FileSource, OPEN_FILES_MAX, SegmentFileError, SegmentFiles};
+pub use sums::{SUMS_BYTES_MAX, SumError, Sums};

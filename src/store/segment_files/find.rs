@@ -1,8 +1,11 @@
 //! Which segments there are.
 
+use std::io;
+use std::ops::Range;
+
 use super::{FileSource, SegmentFileError, SegmentFiles, system};
 use crate::base::{DatasetId, Lsn};
-use crate::segment::{HEAD_BYTES, HeadError, SegmentHead, parse_segment_file_name};
+use crate::segment::{HEAD_BYTES, HeadError, Scan, SegmentHead, Verify, parse_segment_file_name};
 
 impl SegmentFiles {
     /// Bytes that the file takes of the disk.
@@ -51,6 +54,16 @@ impl SegmentFiles {
             }
         }
         Ok(heads)
+    }
+
+    /// The bytes of the segment that are neither head nor table, if all of its records, which end at `end`, are found.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn payload_area(&self, head: &SegmentHead, end: Lsn) -> io::Result<Option<Range<u64>>> {
+        let (source, mut scan) = (self.source(head.base), Scan::new(*head, Verify::Slots));
+        while scan.next(&source)?.is_ok() {}
+        Ok((scan.end() == end).then(|| head.layout.payload_start()..scan.table_start()))
     }
 
     /// The segment's file for a scan.

@@ -1,0 +1,306 @@
+//! Checksums of the blocks in the segments' files: what a read gives is compared before anybody sees it.
+//!
+//! A segment's table has a checksum for each block of payload, also of those that were punched out since. The table is read once, into one
+//! number for each position where a block of the volume's size can begin, and is kept while there is room. So a flipped bit on the disk,
+//! a misdirected write and a hole where data should be are all found, and never served.
+//!
+//! A position that the table as it was read does not know may have been written since: then it is read again, once. A block that no
+//! valid record has is a fault like one that does not match.
+//!
+//! Looking up takes a shared lock of one shard and allocates nothing.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+
+use super::segment_files::SegmentFiles;
+use crate::base::{BlockSize, Lsn, crc32c_append};
+use crate::segment::{HEAD_BYTES, HeadError, Scan, SegmentHead, SegmentLayout, Verify};
+
+/// Memory that the tables may take: enough for 60 GiB of log in blocks of 4096 bytes.
+pub const SUMS_BYTES_MAX: usize = 64 << 20;
+
+/// Tables are spread over so many locks. Each keeps at least one table, whatever its size.
+const SHARDS: usize = 8;
+
+/// Why data from a file is not served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SumError {
+    /// It is not what was written.
+    #[error(
+        "the block at {lsn} has checksum {computed:#010x}, it was written with {wanted:#010x}: take it from the peer"
+    )]
+    Mismatch {
+        /// The block.
+        lsn: Lsn,
+        /// What its bytes give.
+        computed: u32,
+        /// What they should give.
+        wanted: u32,
+    },
+    /// No record of the segment has it.
+    #[error("no valid record has the block at {lsn}: take it from the peer")]
+    Unknown {
+        /// The block.
+        lsn: Lsn,
+    },
+    /// The segment's head is damaged.
+    #[error("the segment at {base}: {error}")]
+    Head {
+        /// The segment.
+        base: Lsn,
+        /// What is wrong.
+        #[source]
+        error: HeadError,
+    },
+    /// The file cannot be read.
+    #[error("reading the segment at {base}: {error}")]
+    Medium {
+        /// The segment.
+        base: Lsn,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// Checksums of blocks of one size, by position.
+#[derive(Debug, Default)]
+struct Column {
+    sums: Vec<u32>,
+    /// A bit for each: whether it is one.
+    known: Vec<u64>,
+}
+
+impl Column {
+    fn set(&mut self, at: usize, sum: u32, places: usize) {
+        if self.sums.is_empty() {
+            self.sums = vec![0; places];
+            self.known = vec![0; places.div_ceil(64)];
+        }
+        self.sums[at] = sum;
+        self.known[at / 64] |= 1 << (at % 64);
+    }
+
+    fn get(&self, at: usize) -> Option<u32> {
+        let known = self.known.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1);
+        known.then(|| self.sums[at])
+    }
+
+    fn bytes(&self) -> usize {
+        self.sums.len() * size_of::<u32>() + self.known.len() * size_of::<u64>()
+    }
+}
+
+/// One segment's.
+#[derive(Debug)]
+struct Table {
+    base: Lsn,
+    seed: u32,
+    small: Column,
+    large: Column,
+    /// By the clock of loads.
+    used: AtomicU64,
+}
+
+impl Table {
+    fn load(files: &SegmentFiles, base: Lsn) -> Result<Self, SumError> {
+        let medium = |error| SumError::Medium { base, error };
+        let mut bytes = [0; HEAD_BYTES];
+        files.read(base, 0, &mut bytes).map_err(medium)?;
+        let head = SegmentHead::decode(&bytes).and_then(|head| {
+            let is_right = head.base == base && head.layout == files.layout();
+            if is_right { Ok(head) } else { Err(HeadError::Base { found: head.base, wanted: base }) }
+        });
+        let head = head.map_err(|error| SumError::Head { base, error })?;
+        let (seed, used) = (head.salt.seed(), AtomicU64::new(0));
+        let mut table = Self { base, seed, small: Column::default(), large: Column::default(), used };
+        let (source, mut scan) = (files.source(base), Scan::new(head, Verify::Slots));
+        while let Ok((record, extent)) = scan.next(&source).map_err(medium)? {
+            let size = record.block_size;
+            let mut at = index(extent.payload.start >> size.shift());
+            let places = index(files.layout().segment_bytes() >> size.shift());
+            let column = table.column_mut(size);
+            let summed = scan.checksums(&source, &record, &extent, |sum| {
+                column.set(at, sum, places);
+                at += 1;
+            });
+            summed.map_err(medium)?;
+        }
+        Ok(table)
+    }
+
+    const fn column_mut(&mut self, size: BlockSize) -> &mut Column {
+        match size {
+            BlockSize::Small => &mut self.small,
+            BlockSize::Large => &mut self.large,
+        }
+    }
+
+    fn verify(&self, lsn: Lsn, size: BlockSize, data: &[u8]) -> Result<(), SumError> {
+        let column = match size {
+            BlockSize::Small => &self.small,
+            BlockSize::Large => &self.large,
+        };
+        let first = index(lsn.since(self.base) >> size.shift());
+        for (number, block) in data.chunks_exact(index(size.bytes())).enumerate() {
+            let at = || lsn.plus((number as u64) << size.shift());
+            let Some(wanted) = column.get(first + number) else {
+                return Err(SumError::Unknown { lsn: at() });
+            };
+            let computed = crc32c_append(self.seed, block);
+            if computed != wanted {
+                return Err(SumError::Mismatch { lsn: at(), computed, wanted });
+            }
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.small.bytes() + self.large.bytes()
+    }
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).expect("segments have at most 2^30 bytes")
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    tables: HashMap<Lsn, Arc<Table>>,
+    bytes: usize,
+}
+
+/// Tables of segments, those used last.
+#[derive(Debug)]
+pub struct Sums {
+    shards: [RwLock<Shard>; SHARDS],
+    shard_bytes: usize,
+    /// Counts loads.
+    clock: AtomicU64,
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        Self::new(SUMS_BYTES_MAX)
+    }
+}
+
+impl Sums {
+    /// None yet; they may take `bytes_max`, or one table for each shard if that is more.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
+        let shards = std::array::from_fn(|_| RwLock::default());
+        Self { shards, shard_bytes: bytes_max / SHARDS, clock: AtomicU64::new(0) }
+    }
+
+    /// Compares blocks that were read at `lsn` with what was written there.
+    ///
+    /// # Errors
+    /// A block is not what was written, or nobody knows.
+    ///
+    /// # Panics
+    /// When `data` is not whole blocks of one segment.
+    pub fn verify(
+        &self,
+        files: &SegmentFiles,
+        lsn: Lsn,
+        size: BlockSize,
+        data: &[u8],
+    ) -> Result<(), SumError> {
+        let layout = files.layout();
+        let base = layout.base(lsn);
+        let len = data.len() as u64;
+        assert!(
+            lsn.0.is_multiple_of(size.bytes())
+                && len.is_multiple_of(size.bytes())
+                && lsn.since(base) + len <= layout.segment_bytes(),
+            "{len} bytes at {lsn} in blocks of {}",
+            size.bytes()
+        );
+        if let Some(table) = self.find(layout, base) {
+            match table.verify(lsn, size, data) {
+                Err(SumError::Unknown { .. }) => {}
+                outcome => return outcome,
+            }
+        }
+        let table = Arc::new(Table::load(files, base)?);
+        self.enter(layout, table.clone());
+        table.verify(lsn, size, data)
+    }
+
+    /// Reads blocks of one segment at `lsn` from its file, and compares them.
+    ///
+    /// # Errors
+    /// They cannot be read, or are not what was written; then `target` is not to be served.
+    ///
+    /// # Panics
+    /// As [`verify`](Self::verify).
+    pub fn read(
+        &self,
+        files: &SegmentFiles,
+        lsn: Lsn,
+        size: BlockSize,
+        target: &mut [u8],
+    ) -> Result<(), SumError> {
+        let base = files.layout().base(lsn);
+        let read = files.read(base, lsn.since(base), target);
+        read.map_err(|error| SumError::Medium { base, error })?;
+        self.verify(files, lsn, size, target)
+    }
+
+    /// Forgets a segment that is removed or written anew.
+    pub fn forget(&self, layout: SegmentLayout, base: Lsn) {
+        let mut shard = self.write(layout, base);
+        let removed = shard.tables.remove(&base);
+        shard.bytes -= removed.map_or(0, |table| table.bytes());
+    }
+
+    /// Memory that the tables take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).bytes).sum()
+    }
+
+    fn shard(&self, layout: SegmentLayout, base: Lsn) -> &RwLock<Shard> {
+        &self.shards[index(base.0 / layout.segment_bytes() % SHARDS as u64)]
+    }
+
+    fn write(&self, layout: SegmentLayout, base: Lsn) -> RwLockWriteGuard<'_, Shard> {
+        self.shard(layout, base).write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, layout: SegmentLayout, base: Lsn) -> Option<Arc<Table>> {
+        let shard = self.shard(layout, base).read().unwrap_or_else(PoisonError::into_inner);
+        let table = shard.tables.get(&base)?;
+        let now = self.clock.load(Ordering::Relaxed);
+        // Written only when it changes, so that readers do not take the line from each other.
+        if table.used.load(Ordering::Relaxed) != now {
+            table.used.store(now, Ordering::Relaxed);
+        }
+        Some(table.clone())
+    }
+
+    fn enter(&self, layout: SegmentLayout, table: Arc<Table>) {
+        let base = table.base;
+        table.used.store(self.clock.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let mut shard = self.write(layout, base);
+        shard.bytes += table.bytes();
+        if let Some(replaced) = shard.tables.insert(base, table) {
+            shard.bytes -= replaced.bytes();
+        }
+        while shard.bytes > self.shard_bytes && shard.tables.len() > 1 {
+            let others = shard.tables.iter().filter(|(other, _)| **other != base);
+            let oldest = others.min_by_key(|(_, table)| table.used.load(Ordering::Relaxed));
+            let oldest = oldest.map(|(oldest, _)| *oldest).expect("there is another");
+            let removed = shard.tables.remove(&oldest);
+            shard.bytes -= removed.map_or(0, |table| table.bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "sums_tests.rs"]
+mod tests;
