@@ -157,6 +157,13 @@ impl Scan {
         Ok(Ok((record, extent)))
     }
 
+    /// Where the table begins that the records found have: whole device blocks.
+    #[must_use]
+    pub fn table_start(&self) -> u64 {
+        let layout = self.head.layout;
+        layout.slots(&(0..layout.pad_slot(self.slot_next))).start
+    }
+
     /// How far both nodes were durable, by what any record says that stands somewhere behind the place where the scan stopped.
     /// `None` when there is none. If it is above [`end`](Self::end), what should be here was lost.
     ///

@@ -26,10 +26,20 @@ pub(crate) enum DiskError {
 struct File {
     live: BTreeMap<u64, Vec<u8>>,
     durable: BTreeMap<u64, Vec<u8>>,
-    /// Sectors written and not synced, in order.
-    pending: Vec<(u64, Vec<u8>)>,
+    /// What was done and not synced, in order.
+    pending: Vec<Change>,
+    /// As it was set last, and as it is on the disk.
+    length_live: u64,
+    length_durable: u64,
     /// Whether its name is durable.
     linked: bool,
+}
+
+/// What a power cut may leave undone.
+#[derive(Debug, Clone)]
+enum Change {
+    Sector(u64, Vec<u8>),
+    Length(u64),
 }
 
 /// Files by number, sectors, and a countdown.
@@ -59,6 +69,11 @@ impl Disk {
             off: false,
             written: BTreeMap::new(),
         }
+    }
+
+    /// Goes on with other luck.
+    pub(crate) const fn reseed(&mut self, seed: u64) {
+        self.random = Random::new(seed);
     }
 
     /// Cuts the power in the middle of the operation with this number; the first is 1.
@@ -101,7 +116,7 @@ impl Disk {
         let target = self.files.entry(file).or_default();
         for (sector, content) in (offset / self.sector_bytes..).zip(bytes.chunks(sector_bytes)) {
             target.live.insert(sector, content.to_vec());
-            target.pending.push((sector, content.to_vec()));
+            target.pending.push(Change::Sector(sector, content.to_vec()));
             *self.written.entry((file, sector)).or_default() += 1;
         }
         if cut { Err(DiskError::PowerCut) } else { Ok(()) }
@@ -114,13 +129,29 @@ impl Disk {
         }
         let Some(target) = self.files.get_mut(&file) else { return Ok(()) };
         if self.fail_sync_at == Some(self.steps) {
-            settle(target, &mut self.random, 50);
+            target.settle_some(&mut self.random, 50, self.sector_bytes);
             return Err(DiskError::SyncFailed);
         }
-        for (sector, content) in target.pending.drain(..) {
-            target.durable.insert(sector, content);
+        for change in std::mem::take(&mut target.pending) {
+            target.settle(change, self.sector_bytes);
         }
         Ok(())
+    }
+
+    /// Sets the file's length, to whole sectors; makes the file if it is not there. What is cut off is zeroes when it comes again.
+    pub(crate) fn set_length(&mut self, file: u64, bytes: u64) -> Result<(), DiskError> {
+        let cut = self.step()?;
+        assert!(bytes.is_multiple_of(self.sector_bytes), "whole sectors");
+        let target = self.files.entry(file).or_default();
+        target.live.retain(|sector, _| *sector < bytes / self.sector_bytes);
+        target.length_live = bytes;
+        target.pending.push(Change::Length(bytes));
+        if cut { Err(DiskError::PowerCut) } else { Ok(()) }
+    }
+
+    /// The length that was set; 0 when none was.
+    pub(crate) fn length(&self, file: u64) -> u64 {
+        self.files.get(&file).map_or(0, |file| file.length_live)
     }
 
     /// Makes durable which files there are.
@@ -139,8 +170,9 @@ impl Disk {
         let mut files = std::mem::take(&mut self.files);
         files.retain(|_, file| file.linked || self.random.chance(percent));
         for file in files.values_mut() {
-            settle(file, &mut self.random, percent);
+            file.settle_some(&mut self.random, percent, self.sector_bytes);
             file.live = file.durable.clone();
+            file.length_live = file.length_durable;
             file.linked = true;
         }
         self.files = files;
@@ -156,10 +188,16 @@ impl Disk {
     /// Reads anywhere; what was never written is zeroes.
     pub(crate) fn read(&self, file: u64, offset: u64, target: &mut [u8]) {
         let live = self.files.get(&file).map(|file| &file.live);
-        for (at, byte) in (offset..).zip(target) {
-            let sector = live.and_then(|live| live.get(&(at / self.sector_bytes)));
+        let (mut at, mut rest) = (offset, target);
+        while !rest.is_empty() {
             let place = usize::try_from(at % self.sector_bytes).expect("small");
-            *byte = sector.map_or(0, |sector| sector[place]);
+            let count = rest.len().min(usize::try_from(self.sector_bytes).expect("small") - place);
+            let (part, behind) = rest.split_at_mut(count);
+            match live.and_then(|live| live.get(&(at / self.sector_bytes))) {
+                Some(sector) => part.copy_from_slice(&sector[place..place + count]),
+                None => part.fill(0),
+            }
+            (at, rest) = (at + count as u64, behind);
         }
     }
 
@@ -180,11 +218,25 @@ impl Disk {
     }
 }
 
-/// Of what is pending each sector becomes durable or not.
-fn settle(file: &mut File, random: &mut Random, percent: u64) {
-    for (sector, content) in file.pending.drain(..) {
-        if random.chance(percent) {
-            file.durable.insert(sector, content);
+impl File {
+    /// Of what is pending each change becomes durable or not.
+    fn settle_some(&mut self, random: &mut Random, percent: u64, sector_bytes: u64) {
+        for change in std::mem::take(&mut self.pending) {
+            if random.chance(percent) {
+                self.settle(change, sector_bytes);
+            }
+        }
+    }
+
+    fn settle(&mut self, change: Change, sector_bytes: u64) {
+        match change {
+            Change::Sector(sector, content) => {
+                self.durable.insert(sector, content);
+            }
+            Change::Length(bytes) => {
+                self.durable.retain(|sector, _| *sector < bytes / sector_bytes);
+                self.length_durable = bytes;
+            }
         }
     }
 }
@@ -217,6 +269,27 @@ mod tests {
             outcomes.insert(found);
         }
         assert_eq!(outcomes.len(), 8, "each sector by itself");
+    }
+
+    #[test]
+    fn a_length_is_torn_from_what_was_written_with_it() {
+        let mut outcomes = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let mut disk = Disk::new(512, seed);
+            disk.set_length(1, 512).unwrap();
+            disk.write(1, 0, &[1; 512]).unwrap();
+            disk.sync(1).unwrap();
+            disk.sync_directory().unwrap();
+            disk.set_length(1, 0).unwrap();
+            disk.set_length(1, 1024).unwrap();
+            disk.write(1, 512, &[2; 512]).unwrap();
+            assert_eq!((disk.length(1), byte(&disk, 1, 0), byte(&disk, 1, 512)), (1024, 0, 2));
+            disk.restart();
+            outcomes.insert((disk.length(1), byte(&disk, 1, 0), byte(&disk, 1, 512)));
+        }
+        // The old length with or without the new sector, cut off with or without what was behind, and all of it.
+        assert!(outcomes.contains(&(512, 1, 0)) && outcomes.contains(&(1024, 0, 2)), "{outcomes:?}");
+        assert!(outcomes.contains(&(512, 1, 2)) && outcomes.contains(&(1024, 1, 0)), "{outcomes:?}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::scrub::Scrubbed;
 use super::segment_files::SegmentFiles;
 use super::state::{Reason, Role, State};
 use super::status::{self, DatasetStatus};
-use super::sums::Sums;
+use super::sums::{SUMS_BYTES_MAX, Sums};
 use super::tender::Tender;
 use super::volumes::{CHANGE_BYTES, VolumeChange, VolumeError, VolumeInfo, Volumes, blocks_of};
 use crate::base::{BlockNumber, BlockSize, Lsn, VolumeId};
@@ -56,8 +56,10 @@ impl Dataset {
         }
         let directory = Directory::open(&config.directory, config.id, &config.node, config.layout, true)?;
         let files = SegmentFiles::open(&directory.segments(), config.layout)?;
-        let checkpoint = Checkpoint::open(&directory.checkpoint())?;
-        let start = checkpoint.last().clone();
+        // It is made before any segment is, and never goes: a log without one has lost it.
+        let is_new = files.list()?.is_empty();
+        let checkpoint = Checkpoint::open(&directory.checkpoint(), config.id, is_new)?;
+        let start = checkpoint.snapshot().clone();
         let position = start.position;
         let found = recover(&files, config.id, config.layout, start, None)?;
         let register = LocalRegister::open(&config.directory)?;
@@ -73,7 +75,8 @@ impl Dataset {
             checkpoint: position,
             stopping: false,
         };
-        let engine = Arc::new(Engine::new(config, state, files, Sums::new()));
+        let sums = Sums::new(config.layout, SUMS_BYTES_MAX);
+        let engine = Arc::new(Engine::new(config, state, files, sums));
         let pair = Arc::new(Pair::new(engine, keys.clone(), register, checkpoint));
         pair.set_holder(Holder::start_with(holder, keys, Arc::new(PairGate(Arc::downgrade(&pair))))?);
         let dataset = Self { pair, threads: Mutex::default(), _directory: directory };

@@ -3,7 +3,6 @@
 //! A checkpoint has a position: all before it is in the maps, and durable on *both* nodes, so no later fork lies before it. What a block
 //! had before is given back only when a checkpoint lies behind the record that wrote it anew.
 
-use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,12 +10,14 @@ use std::time::{Duration, Instant};
 use super::checkpoint::{CheckpointError, Snapshot};
 use super::counters::count;
 use super::pair::Pair;
-use super::reclaim;
+use super::reclaim::{self, Kept};
 use super::state::{Role, State};
 use crate::base::Lsn;
 
 /// Between two looks.
 const LOOK_TIME: Duration = Duration::from_millis(100);
+/// On a full disk a checkpoint is tried again after so long.
+const NO_SPACE_TIME: Duration = Duration::from_secs(5);
 /// A checkpoint is written at the latest after so long, if anything changed.
 const CHECKPOINT_TIME: Duration = Duration::from_secs(30);
 
@@ -26,24 +27,30 @@ pub(super) struct Keeper {
     last: Instant,
     /// A snapshot of which not everything is durable yet, and the role of which it is.
     pending: Option<(Snapshot, u64)>,
-    /// What lived in segments when holes were made in them.
-    punched: BTreeMap<Lsn, u64>,
+    /// What is left of segments in which holes were made.
+    kept: Kept,
 }
 
 impl Keeper {
     pub(super) fn new() -> Self {
-        Self { last: Instant::now(), pending: None, punched: BTreeMap::new() }
+        Self { last: Instant::now(), pending: None, kept: Kept::default() }
     }
 
     /// Looks until the dataset ends.
     pub(super) fn run(&mut self, pair: &Pair) {
         while !pair.stopping.load(Ordering::SeqCst) {
-            if let Err(error) = self.look(pair, false) {
-                log::error!("{}: {error}", pair.engine.config.name);
-                pair.engine.shared.lock().fail("checkpoint-failed", error.to_string());
-                return;
+            match self.look(pair, false) {
+                Ok(()) => pair.keeper.nap(LOOK_TIME),
+                Err(error @ CheckpointError::NoSpace) => {
+                    log::warn!("{}: {error}", pair.engine.config.name);
+                    pair.keeper.nap(NO_SPACE_TIME);
+                }
+                Err(error) => {
+                    log::error!("{}: {error}", pair.engine.config.name);
+                    pair.engine.shared.lock().fail("checkpoint-failed", error.to_string());
+                    return;
+                }
             }
-            pair.keeper.nap(LOOK_TIME);
         }
     }
 
@@ -82,6 +89,10 @@ impl Keeper {
                 return Ok(());
             }
             drop(state);
+            // Whoever ends the dataset writes one too, perhaps meanwhile.
+            if snapshot.position <= checkpoint.snapshot().position {
+                return Ok(());
+            }
             checkpoint.write(snapshot)?;
         }
         self.last = Instant::now();
@@ -91,7 +102,7 @@ impl Keeper {
             state.checkpoint = snapshot.position;
             reclaimable(&state, engine.config.ring_bytes())
         };
-        if let Err(error) = reclaim::run(engine, snapshot, limit, &mut self.punched) {
+        if let Err(error) = reclaim::run(engine, snapshot, limit, &mut self.kept) {
             // Room is not given back, and nothing else is wrong.
             log::warn!("{}: {error}", engine.config.name);
         }

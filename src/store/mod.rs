@@ -41,7 +41,9 @@ mod sums;
 mod tender;
 mod volumes;
 
-pub use checkpoint::CheckpointError;
+#[doc(hidden)]
+pub use checkpoint::decoders as checkpoint_decoders;
+pub use checkpoint::{CheckpointError, RecordError};
 pub use config::{CommandError, DatasetConfig, Durability, OpenError, VolumeSpec};
 pub use counters::Counts;
 pub use dataset::Dataset;

@@ -1,63 +1,200 @@
-//! The checksums of what lies in segment files, so that a read gives nothing out that is not what was written.
+//! Checksums of the blocks in the segments' files: what a read gives is compared before anybody sees it.
 //!
-//! They stand in the segment's own table. That is read once, when the first block of the segment is, and kept as four bytes a block
-//! while there is room for it; then the segment that was not read for longest is forgotten.
+//! A segment's table has a checksum for each block of payload, also of those that were punched out since. The table is read once, into one
+//! number for each position where a block of the volume's size can begin, and is kept while there is room. So a flipped bit on the disk,
+//! a misdirected write and a hole where data should be are all found, and never served.
+//!
+//! A position that the table as it was read does not know may have been written since: then it is read again, once. A block that no
+//! valid record has is a fault like one that does not match.
+//!
+//! Looking up takes a shared lock of one shard and allocates nothing.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use super::segment_files::SegmentFiles;
 use crate::base::{BlockSize, Lsn};
-use crate::segment::{Fault, HEAD_BYTES, Salt, Scan, SegmentHead, SegmentSource, Verify};
+use crate::segment::{HEAD_BYTES, HeadError, Salt, Scan, SegmentHead, SegmentLayout, Verify};
 
-/// Bytes of checksums that are kept: those of 64 GiB in blocks of 4096 bytes.
-const KEPT_BYTES_MAX: usize = 64 << 20;
+/// Memory that the tables may take: enough for 60 GiB of log in blocks of 4096 bytes.
+pub(super) const SUMS_BYTES_MAX: usize = 64 << 20;
 
-/// Bytes of the table that are read at a time.
-const WINDOW_BYTES: u64 = 64 << 10;
+/// Tables are spread over so many locks. Each keeps at least one table, whatever its size.
+const SHARDS: usize = 8;
 
-/// Why what was read is not given out.
+/// Why data from a file is not served.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SumError {
-    #[error("reading the segment's table: {0}")]
-    Medium(#[from] io::Error),
-    #[error("the segment at {base}: {why}")]
-    Head { base: Lsn, why: String },
-    #[error("the segment's table ends before {lsn}: {fault}")]
-    NoRecord { lsn: Lsn, fault: Fault },
-    #[error("the block at {lsn} has checksum {found:#010x}, its record says {recorded:#010x}")]
-    Differs { lsn: Lsn, found: u32, recorded: u32 },
+    /// It is not what was written.
+    #[error(
+        "the block at {lsn} has checksum {computed:#010x}, it was written with {wanted:#010x}: take it from the peer"
+    )]
+    Mismatch {
+        /// The block.
+        lsn: Lsn,
+        /// What its bytes give.
+        computed: u32,
+        /// What they should give.
+        wanted: u32,
+    },
+    /// No record of the segment has it.
+    #[error("no valid record has the block at {lsn}: take it from the peer")]
+    Unknown {
+        /// The block.
+        lsn: Lsn,
+    },
+    /// The segment's head is damaged.
+    #[error("the segment at {base}: {error}")]
+    Head {
+        /// The segment.
+        base: Lsn,
+        /// What is wrong.
+        #[source]
+        error: HeadError,
+    },
+    /// The file cannot be read.
+    #[error("reading the segment at {base}: {error}")]
+    Medium {
+        /// The segment.
+        base: Lsn,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
 }
 
-/// The checksums of one segment's payload blocks.
-#[derive(Debug)]
-struct SegmentSums {
-    salt: Salt,
-    /// By place, in blocks of `unit` bytes; of a larger block its first unit has it.
+/// Checksums of blocks of one size, by position.
+#[derive(Debug, Default)]
+struct Column {
     sums: Vec<u32>,
-    unit: BlockSize,
-    /// Behind the last record, and what stands there.
-    end: Lsn,
-    fault: Fault,
+    /// A bit for each: whether it is one.
+    known: Vec<u64>,
+}
+
+impl Column {
+    fn set(&mut self, at: usize, sum: u32, places: usize) {
+        if self.sums.is_empty() {
+            self.sums = vec![0; places];
+            self.known = vec![0; places.div_ceil(64)];
+        }
+        self.sums[at] = sum;
+        self.known[at / 64] |= 1 << (at % 64);
+    }
+
+    fn get(&self, at: usize) -> Option<u32> {
+        let known = self.known.get(at / 64).is_some_and(|word| word >> (at % 64) & 1 == 1);
+        known.then(|| self.sums[at])
+    }
+
+    fn bytes(&self) -> usize {
+        self.sums.len() * size_of::<u32>() + self.known.len() * size_of::<u64>()
+    }
+}
+
+/// One segment's.
+#[derive(Debug)]
+struct Table {
+    base: Lsn,
+    salt: Salt,
+    small: Column,
+    large: Column,
+    /// By the clock of loads.
     used: AtomicU64,
 }
 
-/// The checksums of the segments that were read last.
+impl Table {
+    fn load(files: &SegmentFiles, base: Lsn) -> Result<Self, SumError> {
+        let medium = |error| SumError::Medium { base, error };
+        let mut bytes = [0; HEAD_BYTES];
+        files.read(base, 0, &mut bytes).map_err(medium)?;
+        let head = SegmentHead::decode(&bytes).and_then(|head| {
+            let is_right = head.base == base && head.layout == files.layout();
+            if is_right { Ok(head) } else { Err(HeadError::Base { found: head.base, wanted: base }) }
+        });
+        let head = head.map_err(|error| SumError::Head { base, error })?;
+        let (salt, used) = (head.salt, AtomicU64::new(0));
+        let mut table = Self { base, salt, small: Column::default(), large: Column::default(), used };
+        let (source, mut scan) = (files.source(base), Scan::new(head, Verify::Slots));
+        let mut sums = Vec::new();
+        while let Ok((record, extent)) = scan.next_with_sums(&source, |sum| sums.push(sum)).map_err(medium)? {
+            let size = record.block_size;
+            let first = index(extent.payload.start >> size.shift());
+            let places = index(files.layout().segment_bytes() >> size.shift());
+            let column = table.column_mut(size);
+            for (at, sum) in (first..).zip(sums.drain(..)) {
+                column.set(at, sum, places);
+            }
+        }
+        Ok(table)
+    }
+
+    const fn column_mut(&mut self, size: BlockSize) -> &mut Column {
+        match size {
+            BlockSize::Small => &mut self.small,
+            BlockSize::Large => &mut self.large,
+        }
+    }
+
+    fn verify(&self, lsn: Lsn, size: BlockSize, data: &[u8]) -> Result<(), SumError> {
+        let column = match size {
+            BlockSize::Small => &self.small,
+            BlockSize::Large => &self.large,
+        };
+        let first = index(lsn.since(self.base) >> size.shift());
+        for (number, block) in data.chunks_exact(index(size.bytes())).enumerate() {
+            let at = || lsn.plus((number as u64) << size.shift());
+            let Some(wanted) = column.get(first + number) else {
+                return Err(SumError::Unknown { lsn: at() });
+            };
+            let computed = self.salt.checksum(block);
+            if computed != wanted {
+                return Err(SumError::Mismatch { lsn: at(), computed, wanted });
+            }
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.small.bytes() + self.large.bytes()
+    }
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).expect("segments have at most 2^30 bytes")
+}
+
 #[derive(Debug, Default)]
+struct Shard {
+    tables: HashMap<Lsn, Arc<Table>>,
+    bytes: usize,
+}
+
+/// Tables of segments, those used last.
+#[derive(Debug)]
 pub(super) struct Sums {
-    segments: RwLock<HashMap<Lsn, Arc<SegmentSums>>>,
-    uses: AtomicU64,
+    layout: SegmentLayout,
+    shards: [RwLock<Shard>; SHARDS],
+    shard_bytes: usize,
+    /// Counts loads.
+    clock: AtomicU64,
 }
 
 impl Sums {
-    pub(super) fn new() -> Self {
-        Self::default()
+    /// None yet; they may take `bytes_max`, or one table for each shard if that is more.
+    pub(super) fn new(layout: SegmentLayout, bytes_max: usize) -> Self {
+        let shards = std::array::from_fn(|_| RwLock::default());
+        Self { layout, shards, shard_bytes: bytes_max / SHARDS, clock: AtomicU64::new(0) }
     }
 
-    /// Whether `data`, blocks read from `lsn` on in its segment's file, is what was written there.
+    /// Compares blocks that were read at `lsn` with what was written there.
+    ///
+    /// # Errors
+    /// A block is not what was written, or nobody knows.
+    ///
+    /// # Panics
+    /// When `data` is not whole blocks of one segment.
     pub(super) fn verify(
         &self,
         files: &SegmentFiles,
@@ -65,116 +202,70 @@ impl Sums {
         size: BlockSize,
         data: &[u8],
     ) -> Result<(), SumError> {
-        let base = files.layout().base(lsn);
-        let segment = self.segment(files, base)?;
-        let bytes = usize::try_from(size.bytes()).expect("at most 4096");
-        for (index, block) in data.chunks_exact(bytes).enumerate() {
-            let at = lsn.plus((index as u64) << size.shift());
-            if at >= segment.end {
-                return Err(SumError::NoRecord { lsn: at, fault: segment.fault.clone() });
-            }
-            let place = usize::try_from(at.since(base) >> segment.unit.shift()).expect("at most 2^30");
-            let (found, recorded) = (segment.salt.checksum(block), segment.sums[place]);
-            if found != recorded {
-                return Err(SumError::Differs { lsn: at, found, recorded });
+        let base = self.layout.base(lsn);
+        let len = data.len() as u64;
+        assert!(
+            lsn.0.is_multiple_of(size.bytes())
+                && len.is_multiple_of(size.bytes())
+                && lsn.since(base) + len <= self.layout.segment_bytes(),
+            "{len} bytes at {lsn} in blocks of {}",
+            size.bytes()
+        );
+        if let Some(table) = self.find(base) {
+            match table.verify(lsn, size, data) {
+                Err(SumError::Unknown { .. }) => {}
+                outcome => return outcome,
             }
         }
-        Ok(())
+        let table = Arc::new(Table::load(files, base)?);
+        self.enter(table.clone());
+        table.verify(lsn, size, data)
     }
 
-    /// The segment's file is another one now.
+    /// Forgets a segment that is removed or written anew.
     pub(super) fn forget(&self, base: Lsn) {
-        self.segments.write().unwrap_or_else(PoisonError::into_inner).remove(&base);
+        let mut shard = self.write(base);
+        let removed = shard.tables.remove(&base);
+        shard.bytes -= removed.map_or(0, |table| table.bytes());
     }
 
-    fn segment(&self, files: &SegmentFiles, base: Lsn) -> Result<Arc<SegmentSums>, SumError> {
-        let uses = self.uses.fetch_add(1, Ordering::Relaxed);
-        {
-            let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(segment) = segments.get(&base) {
-                segment.used.store(uses, Ordering::Relaxed);
-                return Ok(segment.clone());
-            }
-        }
-        let segment = Arc::new(SegmentSums::load(files, base)?);
-        segment.used.store(uses, Ordering::Relaxed);
-        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-        segments.insert(base, segment.clone());
-        let mut kept: usize = segments.values().map(|segment| segment.sums.len() * 4).sum();
-        while kept > KEPT_BYTES_MAX && segments.len() > 1 {
-            let oldest = segments.iter().min_by_key(|(_, segment)| segment.used.load(Ordering::Relaxed));
-            let Some(oldest) = oldest.map(|(base, _)| *base) else { break };
-            kept -= segments.remove(&oldest).map_or(0, |segment| segment.sums.len() * 4);
-        }
-        Ok(segment)
+    fn shard(&self, base: Lsn) -> &RwLock<Shard> {
+        &self.shards[index(base.0 / self.layout.segment_bytes() % SHARDS as u64)]
     }
-}
 
-impl SegmentSums {
-    fn load(files: &SegmentFiles, base: Lsn) -> Result<Self, SumError> {
-        let mut bytes = [0; HEAD_BYTES];
-        files.read(base, 0, &mut bytes)?;
-        let head =
-            SegmentHead::decode(&bytes).map_err(|error| SumError::Head { base, why: error.to_string() })?;
-        if head.base != base || head.layout != files.layout() {
-            return Err(SumError::Head {
-                base,
-                why: format!("its head is of another segment, at {}", head.base),
-            });
+    fn write(&self, base: Lsn) -> RwLockWriteGuard<'_, Shard> {
+        self.shard(base).write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, base: Lsn) -> Option<Arc<Table>> {
+        let shard = self.shard(base).read().unwrap_or_else(PoisonError::into_inner);
+        let table = shard.tables.get(&base)?;
+        let now = self.clock.load(Ordering::Relaxed);
+        // Written only when it changes, so that readers do not take the line from each other.
+        if table.used.load(Ordering::Relaxed) != now {
+            table.used.store(now, Ordering::Relaxed);
         }
-        let source = Window { files, base, held: RefCell::default() };
-        let mut scan = Scan::new(head, Verify::Slots);
-        let mut found: Vec<(u64, u32)> = Vec::new();
-        let mut unit = BlockSize::Large;
-        let fault = loop {
-            let first = found.len();
-            let next = scan.next_with_sums(&source, |sum| found.push((0, sum)))?;
-            match next {
-                Ok((record, extent)) => {
-                    if record.payload_bytes() > 0 && record.block_size == BlockSize::Small {
-                        unit = BlockSize::Small;
-                    }
-                    for ((offset, _), index) in found[first..].iter_mut().zip(0_u64..) {
-                        *offset = extent.payload.start + (index << record.block_size.shift());
-                    }
-                }
-                Err(fault) => break fault,
-            }
-        };
-        let mut sums =
-            vec![0; usize::try_from(head.layout.segment_bytes() >> unit.shift()).expect("at most 2^30")];
-        for (offset, sum) in found {
-            sums[usize::try_from(offset >> unit.shift()).expect("at most 2^30")] = sum;
+        Some(table.clone())
+    }
+
+    fn enter(&self, table: Arc<Table>) {
+        let base = table.base;
+        table.used.store(self.clock.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let mut shard = self.write(base);
+        shard.bytes += table.bytes();
+        if let Some(replaced) = shard.tables.insert(base, table) {
+            shard.bytes -= replaced.bytes();
         }
-        Ok(Self { salt: head.salt, sums, unit, end: scan.end(), fault, used: AtomicU64::new(0) })
+        while shard.bytes > self.shard_bytes && shard.tables.len() > 1 {
+            let others = shard.tables.iter().filter(|(other, _)| **other != base);
+            let oldest = others.min_by_key(|(_, table)| table.used.load(Ordering::Relaxed));
+            let oldest = oldest.map(|(oldest, _)| *oldest).expect("there is another");
+            let removed = shard.tables.remove(&oldest);
+            shard.bytes -= removed.map_or(0, |table| table.bytes());
+        }
     }
 }
 
-/// A segment's file, read a window at a time: slots lie side by side, and each by itself would be a system call.
-struct Window<'a> {
-    files: &'a SegmentFiles,
-    base: Lsn,
-    held: RefCell<(u64, Vec<u8>)>,
-}
-
-impl SegmentSource for Window<'_> {
-    type Error = io::Error;
-
-    fn read(&self, offset: u64, target: &mut [u8]) -> io::Result<()> {
-        let mut held = self.held.borrow_mut();
-        let end = offset + target.len() as u64;
-        if offset < held.0 || end > held.0 + held.1.len() as u64 {
-            let segment = self.files.layout().segment_bytes();
-            // The table grows towards lower offsets: what is read next lies before.
-            let start = end.saturating_sub(WINDOW_BYTES).min(offset);
-            let len = WINDOW_BYTES.max(target.len() as u64).min(segment - start);
-            held.1.resize(usize::try_from(len).expect("at most 2^30"), 0);
-            held.0 = start;
-            let (start, window) = (held.0, &mut held.1);
-            self.files.read(self.base, start, window)?;
-        }
-        let at = usize::try_from(offset - held.0).expect("at most 2^30");
-        target.copy_from_slice(&held.1[at..at + target.len()]);
-        Ok(())
-    }
-}
+#[cfg(test)]
+#[path = "sums_tests.rs"]
+mod tests;

@@ -141,7 +141,7 @@ impl VolumeChange {
                 let block_size =
                     BlockSize::from_shift(shift).ok_or_else(|| wrong("block shift", shift.into()))?;
                 let len = usize::from(u16::from_le_bytes([bytes[10], bytes[11]]));
-                let name = bytes.get(NAME_AT..NAME_AT + len).filter(|_| len <= NAME_BYTES_MAX);
+                let name = bytes.get(NAME_AT..NAME_AT + len).filter(|_| (1..=NAME_BYTES_MAX).contains(&len));
                 let name = name.and_then(|name| std::str::from_utf8(name).ok());
                 let name = name.ok_or_else(|| wrong("a name of bytes", len as u64))?.to_owned();
                 Ok(Self::Create { name, block_size, blocks })
@@ -323,6 +323,10 @@ mod tests {
             assert_eq!(VolumeChange::decode(VolumeId(3), &change.encode()), Ok(change));
         }
         let mut bytes = VolumeChange::Delete.encode();
+        let mut nameless =
+            VolumeChange::Create { name: "x".into(), block_size: BlockSize::Small, blocks: 1 }.encode();
+        nameless[10] = 0;
+        assert!(VolumeChange::decode(VolumeId(3), &nameless).is_err());
         for (at, value) in [(0, b'X'), (8, 4), (23, 1)] {
             let before = std::mem::replace(&mut bytes[at], value);
             assert!(VolumeChange::decode(VolumeId(3), &bytes).is_err(), "byte {at}");

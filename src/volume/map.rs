@@ -19,7 +19,7 @@ pub struct BlockMap {
     pub(super) level: u32,
     size: BlockSize,
     blocks: u64,
-    mapped: u64,
+    pub(super) mapped: u64,
     tombstones: bool,
     /// While tombstones are kept: from which block on the volume was cut off, and when.
     cuts: Vec<(Lsn, u64)>,

@@ -10,10 +10,12 @@
 
 mod diff;
 mod edit;
+mod leaf;
 mod map;
 mod node;
 mod record;
 
 pub use diff::{Change, Diff};
+pub use leaf::{LEAF_BLOCKS, LeafError};
 pub use map::{BlockMap, Run};
 pub use record::ApplyError;

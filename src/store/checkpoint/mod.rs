@@ -1,65 +1,47 @@
-//! The block maps on disk: where replay begins after a restart.
+//! The checkpoint: what the log before a position has made of the volumes, so that a restart reads only what follows.
 //!
-//! One transaction of the database has a checkpoint whole, or not at all: position and generation of the log, the table of volumes, and
-//! of each map the leaves that changed since the one before. `docs/formats.md` has the tables.
+//! A key-value file (`redb`) with three tables: the head, the volumes, the maps in leaves of 64 blocks; `docs/formats.md` draws them. One
+//! transaction takes it from one snapshot to the next; only leaves that differ are written. A crash leaves the one or the other, whole, at
+//! whatever write or sync it comes.
+//!
+//! The snapshot that the file has is kept in memory: its maps share all that did not change with those of the running volumes.
+//!
+//! A transaction is committed in two phases, with the file's free space: so what is there after a crash is valid without a look at
+//! all of it.
 
-mod leaf;
+mod backend;
+mod error;
+mod load;
+mod put;
 mod record;
 
-use std::collections::BTreeSet;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{Database, Durability, StorageBackend, TableDefinition, WriteTransaction};
 
-use super::volumes::{Entry, Volumes};
-use crate::base::{BlockNumber, LogGeneration, Lsn, VolumeId};
-use crate::volume::BlockMap;
-use leaf::{LEAF_BLOCKS, LEAF_BYTES};
+use super::files::sync_directory;
+use super::volumes::Volumes;
+use crate::base::{DatasetId, LogGeneration, Lsn};
+use backend::{Careful, OnFile, Switch};
 
-/// Version of the tables.
-const VERSION: u64 = 1;
+pub use error::CheckpointError;
+pub use record::RecordError;
 
-/// `version`, `position`, `generation`, `next volume`.
-const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
-/// What [`record`] draws, by volume.
+/// The values' decoders, for those who feed them what they like.
+#[doc(hidden)]
+pub mod decoders {
+    pub use super::record::{HeadRecord, RecordError, VolumeRecord, decode_leaf, encode_leaf};
+}
+
+/// Memory that the key-value file may take for pages.
+const CACHE_BYTES: usize = 16 << 20;
+
+const HEAD: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("head");
 const VOLUMES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("volumes");
-/// 64 positions, by volume and leaf.
 const LEAVES: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("leaves");
-
-/// Why a checkpoint is not read or written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CheckpointError {
-    /// The system refused.
-    #[error("the checkpoint's file: {0}")]
-    System(#[from] std::io::Error),
-    /// The database did.
-    #[error("the checkpoint's database: {0}")]
-    Database(#[from] redb::Error),
-    /// It is of another version.
-    #[error("the checkpoint has version {found}, this program reads {VERSION}: use the one that wrote it")]
-    Version {
-        /// What it has.
-        found: u64,
-    },
-    /// What is in it cannot be.
-    #[error("the checkpoint is damaged: {0}; take the peer's copy of the dataset")]
-    Damaged(String),
-}
-
-macro_rules! from_database {
-    ($($error:ident),*) => {
-        $(impl From<redb::$error> for CheckpointError {
-            fn from(error: redb::$error) -> Self {
-                Self::Database(error.into())
-            }
-        })*
-    };
-}
-
-from_database!(DatabaseError, TransactionError, TableError, StorageError, CommitError, SetDurabilityError);
 
 /// What a checkpoint has.
 #[derive(Debug, Clone, Default)]
@@ -71,130 +53,187 @@ pub(super) struct Snapshot {
     pub(super) volumes: Volumes,
 }
 
-/// The database, with what its last checkpoint has.
+/// The file of one dataset's checkpoint.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
-    database: Database,
-    last: Snapshot,
+    /// `None` after an error.
+    database: Option<Database>,
+    switch: Switch,
+    dataset: DatasetId,
+    /// What the file has.
+    current: Snapshot,
+    /// Where it may be opened again when the disk was full.
+    path: Option<PathBuf>,
+    failed: bool,
 }
 
 impl Checkpoint {
-    /// The one in this file, or an empty one.
-    pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let backend = redb::backends::FileBackend::new(file).map_err(redb::Error::from)?;
-        Self::open_on(backend)
-    }
-
-    /// The one on this medium.
-    pub(super) fn open_on(backend: impl StorageBackend) -> Result<Self, CheckpointError> {
-        let database = Database::builder().create_with_backend(backend)?;
-        let last = read(&database)?;
-        Ok(Self { database, last })
-    }
-
-    /// What the last checkpoint has.
-    pub(super) const fn last(&self) -> &Snapshot {
-        &self.last
-    }
-
-    /// Writes one. Durable on return; after a crash the one before, or this.
+    /// Opens the checkpoint of `dataset` at `path` and reads it. With `create` an empty one, at position 0, is made if there is none.
     ///
     /// # Errors
-    /// Which of the two is there is not known.
-    pub(super) fn write(&mut self, next: &Snapshot) -> Result<(), CheckpointError> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        {
-            let mut numbers = transaction.open_table(NUMBERS)?;
-            numbers.insert("version", VERSION)?;
-            numbers.insert("position", next.position.0)?;
-            numbers.insert("generation", next.generation.0)?;
-            numbers.insert("next volume", u64::from(next.volumes.next()))?;
-            let mut volumes = transaction.open_table(VOLUMES)?;
-            let mut leaves = transaction.open_table(LEAVES)?;
-            for entry in self.last.volumes.entries() {
-                if next.volumes.get(entry.id).is_none() {
-                    volumes.remove(entry.id.0)?;
-                    leaves.retain_in((entry.id.0, 0)..=(entry.id.0, u64::MAX), |_, _| false)?;
-                }
+    /// It is another's, damaged, or not there; then nothing was changed.
+    pub(super) fn open(path: &Path, dataset: DatasetId, create: bool) -> Result<Self, CheckpointError> {
+        if !path.exists() {
+            if !create {
+                return Err(CheckpointError::Missing { path: path.to_owned() });
             }
-            for entry in next.volumes.entries() {
-                volumes.insert(entry.id.0, record::encode(entry).as_slice())?;
-                let before = self.last.volumes.get(entry.id);
-                for leaf in changed(before.map(|entry| &entry.map), &entry.map) {
-                    match leaf::encode(&entry.map, leaf) {
-                        Some(bytes) => drop(leaves.insert((entry.id.0, leaf), bytes.as_slice())?),
-                        None => drop(leaves.remove((entry.id.0, leaf))?),
-                    }
-                }
+            make(path, dataset)?;
+        }
+        let switch = Switch::default();
+        let mut opened = Self::open_on(OnFile(open_file(path, false)?), switch, dataset)?;
+        opened.path = Some(path.to_owned());
+        Ok(opened)
+    }
+
+    fn open_on(
+        backend: impl StorageBackend,
+        switch: Switch,
+        dataset: DatasetId,
+    ) -> Result<Self, CheckpointError> {
+        let backend = Careful::new(backend, switch.clone());
+        let database = guarded(|| builder().create_with_backend(backend).map_err(CheckpointError::storage))?;
+        let mut opened = Self {
+            database: Some(database),
+            switch,
+            dataset,
+            current: Snapshot::default(),
+            path: None,
+            failed: false,
+        };
+        match guarded(|| load::snapshot(&opened.reader()?, dataset)) {
+            Ok(snapshot) => opened.current = snapshot,
+            Err(error) => {
+                opened.give_up();
+                return Err(error);
             }
         }
-        transaction.commit()?;
-        self.last = next.clone();
+        Ok(opened)
+    }
+
+    /// What it has: what was read, or written last.
+    pub(super) const fn snapshot(&self) -> &Snapshot {
+        &self.current
+    }
+
+    /// Makes the file say what `now` says; on return it is durable. After a crash before, it says what it said or this.
+    ///
+    /// # Errors
+    /// [`NoSpace`](CheckpointError::NoSpace) may be tried again, other errors are kept. The file has what it had, or after a failed sync
+    /// perhaps `now`.
+    ///
+    /// # Panics
+    /// When `now` goes back, or a volume has changed its block size.
+    pub(super) fn write(&mut self, now: &Snapshot) -> Result<(), CheckpointError> {
+        assert!(
+            now.position >= self.current.position,
+            "a checkpoint at {} after {}",
+            now.position,
+            self.current.position
+        );
+        self.reopen()?;
+        let (dataset, current) = (self.dataset, &self.current);
+        let database = self.database.as_ref().ok_or(CheckpointError::Failed)?;
+        let written =
+            guarded(|| commit(database, |transaction| put::snapshot(transaction, dataset, current, now)));
+        self.settle(written)?;
+        self.current = now.clone();
         Ok(())
     }
-}
 
-/// The leaves in which the maps differ.
-fn changed(before: Option<&BlockMap>, now: &BlockMap) -> BTreeSet<u64> {
-    let empty = BlockMap::new(now.block_size(), 0);
-    before.unwrap_or(&empty).diff(now).map(|change| change.block.0 / LEAF_BLOCKS).collect()
-}
+    fn reader(&self) -> Result<redb::ReadTransaction, CheckpointError> {
+        let database = self.database.as_ref().ok_or(CheckpointError::Failed)?;
+        database.begin_read().map_err(CheckpointError::storage)
+    }
 
-fn read(database: &Database) -> Result<Snapshot, CheckpointError> {
-    let transaction = database.begin_read()?;
-    let numbers = match transaction.open_table(NUMBERS) {
-        Ok(numbers) => numbers,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Snapshot::default()),
-        Err(error) => return Err(error.into()),
-    };
-    let number = |name: &'static str| -> Result<u64, CheckpointError> {
-        let value = numbers.get(name)?.map(|value| value.value());
-        value.ok_or_else(|| CheckpointError::Damaged(format!("it has no {name:?}")))
-    };
-    let found = number("version")?;
-    if found != VERSION {
-        return Err(CheckpointError::Version { found });
-    }
-    let position = Lsn(number("position")?);
-    if position > Lsn::MAX {
-        return Err(CheckpointError::Damaged(format!("its position is {position}")));
-    }
-    let next = number("next volume")?;
-    let next = u32::try_from(next)
-        .map_err(|_| CheckpointError::Damaged(format!("the next volume's number is {next}")))?;
-    let mut entries: Vec<Entry> = Vec::new();
-    for volume in transaction.open_table(VOLUMES)?.iter()? {
-        let (id, bytes) = volume?;
-        let id = id.value();
-        if id >= next {
-            return Err(CheckpointError::Damaged(format!("volume {id} was never made: the next is {next}")));
+    /// Remembers a failure.
+    fn settle(&mut self, written: Result<(), CheckpointError>) -> Result<(), CheckpointError> {
+        if let Err(error) = &written {
+            self.failed = !matches!(error, CheckpointError::NoSpace) || self.path.is_none();
+            self.give_up();
         }
-        let (name, map) = record::decode(bytes.value())
-            .map_err(|why| CheckpointError::Damaged(format!("volume {id}: {why}")))?;
-        entries.push(Entry { id: VolumeId(id), name, map });
+        written
     }
-    for leaf in transaction.open_table(LEAVES)?.iter()? {
-        let (key, bytes) = leaf?;
-        let (id, leaf) = key.value();
-        let entry = entries.iter_mut().find(|entry| entry.id.0 == id);
-        let entry = entry
-            .ok_or_else(|| CheckpointError::Damaged(format!("a map of volume {id}, which is not there")))?;
-        leaf::decode(&mut entry.map, leaf, bytes.value(), position)
-            .map_err(|why| CheckpointError::Damaged(format!("leaf {leaf} of volume {id}: {why}")))?;
+
+    /// After a full disk the library's state in memory is of no use any more; the file is.
+    fn reopen(&mut self) -> Result<(), CheckpointError> {
+        if self.failed {
+            return Err(CheckpointError::Failed);
+        }
+        if let (None, Some(path)) = (&self.database, &self.path) {
+            let opened = Self::open(path, self.dataset, false)?;
+            if opened.current.position != self.current.position {
+                let (found, wanted) = (opened.current.position.0, self.current.position.0);
+                return Err(CheckpointError::Count { what: "as its position".to_owned(), found, wanted });
+            }
+            *self = opened;
+        }
+        Ok(())
     }
-    let generation = LogGeneration(number("generation")?);
-    Ok(Snapshot { position, generation, volumes: Volumes::restore(entries, next) })
+
+    /// Closes the file without another write.
+    fn give_up(&mut self) {
+        self.switch.turn_off();
+        let database = self.database.take();
+        // What it says on its way is of no interest, and what it panics with neither.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
+    }
 }
 
-const _: () = assert!(LEAF_BYTES as u64 == LEAF_BLOCKS * 8);
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES).create_with_file_format_v3(true);
+    builder
+}
 
-/// Whether the block can be in the map at all.
-fn fits(map: &BlockMap, block: u64) -> Option<BlockNumber> {
-    (block < map.blocks()).then_some(BlockNumber(block))
+fn open_file(path: &Path, new: bool) -> Result<File, CheckpointError> {
+    let opened = OpenOptions::new().read(true).write(true).create_new(new).mode(0o600).open(path);
+    opened.map_err(|error| CheckpointError::System { path: path.to_owned(), call: "open", error })
+}
+
+/// An empty checkpoint at `path`: made beside it, then renamed, since a file half made cannot be opened.
+fn make(path: &Path, dataset: DatasetId) -> Result<(), CheckpointError> {
+    let next = path.with_extension("next");
+    let system = |call| {
+        let path = path.to_owned();
+        move |error| CheckpointError::System { path, call, error }
+    };
+    if next.exists() {
+        std::fs::remove_file(&next).map_err(system("unlink"))?;
+    }
+    make_on(Careful::new(OnFile(open_file(&next, true)?), Switch::default()), dataset)?;
+    std::fs::rename(&next, path).map_err(system("rename"))?;
+    sync_directory(path.parent().unwrap_or(Path::new("."))).map_err(system("fsync"))
+}
+
+fn make_on(backend: impl StorageBackend, dataset: DatasetId) -> Result<(), CheckpointError> {
+    let database = builder().create_with_backend(backend).map_err(CheckpointError::storage)?;
+    let empty = Snapshot::default();
+    commit(&database, |transaction| put::snapshot(transaction, dataset, &empty, &empty))
+}
+
+fn commit(
+    database: &Database,
+    put: impl FnOnce(&WriteTransaction) -> Result<(), CheckpointError>,
+) -> Result<(), CheckpointError> {
+    let mut transaction = database.begin_write().map_err(CheckpointError::storage)?;
+    transaction.set_durability(Durability::Immediate);
+    transaction.set_quick_repair(true);
+    put(&transaction)?;
+    transaction.commit().map_err(CheckpointError::storage)
+}
+
+/// Makes of the library's panics errors: it asserts what a damaged file says.
+fn guarded<T>(run: impl FnOnce() -> Result<T, CheckpointError>) -> Result<T, CheckpointError> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(CheckpointError::Broken { why: text.unwrap_or("its library gave up").to_owned() })
+    })
 }
 
 #[cfg(test)]
+#[path = "cut_tests.rs"]
+mod cut_tests;
+#[cfg(test)]
+#[path = "tests.rs"]
 mod tests;

@@ -154,7 +154,7 @@ impl Pair {
         if position.end() > fork {
             log::warn!("{}: what lies between {fork} and {} is void", engine.config.name, position.end());
             let checkpoint = self.checkpoint.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let start = checkpoint.last().clone();
+            let start = checkpoint.snapshot().clone();
             drop(checkpoint);
             let found = recover(&engine.files, engine.config.id, engine.layout(), start, Some(fork))?;
             let kept: Vec<_> = found.heads.iter().map(|head| head.base).collect();

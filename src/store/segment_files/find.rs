@@ -1,8 +1,10 @@
 //! Which segments there are.
 
+use std::ops::Range;
+
 use super::{FileSource, SegmentFileError, SegmentFiles, system};
 use crate::base::{DatasetId, Lsn};
-use crate::segment::{HEAD_BYTES, HeadError, SegmentHead, parse_segment_file_name};
+use crate::segment::{HEAD_BYTES, HeadError, Scan, SegmentHead, Verify, parse_segment_file_name};
 
 impl SegmentFiles {
     /// Bytes that the file takes of the disk.
@@ -37,20 +39,40 @@ impl SegmentFiles {
     pub fn heads(&self, dataset: DatasetId) -> Result<Vec<(SegmentHead, FileSource<'_>)>, SegmentFileError> {
         let mut heads = Vec::new();
         for base in self.list()? {
-            let path = self.path_of(base);
-            let mut bytes = [0; HEAD_BYTES];
-            self.read(base, 0, &mut bytes).map_err(system(&path, "read"))?;
-            match SegmentHead::decode_at(&bytes, dataset, base) {
-                Ok(head) if head.layout == self.layout => heads.push((head, self.source(base))),
-                Ok(head) => log::warn!("{}: its sizes are {:?}, left out", path.display(), head.layout),
-                Err(error @ (HeadError::Dataset { .. } | HeadError::Version { .. })) => {
-                    return Err(SegmentFileError::Foreign { path, error });
-                }
-                Err(HeadError::Magic) => log::debug!("{}: never begun", path.display()),
-                Err(error) => log::warn!("{}: {error}, left out", path.display()),
-            }
+            heads.extend(self.head(dataset, base)?.map(|head| (head, self.source(base))));
         }
         Ok(heads)
+    }
+
+    /// The head of the segment at `base`; `None` when it is not valid.
+    ///
+    /// # Errors
+    /// As [`heads`](Self::heads).
+    pub fn head(&self, dataset: DatasetId, base: Lsn) -> Result<Option<SegmentHead>, SegmentFileError> {
+        let path = self.path_of(base);
+        let mut bytes = [0; HEAD_BYTES];
+        self.read(base, 0, &mut bytes).map_err(system(&path, "read"))?;
+        match SegmentHead::decode_at(&bytes, dataset, base) {
+            Ok(head) if head.layout == self.layout => return Ok(Some(head)),
+            Ok(head) => log::warn!("{}: its sizes are {:?}, left out", path.display(), head.layout),
+            Err(error @ (HeadError::Dataset { .. } | HeadError::Version { .. })) => {
+                return Err(SegmentFileError::Foreign { path, error });
+            }
+            Err(HeadError::Magic) => log::debug!("{}: never begun", path.display()),
+            Err(error) => log::warn!("{}: {error}, left out", path.display()),
+        }
+        Ok(None)
+    }
+
+    /// The bytes of the segment that are neither head nor table, if its records are found to `end` at least: then all that lives is before
+    /// `end`, and the table of what is found has it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn payload_area(&self, head: &SegmentHead, end: Lsn) -> Result<Option<Range<u64>>, SegmentFileError> {
+        let (source, mut scan) = (self.source(head.base), Scan::new(*head, Verify::Slots));
+        while scan.next(&source).map_err(system(&self.path_of(head.base), "read"))?.is_ok() {}
+        Ok((scan.end() >= end).then(|| head.layout.payload_start()..scan.table_start()))
     }
 
     /// The segment's file for a scan.

@@ -232,6 +232,8 @@ fn replay_runs_on_files_and_strange_ones_are_refused() {
     let mut replay = Replay::new(files.heads(DATASET).unwrap(), known).unwrap();
     assert_eq!(replay.by_ref().map(|record| record.unwrap().blocks).collect::<Vec<_>>(), [2, 2, 2]);
     assert_eq!(replay.outcome().unwrap().end, batch.end);
+    assert_eq!(files.payload_area(&head, batch.end).unwrap(), Some(4096..SEGMENT_BYTES - 4096));
+    assert_eq!(files.payload_area(&head, batch.end.plus(512)).unwrap(), None);
     // A flipped bit below what was durable is damage.
     let path = directory.path().join(segment_file_name(head.base));
     let mut bytes = std::fs::read(&path).unwrap();
