@@ -5,7 +5,7 @@
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Failure;
@@ -14,6 +14,10 @@ use crate::Failure;
 const WRITES: u32 = 1000;
 /// How long the other side may take to listen, from one run to the next.
 const LISTENS_WITHIN: Duration = Duration::from_secs(10);
+/// How long one run may take: a side whose peer went away on the way may wait for ever.
+const RUN_WITHIN: Duration = Duration::from_secs(20);
+/// Between two looks whether a run has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Runs what follows until it ends or stdin does.
 const GUARD: &str = r#"exec 3<&0; "$@" & program=$!
 { read -r _ <&3; kill $program; } & guard=$!
@@ -114,12 +118,9 @@ pub(crate) fn measure(program: Program, host: IpAddr, gid_index: u32, size: usiz
     program.check()?;
     let until = Instant::now() + LISTENS_WITHIN;
     loop {
-        let output = Command::new(program.name())
-            .args(program.arguments(gid_index, size))
-            .arg(host.to_string())
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("{}: {error}", program.name()))?;
+        let mut command = Command::new(program.name());
+        command.args(program.arguments(gid_index, size)).arg(host.to_string());
+        let output = run(&mut command, RUN_WITHIN).map_err(|error| format!("{}: {error}", program.name()))?;
         let text = String::from_utf8_lossy(&output.stdout);
         if let Some(figure) = program.read(&text) {
             return Ok(figure);
@@ -132,9 +133,37 @@ pub(crate) fn measure(program: Program, host: IpAddr, gid_index: u32, size: usiz
     }
 }
 
+/// What `command` prints until it ends; after `most` it is killed. It prints less than a pipe holds.
+fn run(command: &mut Command, most: Duration) -> std::io::Result<Output> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let until = Instant::now() + most;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > until {
+            child.kill()?;
+            break;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    child.wait_with_output()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_that_does_not_end_is_ended_and_one_that_does_is_read() {
+        let echo =
+            run(Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]), RUN_WITHIN).unwrap();
+        assert_eq!(
+            (echo.stdout, echo.stderr, echo.status.code()),
+            (b"out\n".into(), b"err\n".into(), Some(3))
+        );
+        let start = Instant::now();
+        let endless = run(Command::new("sleep").arg("600"), Duration::from_millis(50)).unwrap();
+        assert!(endless.status.code().is_none() && start.elapsed() < RUN_WITHIN, "{:?}", endless.status);
+    }
 
     #[test]
     fn figures_are_read() {

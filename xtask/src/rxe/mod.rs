@@ -39,9 +39,6 @@ use guests::Guests;
 use host::Host;
 use random::Random;
 
-/// At which a test is given up: the guests' power is cut, so that all that it waits for ends.
-const CASE_MAX: Duration = Duration::from_secs(180);
-
 /// `cargo xtask rxe`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -124,8 +121,9 @@ fn in_guests(guests: &Guests, chosen: &[&Case], rounds: u32, random: &mut Random
             let name = if round == 1 { case.name.to_owned() } else { format!("{} ({round})", case.name) };
             let row = timed(name, case, || {
                 guests.mend()?;
+                // Cutting the guests' power ends all that it waits for.
                 watched(
-                    CASE_MAX,
+                    case.limit(),
                     || guests.kill(),
                     || match case.on {
                         On::One(body) => body(&guests.a),

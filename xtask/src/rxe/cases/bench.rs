@@ -15,7 +15,7 @@ use crate::rxe::port::{End, Running};
 use super::{KEY, ensure, share_key, start_holder};
 
 /// When one run must be over.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(120);
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -58,27 +58,28 @@ pub(super) enum Part {
     Deep,
 }
 
-/// Seconds that show that everything runs: six slices.
-pub(super) const SHORT: f64 = 1.5;
+/// How long is measured, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Length {
+    /// All slices of one side.
+    all: f64,
+    slice: f64,
+}
 
-/// Seconds that make a figure: 24 slices of the longest kind.
-pub(super) const LONG: f64 = 12.0;
+/// Shows that everything runs: six slices.
+pub(super) const SHORT: Length = Length { all: 1.5, slice: 0.25 };
 
-/// Runs the workloads, with `seconds` of slices of the mirrored region each.
-pub(super) fn rdma(guests: &Guests, part: Part, seconds: f64, perftest: bool) -> Result<()> {
+/// Makes a median latency: 48 slices. The emulator stalls now and then; the more slices, the fewer of them that spoils.
+pub(super) const SINGLE: Length = Length { all: 12.0, slice: 0.25 };
+
+/// Makes a rate: 36 slices. A batch takes up to 20 ms there, and a slice needs many of them.
+pub(super) const DEEP: Length = Length { all: 18.0, slice: 0.5 };
+
+/// Runs the workloads, each for so long.
+pub(super) fn rdma(guests: &Guests, part: Part, length: Length, perftest: bool) -> Result<()> {
     share_key(guests)?;
-    let header = [
-        "workload",
-        "rate",
-        "p50",
-        "rate/bare",
-        "ours/s",
-        "limit/s",
-        "bare/s",
-        "p50 µs",
-        "doorbells",
-        "control",
-    ];
+    let header =
+        ["workload", "rate", "p50", "rate/bare", "ours/s", "limit/s", "bare/s", "p50 µs", "doorbells"];
     println!("{}", line(&header.map(str::to_owned)));
     let chosen = |workload: &&Workload| match part {
         Part::All => true,
@@ -87,11 +88,30 @@ pub(super) fn rdma(guests: &Guests, part: Part, seconds: f64, perftest: bool) ->
     };
     WORKLOADS.iter().filter(chosen).try_for_each(|workload| {
         let what = || format!("{workload:?}");
-        run(guests, workload, seconds, perftest).context(what)
+        run(guests, workload, length, perftest).context(what)
     })
 }
 
-fn run(guests: &Guests, workload: &Workload, seconds: f64, perftest: bool) -> Result<()> {
+/// Without `--peer` the bench is its own holder, and its own other side of the limit: all in one machine.
+pub(super) fn alone(machine: &dyn Machine) -> Result<()> {
+    let Length { all: seconds, slice } = SHORT;
+    for depth in [1, 64] {
+        let command = format!(
+            "mirrorbus-bench region --fabric rdma --region {REGION} --size 64 --depth {depth} --block --seconds {seconds} \
+             --slice {slice} --json /tmp/bench.json; end=$?; ls -d /tmp/mirrorbus-bench-*; [ $end = 0 ] || [ $end = 3 ]"
+        );
+        let output = machine.run(&command, LIMIT)?;
+        let figures: Vec<_> = output.lines().filter(|line| line.contains("ours/limit")).collect();
+        println!("depth {depth}: {}", figures.join("; "));
+        ensure(figures.len() == 2, || output.clone())?;
+        // What the shell says of a pattern that matches nothing.
+        ensure(output.contains("/tmp/mirrorbus-bench-*"), || format!("something is left behind: {output}"))?;
+    }
+    Ok(())
+}
+
+fn run(guests: &Guests, workload: &Workload, length: Length, perftest: bool) -> Result<()> {
+    let Length { all: seconds, slice } = length;
     let Workload { size, depth, pattern, level, idle } = workload;
     let (holder, url) = start_holder(guests, "rdma", REGION, 2 * LIMIT)?;
     let before = processor_ticks(guests, &holder)?;
@@ -107,7 +127,7 @@ fn run(guests: &Guests, workload: &Workload, seconds: f64, perftest: bool) -> Re
     let mut command = format!(
         "mirrorbus-bench region --fabric rdma --peer {url} --key {KEY} --limit-peer {limit_peer} --region {REGION} \
          --size {size} --depth {depth} --pattern {pattern} --level {level} --block --seconds {seconds} \
-         --json /tmp/bench.json"
+         --slice {slice} --json /tmp/bench.json"
     );
     if *idle {
         command += &format!(" --idle {IDLE_SECONDS}");
@@ -116,7 +136,7 @@ fn run(guests: &Guests, workload: &Workload, seconds: f64, perftest: bool) -> Re
         command += " --perftest";
     }
     let output = guests.a.exec(&command, LIMIT)?;
-    // 3: measured, but void.
+    // 3: measured, but the figure that counts is void.
     ensure(matches!(output.end, End::Exit(0 | 3)), || format!("{:?}: {}", output.end, output.text()))?;
     let json = guests.a.pull("/tmp/bench.json")?;
     let report: Value = serde_json::from_slice(&json).context(|| "the report".to_owned())?;
@@ -151,19 +171,22 @@ fn tell(workload: &Workload, report: &Value) -> Result<()> {
         or_none("/bare/stores_per_s", 0)?,
         format!("{:.1}", number("/latency_ns/p50")? / 1e3),
         format!("{:.3}", number("/doorbells_per_store")?),
-        format!("{:.3}", number("/ratio/control")?),
     ];
     println!("{}", line(&columns));
-    let interval = |name: &str| report.pointer(&format!("/ratio_interval/{name}")).map(Value::to_string);
-    println!(
-        "  rate {} p50 {} control {}; {} rounds",
-        interval("rate").unwrap_or_default(),
-        interval("p50").unwrap_or_default(),
-        interval("control").unwrap_or_default(),
-        number("/rounds")?
-    );
-    if let Some(why) = report["void_why"].as_str() {
-        println!("  VOID: {why}");
+    let with_control = |name: &str, control: &str| -> Result<String> {
+        let interval = |name: &str| -> Result<String> {
+            let [low, high] = [0, 1].map(|end| number(&format!("/ratio_interval/{name}/{end}")));
+            Ok(format!("[{:.3}, {:.3}]", low?, high?))
+        };
+        let median = number(&format!("/ratio/{control}"))?;
+        Ok(format!("{name} {}, its control {median:.3} {}", interval(name)?, interval(control)?))
+    };
+    let (rate, p50) = (with_control("rate", "control")?, with_control("p50", "control_p50")?);
+    println!("  {rate}; {p50}; {} rounds", number("/rounds")?);
+    for figure in ["rate", "p50"] {
+        if let Some(why) = report[format!("void_{figure}_why")].as_str() {
+            println!("  VOID: the {figure}: {why}");
+        }
     }
     for (program, said) in report["perftest"].as_object().into_iter().flatten() {
         println!("  {program}: {} {} {}", said["value"], said["figure"], said["why"]);
@@ -178,8 +201,8 @@ fn tell(workload: &Workload, report: &Value) -> Result<()> {
     Ok(())
 }
 
-fn line(columns: &[String; 10]) -> String {
-    let (first, rest) = columns.split_first().expect("ten columns");
+fn line(columns: &[String; 9]) -> String {
+    let (first, rest) = columns.split_first().expect("nine columns");
     rest.iter().fold(format!("{first:<34}"), |line, column| format!("{line}{column:>10}"))
 }
 

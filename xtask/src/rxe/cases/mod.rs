@@ -33,6 +33,19 @@ pub(crate) struct Case {
     pub(crate) on: On,
 }
 
+/// At which a test is given up.
+const CASE_MAX: Duration = Duration::from_secs(180);
+
+/// The same, of one that takes long.
+const BY_NAME_MAX: Duration = Duration::from_secs(360);
+
+impl Case {
+    /// At which it is given up.
+    pub(crate) fn limit(&self) -> Duration {
+        if BY_NAME.contains(&self.name) { BY_NAME_MAX } else { CASE_MAX }
+    }
+}
+
 /// Where a test runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum On {
@@ -117,6 +130,12 @@ const CASES: &[Case] = &[
         on: On::Two(tcp::bench),
     },
     Case {
+        name: "bench-alone",
+        about: "the bench over RDMA with its own holder, all in one machine",
+        random: false,
+        on: On::One(bench::alone),
+    },
+    Case {
         name: "bench-rdma",
         about: "the mirrored region over RDMA beside bare verbs, in short",
         random: false,
@@ -126,13 +145,13 @@ const CASES: &[Case] = &[
         name: BY_NAME[0],
         about: "by name only: bench-rdma at depth 1, long enough for its ratios to mean something",
         random: false,
-        on: On::Two(|guests, _| bench::rdma(guests, bench::Part::Single, bench::LONG, false)),
+        on: On::Two(|guests, _| bench::rdma(guests, bench::Part::Single, bench::SINGLE, false)),
     },
     Case {
         name: BY_NAME[1],
         about: "by name only: as bench-single, of the workloads with more in flight",
         random: false,
-        on: On::Two(|guests, _| bench::rdma(guests, bench::Part::Deep, bench::LONG, false)),
+        on: On::Two(|guests, _| bench::rdma(guests, bench::Part::Deep, bench::DEEP, false)),
     },
     Case {
         name: BY_NAME[2],

@@ -10,7 +10,7 @@ use crate::rxe::random::Random;
 use super::{KEY, ensure, share_key, start_holder};
 
 pub(super) fn contract(machine: &dyn Machine) -> Result<()> {
-    let output = machine.run("contract ::tcp:: --test-threads=4", Duration::from_secs(120))?;
+    let output = machine.run("contract ::tcp:: --test-threads=2", Duration::from_secs(120))?;
     let line = output.lines().find(|line| line.starts_with("test result: ok.")).unwrap_or_default();
     println!("{line}");
     ensure(!line.is_empty() && !line.contains(" 0 passed"), || output.clone())
