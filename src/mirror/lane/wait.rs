@@ -164,8 +164,9 @@ impl Lane {
         }
         let gone = (self.rung, self.flush_posted);
         self.push_out(level >= Level::Visible && !self.capabilities().visible_on_completion);
-        if (self.rung, self.flush_posted) != gone {
-            // What answers it is a round trip away: the next step looks, or the sleep ends at once.
+        if (self.rung, self.flush_posted) != gone && !self.capabilities().one_sided {
+            // What answers it is a round trip away, and a look is a system call: the next step looks, or the sleep ends at
+            // once. Elsewhere a look costs less than to be woken for what a device that is near has done already.
             return Ok(());
         }
         self.reap().map_err(|error| self.wait_failed(error))
