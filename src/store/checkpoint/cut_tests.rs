@@ -181,7 +181,8 @@ fn a_cut_while_the_file_grows_is_no_damage() {
     let large = Snapshot { position: Lsn(1 << 40), generation: LogGeneration(1), volumes };
     let snapshots = [Snapshot::default(), large];
     cut(&snapshots, 4, 6, true).unwrap_or_else(|why| panic!("{why}"));
-    let careless = cut(&snapshots, 4, 6, false);
+    // One seed of six shows it, and the library writes in another order each time.
+    let careless = cut(&snapshots, 4, 64, false);
     assert!(careless.is_err(), "what is to be guarded against was not seen");
 }
 
