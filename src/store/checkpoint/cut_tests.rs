@@ -145,7 +145,11 @@ fn cut(snapshots: &[Snapshot], most: u64, seeds: u64, careful: bool) -> Result<u
             disk.reseed(seed * 1000 + step);
             disk.cut_at(step);
             let (written, error, mut after) = run(disk, snapshots, careful);
-            assert!(error.is_some(), "step {step} comes");
+            // The library does not take as many steps each time; a cut that came is never hidden.
+            if error.is_none() {
+                assert!(after.steps() < step, "a cut at {step} of {} was hidden", after.steps());
+                continue;
+            }
             after.restart();
             let after = Arc::new(Mutex::new(after));
             let mut found = open(&after, careful).map_err(|error| why(error.to_string()))?;
@@ -180,8 +184,10 @@ fn a_cut_while_the_file_grows_is_no_damage() {
     let volumes = Volumes::restore(vec![Entry { id: VolumeId(0), name: "large".to_owned(), map }], 1);
     let large = Snapshot { position: Lsn(1 << 40), generation: LogGeneration(1), volumes };
     let snapshots = [Snapshot::default(), large];
-    cut(&snapshots, 4, 6, true).unwrap_or_else(|why| panic!("{why}"));
-    let careless = cut(&snapshots, 4, 6, false);
+    let cuts = cut(&snapshots, 4, 6, true).unwrap_or_else(|why| panic!("{why}"));
+    assert!(cuts >= 12, "{cuts} cuts are no test");
+    // One seed of six shows it, and the library writes in another order each time.
+    let careless = cut(&snapshots, 4, 64, false);
     assert!(careless.is_err(), "what is to be guarded against was not seen");
 }
 
