@@ -147,6 +147,21 @@ impl Append {
         self.durable = self.durable.max(lsn);
     }
 
+    /// Whether the segment has room for `request`, and for `rest` bytes of payload more behind it.
+    ///
+    /// # Panics
+    /// When the request is none that a record can hold.
+    #[must_use]
+    pub fn has_room_before(&self, request: &Request, rest: u64) -> bool {
+        let layout = self.head.layout;
+        check(request, &layout);
+        let bytes = u64::from(request.blocks) << request.block_size.shift();
+        let bytes = if request.kind.carries() { bytes } else { LSN_STEP };
+        let start = self.payload_next.next_multiple_of(request.block_size.bytes());
+        let slots = self.slot_next + slots_of(request.kind, request.blocks);
+        !self.closed && layout.has_room(start + bytes + rest, slots.into())
+    }
+
     /// A place for `request`, or `None` when the segment has no room for it.
     ///
     /// # Panics

@@ -107,8 +107,14 @@ pub enum OpenError {
     #[error(transparent)]
     File(#[from] super::segment_files::SegmentFileError),
     /// The checkpoint.
-    #[error(transparent)]
-    Checkpoint(#[from] super::checkpoint::CheckpointError),
+    #[error("{}: {error}", path.display())]
+    Checkpoint {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        error: super::checkpoint::CheckpointError,
+    },
     /// The register.
     #[error(transparent)]
     Register(#[from] RegisterError),

@@ -14,6 +14,7 @@ use super::io::{Mark, Volume};
 use super::keeper::Keeper;
 use super::log::Payload;
 use super::pair::{Pair, PairGate};
+use super::primary::Mode;
 use super::recover::recover;
 use super::register::LocalRegister;
 use super::ring_memory::RingMemory;
@@ -30,6 +31,8 @@ use crate::segment::{RecordKind, Request};
 
 /// How long the end of a dataset waits for what is under way to become durable.
 const STOP_TIME: Duration = Duration::from_secs(30);
+/// And for the peer's disk, without which there is no checkpoint.
+const SETTLE_TIME: Duration = Duration::from_secs(3);
 /// Between two looks whether something is committed.
 const COMMIT_NAP: Duration = Duration::from_micros(200);
 
@@ -58,7 +61,9 @@ impl Dataset {
         let files = SegmentFiles::open(&directory.segments(), config.layout)?;
         // It is made before any segment is, and never goes: a log without one has lost it.
         let is_new = files.list()?.is_empty();
-        let checkpoint = Checkpoint::open(&directory.checkpoint(), config.id, is_new)?;
+        let path = directory.checkpoint();
+        let checkpoint = Checkpoint::open(&path, config.id, is_new);
+        let checkpoint = checkpoint.map_err(|error| OpenError::Checkpoint { path, error })?;
         let start = checkpoint.snapshot().clone();
         let position = start.position;
         let found = recover(&files, config.id, config.layout, start, None)?;
@@ -214,7 +219,7 @@ impl Dataset {
             let Ok(primary) = state.primary(epoch) else {
                 drop(state);
                 engine.destage_round(Sluggish::No)?;
-                return Ok(());
+                return self.write_checkpoint();
             };
             (epoch, primary.log.pad())
         };
@@ -234,7 +239,24 @@ impl Dataset {
             }
             engine.shared.wait(&mut state, COMMIT_NAP);
         }
-        engine.shared.lock().stopping = true;
+        // A checkpoint has what both have on their disks. The peer may be slow, or end itself: then a restart replays the rest.
+        let deadline = Instant::now() + SETTLE_TIME;
+        loop {
+            let mut state = engine.shared.lock();
+            let primary = state.primary(epoch)?;
+            primary.push();
+            primary.ask_peer();
+            let has_all = !primary.has_member() || primary.log.peer_durable() >= end;
+            if has_all || matches!(primary.mode, Mode::Held { .. }) || Instant::now() >= deadline {
+                state.stopping = true;
+                break;
+            }
+            engine.shared.wait(&mut state, COMMIT_NAP);
+        }
+        self.write_checkpoint()
+    }
+
+    fn write_checkpoint(&self) -> Result<(), IoError> {
         let written = Keeper::new().look(&self.pair, true);
         written.map_err(|error| IoError::Failed(error.to_string()))
     }
@@ -308,7 +330,7 @@ impl Engine {
             if primary.committed().0 >= mark.0 {
                 return Ok(());
             }
-            if primary.writes_through() {
+            if primary.writes_through() && primary.log.own_durable().0 < mark.0 {
                 drop(state);
                 self.destage_to(epoch, Lsn(mark.0))?;
             } else {

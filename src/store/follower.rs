@@ -43,6 +43,8 @@ pub(super) struct Secondary {
     pub(super) trouble: Trouble,
     /// A ring that arrives is granted later than this.
     pub(super) since: Generation,
+    /// What comes next in the ring needs a file for which there is no room.
+    pub(super) is_stuck: bool,
     /// The segment that is written anew, until it is durable beyond this position.
     pub(super) renewed: Option<(Lsn, Lsn)>,
 }
@@ -101,6 +103,7 @@ impl Secondary {
             primary_durable: Lsn::ZERO,
             trouble: Trouble::None,
             since,
+            is_stuck: false,
             renewed: None,
         }
     }
@@ -148,6 +151,7 @@ impl Secondary {
         memory: RingMemory,
         dataset: DatasetId,
         grant: Generation,
+        has_file: impl Fn(Lsn) -> bool,
     ) -> Result<Lsn, FollowError> {
         let words = memory.primary().ok_or(FollowError::NoWords)?;
         if words.dataset != dataset {
@@ -159,7 +163,8 @@ impl Secondary {
         let heads = memory.heads(dataset);
         let first = heads.iter().rev().find(|head| head.previous_end <= self.applied);
         let head = *first.ok_or(FollowError::NoSegment { applied: self.applied })?;
-        if head.previous_end < self.applied {
+        // A file may be there with a head and no record: the node followed before, and none came.
+        if head.previous_end < self.applied || has_file(head.base) {
             self.renewed = Some((head.base, self.applied));
         }
         let mut destage = Destage::new(head.previous_end);

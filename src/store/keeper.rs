@@ -11,6 +11,7 @@ use super::checkpoint::{CheckpointError, Snapshot};
 use super::counters::count;
 use super::pair::Pair;
 use super::reclaim::{self, Kept};
+use super::ring_memory::Trouble;
 use super::state::{Role, State};
 use crate::base::Lsn;
 
@@ -20,6 +21,9 @@ const LOOK_TIME: Duration = Duration::from_millis(100);
 const NO_SPACE_TIME: Duration = Duration::from_secs(5);
 /// A checkpoint is written at the latest after so long, if anything changed.
 const CHECKPOINT_TIME: Duration = Duration::from_secs(30);
+
+/// And so often while a disk is full: it may be that something can be given back.
+const FULL_TIME: Duration = Duration::from_millis(500);
 
 /// What the keeper remembers.
 #[derive(Debug)]
@@ -64,8 +68,9 @@ impl Keeper {
             }
             let now_at = super::pair::position(&state);
             let end = now_at.end();
-            let is_due =
-                end.0 >= state.checkpoint.0 + ring_bytes / 2 || self.last.elapsed() >= CHECKPOINT_TIME;
+            let is_due = end.0 >= state.checkpoint.0 + ring_bytes / 2
+                || self.last.elapsed() >= CHECKPOINT_TIME
+                || is_full(&state) && self.last.elapsed() >= FULL_TIME;
             if self.pending.is_none() && end > state.checkpoint && (is_due || now) {
                 let (generation, volumes) = (now_at.generation(), state.volumes.clone());
                 self.pending = Some((Snapshot { position: end, generation, volumes }, state.epoch));
@@ -97,16 +102,25 @@ impl Keeper {
         }
         self.last = Instant::now();
         count(&engine.shared.counters.checkpoints, 1);
-        let limit = {
+        let (limit, is_full) = {
             let mut state = engine.shared.lock();
             state.checkpoint = snapshot.position;
-            reclaimable(&state, engine.config.ring_bytes())
+            (reclaimable(&state, engine.config.ring_bytes()), is_full(&state))
         };
-        if let Err(error) = reclaim::run(engine, snapshot, limit, &mut self.kept) {
+        if let Err(error) = reclaim::run(engine, snapshot, limit, is_full, &mut self.kept) {
             // Room is not given back, and nothing else is wrong.
             log::warn!("{}: {error}", engine.config.name);
         }
         Ok(())
+    }
+}
+
+/// Whether room is wanted more than rest.
+fn is_full(state: &State) -> bool {
+    match &state.role {
+        Role::Primary(primary) => primary.is_full(),
+        Role::Secondary(secondary) => secondary.trouble == Trouble::NoSpace,
+        Role::Undecided | Role::Failed { .. } => false,
     }
 }
 

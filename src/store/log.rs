@@ -11,17 +11,20 @@
 //! * Places are given out and sealed in one go: none is open when the next segment is begun.
 //! * Posts leave in the order of the log, each segment's head before its records.
 //!
-//! Pure but for the memory: no file, no peer, no clock.
+//! Pure but for the memory.
 
 use std::collections::VecDeque;
 
+pub(super) use super::appended::Appended;
 use super::ring_memory::RingMemory;
 use crate::base::Lsn;
 use crate::memory::VolatileSlice;
 use crate::segment::{
-    Append, Destage, Extent, HEAD_BYTES, Node, Place, Record, RecordKind, Request, Ring, Salt, SegmentHead,
-    Sync,
+    Append, Destage, Extent, HEAD_BYTES, Node, Place, RecordKind, Request, Ring, Salt, SegmentHead, Sync,
 };
+
+/// Of a segment behind which none can be begun so many parts are filled but one: that is for trims and for changes of volumes.
+const KEPT_PART: u64 = 16;
 
 /// Why a record finds no place now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,6 +160,12 @@ impl Log {
         if self.is_frozen {
             return Err(Full::Frozen);
         }
+        // While there may be no room for another file, what gives room back still finds a place.
+        let rest = self.memory.layout().segment_bytes() / KEPT_PART;
+        let is_kept = request.kind == RecordKind::Write && !self.append.has_room_before(&request, rest);
+        if is_kept && self.to_prepare().is_some() {
+            return Err(Full::File);
+        }
         let place = loop {
             match self.append.reserve(request) {
                 Some(place) => break place,
@@ -215,13 +224,18 @@ impl Log {
     /// Takes the place of the segment with this head, and puts it there.
     fn open(&mut self, head: SegmentHead) {
         let offset = self.memory.offset(head.base);
-        let memory = self.memory.clone();
-        self.resident.retain(|resident| memory.offset(resident.base) != offset);
+        self.evict(offset);
         self.ring.open(head.base, head.previous_end);
         self.destage.open(head);
         self.memory.place(head.base).write(0, &head.encode());
         self.resident.push_back(head);
         self.post(Post { offset, len: HEAD_BYTES, end: None });
+    }
+
+    /// What lay there in the region is no more.
+    fn evict(&mut self, offset: usize) {
+        let Self { resident, memory, .. } = self;
+        resident.retain(|resident| memory.offset(resident.base) != offset);
     }
 
     fn post(&mut self, post: Post) {
@@ -267,9 +281,7 @@ impl Log {
     /// Segments that were brought back into the ring's memory, while it is frozen.
     pub(super) fn adopt(&mut self, heads: Vec<SegmentHead>) {
         for head in heads {
-            let offset = self.memory.offset(head.base);
-            let memory = self.memory.clone();
-            self.resident.retain(|resident| memory.offset(resident.base) != offset);
+            self.evict(self.memory.offset(head.base));
             let at = self.resident.partition_point(|resident| resident.base < head.base);
             self.resident.insert(at, head);
         }
@@ -359,31 +371,6 @@ impl Log {
     pub(super) fn in_ring(&self, lsn: Lsn) -> bool {
         let base = self.memory.layout().base(lsn);
         self.resident.binary_search_by_key(&base, |head| head.base).is_ok()
-    }
-}
-
-/// A record that was appended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Appended {
-    pub(super) lsn: Lsn,
-    pub(super) end: Lsn,
-    /// Whether it is a record, not a place that was given up.
-    pub(super) is_whole: bool,
-}
-
-impl Appended {
-    /// The record, as a reader of the log finds it.
-    pub(super) const fn record(&self, request: &Request) -> Record {
-        Record {
-            kind: if self.is_whole { request.kind } else { RecordKind::Void },
-            volume: request.volume,
-            block: request.block,
-            blocks: request.blocks,
-            block_size: request.block_size,
-            lsn: self.lsn,
-            durable: Lsn::ZERO,
-            sequence: 0,
-        }
     }
 }
 

@@ -97,7 +97,7 @@ impl Nodes {
         self.peer_memory = memory();
         let all = self.log.memory().mapping().slice();
         self.peer_memory.mapping().slice().copy_from(0, all);
-        self.peer.begin(self.peer_memory.clone(), DATASET, Generation(1)).unwrap();
+        self.peer.begin(self.peer_memory.clone(), DATASET, Generation(1), |_| false).unwrap();
     }
 
     /// What is posted arrives, the first `most` of it.

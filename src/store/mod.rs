@@ -14,6 +14,7 @@
 //! Locks, in this order: the pair's moves, the register, the checkpoint, the turn to destage, the state. The state is never held over
 //! a file, a socket or a wait; the others may be.
 
+mod appended;
 mod checkpoint;
 mod config;
 mod counters;

@@ -1,14 +1,16 @@
 //! A node that serves: its log, and the link by which what is appended reaches the peer's memory.
 //!
 //! ```text
-//!                 meet                 caught up, set in                  link lost
-//!   Alone ──────────────▶ CatchingUp ──────────────────▶ Mirrored ─────────────────────▶ Held
-//!     ▲                        │ link lost                  ▲            reconnected        │
-//!     ├────────────────────────┘                            └───────────────────────────────┤
-//!     └──────────────────────────────── the register says so ───────────────────────────────┘
+//!              meet                caught up                 the peer took note              link lost
+//!   Alone ────────────▶ CatchingUp ────────────▶ SettingIn ─────────────────────▶ Mirrored ───────────────▶ Held
+//!     ▲                      │ link lost             │ link lost                     ▲        reconnected      │
+//!     ├──────────────────────┘                       └───────────────────────────────┼────────────────────────▶┤
+//!     │                                                                              └─────────────────────────┤
+//!     └──────────────────────────────── the register says so ──────────────────────────────────────────────────┘
 //! ```
 //!
 //! *Committed* is what may be acknowledged: with the peer a member, what is in its memory; without, what is durable on the own disk.
+//! While it is not certain whether the peer knows that it is one, both: it may be promoted, or this node may go on from its disk.
 //! It never goes back. While the link is lost and the register still names the peer a member, nothing more is committed: requests are
 //! held, not answered.
 
@@ -34,6 +36,8 @@ pub(super) enum Mode {
         /// Where the log ended when it attached.
         until: Lsn,
     },
+    /// The peer has everything, and is told that it is a member: what is in its memory and on the own disk is committed.
+    SettingIn,
     /// The peer: what is in its memory is committed.
     Mirrored,
     /// The peer, which is not reached: nothing more is committed.
@@ -130,6 +134,8 @@ pub(super) struct Primary {
     placed: Lsn,
     /// The next segment's file cannot be made: why.
     pub(super) no_file: Option<String>,
+    /// The peer took note that it is a member.
+    is_told: bool,
     /// Links that are done with, to be closed by whoever holds no lock: that takes time.
     pub(super) done: Vec<Link>,
 }
@@ -146,6 +152,7 @@ impl Primary {
             committed: durable,
             placed: Lsn::ZERO,
             no_file: None,
+            is_told: false,
             done: Vec::new(),
         }
     }
@@ -155,14 +162,24 @@ impl Primary {
         self.committed
     }
 
-    /// Whether the own disk decides what is acknowledged.
+    /// Whether the own disk is among what decides what is acknowledged.
     pub(super) const fn writes_through(&self) -> bool {
-        matches!(self.mode, Mode::Alone | Mode::CatchingUp { .. })
+        matches!(self.mode, Mode::Alone | Mode::CatchingUp { .. } | Mode::SettingIn)
     }
 
     /// Whether the peer is one of those who must have a write.
     pub(super) const fn has_member(&self) -> bool {
-        matches!(self.mode, Mode::Mirrored | Mode::Held { .. })
+        matches!(self.mode, Mode::SettingIn | Mode::Mirrored | Mode::Held { .. })
+    }
+
+    /// Whether the peer is to have every write, and said that it has no room for more.
+    pub(super) fn peer_is_full(&self) -> bool {
+        self.has_member() && self.peer.trouble == Trouble::NoSpace
+    }
+
+    /// Whether a disk of the pair has no room for more.
+    pub(super) fn is_full(&self) -> bool {
+        self.no_file.is_some() || self.peer_is_full()
     }
 
     /// Hands over what was appended, and takes note of what arrived. Never waits.
@@ -184,6 +201,11 @@ impl Primary {
                 self.log.commit(end);
                 self.log.own_durable()
             }
+            Mode::SettingIn => {
+                let end = self.log.end();
+                self.log.commit(end);
+                self.log.own_durable().min(self.placed)
+            }
             Mode::Mirrored => {
                 self.log.commit(self.placed);
                 self.placed
@@ -196,7 +218,7 @@ impl Primary {
     /// The link is gone.
     pub(super) fn lose(&mut self, why: String) {
         match self.mode {
-            Mode::Mirrored => self.mode = Mode::Held { why },
+            Mode::SettingIn | Mode::Mirrored => self.mode = Mode::Held { why },
             Mode::CatchingUp { .. } => self.be_alone(),
             Mode::Alone | Mode::Held { .. } => {}
         }
@@ -205,6 +227,7 @@ impl Primary {
     /// From now on without the peer.
     pub(super) fn be_alone(&mut self) {
         self.mode = Mode::Alone;
+        self.is_told = false;
         self.done.extend(self.link.take());
         self.placed = Lsn::ZERO;
         self.log.part();
@@ -219,16 +242,45 @@ impl Primary {
 
     /// Whether the peer has all that it lacked.
     pub(super) fn is_caught_up(&self) -> bool {
-        matches!(self.mode, Mode::CatchingUp { until } if self.log.peer_durable() >= until)
+        match self.mode {
+            Mode::CatchingUp { until } => self.log.peer_durable() >= until,
+            Mode::SettingIn => true,
+            Mode::Alone | Mode::Mirrored | Mode::Held { .. } => false,
+        }
     }
 
-    /// The register names the peer a member. Everything appended was posted to it.
-    pub(super) fn be_mirrored(&mut self) {
+    /// The peer is about to be told that it is a member: nothing is acknowledged from now on that it does not have. False when it
+    /// is away.
+    pub(super) fn begin_to_set_in(&mut self) -> bool {
         self.push();
-        if matches!(self.mode, Mode::CatchingUp { .. }) {
+        if self.is_caught_up() {
+            self.mode = Mode::SettingIn;
+        }
+        self.mode == Mode::SettingIn
+    }
+
+    /// The peer took note that it is a member; whether it is there.
+    pub(super) fn be_mirrored(&mut self) -> bool {
+        if !self.has_member() {
+            return false; // the operator has set it out meanwhile
+        }
+        self.is_told = true;
+        self.push();
+        if self.mode == Mode::SettingIn {
             self.mode = Mode::Mirrored;
             self.settle();
         }
+        self.mode == Mode::Mirrored
+    }
+
+    /// The peer did not take note, and the register does not name it any more.
+    pub(super) fn be_set_out(&mut self) {
+        match self.mode {
+            Mode::SettingIn => self.mode = Mode::CatchingUp { until: Lsn::ZERO },
+            Mode::Held { .. } => self.be_alone(),
+            Mode::Alone | Mode::CatchingUp { .. } | Mode::Mirrored => {}
+        }
+        self.settle();
     }
 
     /// The link is back.
@@ -238,7 +290,7 @@ impl Primary {
         }
         self.link = Some(link);
         if matches!(self.mode, Mode::Held { .. }) {
-            self.mode = Mode::Mirrored;
+            self.mode = if self.is_told { Mode::Mirrored } else { Mode::SettingIn };
         }
         self.push();
     }

@@ -33,7 +33,7 @@ pub(super) fn recover(
     if let Some(fork) = fork.filter(|fork| *fork < from) {
         return Err(OpenError::CheckpointBehindFork { checkpoint: from, fork });
     }
-    let mut segments = files.heads(dataset)?;
+    let mut segments = files.heads(dataset, from)?;
     if let Some(fork) = fork {
         segments.retain(|(head, _)| head.previous_end < fork || head.base < fork);
     }

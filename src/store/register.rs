@@ -29,7 +29,7 @@ pub struct Configuration {
 }
 
 /// A generation, and where it left the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fork {
     /// The generation.
     pub generation: u64,
@@ -37,6 +37,8 @@ pub struct Fork {
     pub predecessor: u64,
     /// The position up to which it does.
     pub fork: u64,
+    /// The node that began it.
+    pub by: String,
 }
 
 /// How far a node's log goes.
@@ -178,6 +180,23 @@ impl Contents {
         next
     }
 
+    /// With the history of a log that this node's is the first part of, as far as it was told.
+    pub(super) fn with_history(&self, told: &[Fork]) -> Self {
+        let mut next = self.clone();
+        if let Some(first) = told.first() {
+            next.history.retain(|old| old.generation < first.generation);
+            next.history.extend_from_slice(told);
+            let surplus = next.history.len().saturating_sub(HISTORY_MAX);
+            next.history.drain(..surplus);
+        }
+        next
+    }
+
+    /// How a generation began, if that is known.
+    pub(super) fn begun(&self, generation: LogGeneration) -> Option<&Fork> {
+        self.history.iter().find(|fork| fork.generation == generation.0)
+    }
+
     /// Where a log that ends at `position` leaves the log that this history is of, whose last generation is `generation`: its end, if
     /// all of it is in there. `None` when it has a generation that is not in the history.
     pub(super) fn common(&self, position: &Position, generation: LogGeneration) -> Option<Lsn> {
@@ -212,7 +231,7 @@ mod tests {
         let configuration =
             Configuration { id: 7, members: vec!["a".into(), "b".into()], primary: "a".into(), floor: 5 };
         let contents = Contents { configuration: Some(configuration), history: Vec::new() };
-        let next = contents.with_fork(Fork { generation: 1, predecessor: 0, fork: 0 });
+        let next = contents.with_fork(Fork { generation: 1, predecessor: 0, fork: 0, by: "a".into() });
         register.compare_and_set(0, next.clone()).unwrap();
         assert_eq!(LocalRegister::open(directory.path()).unwrap().contents(), &next);
         let changed = register.compare_and_set(0, Contents::default());
@@ -227,7 +246,7 @@ mod tests {
     fn logs_part_at_the_lowest_fork_between_them() {
         let mut contents = Contents::default();
         for (generation, predecessor, fork) in [(1, 0, 0), (2, 1, 1000), (4, 2, 5000), (5, 4, 4000)] {
-            contents = contents.with_fork(Fork { generation, predecessor, fork });
+            contents = contents.with_fork(Fork { generation, predecessor, fork, by: "a".into() });
         }
         let common = |generation, end| contents.common(&position(generation, end), LogGeneration(5));
         assert_eq!(common(5, 9000), Some(Lsn(9000)));
@@ -236,5 +255,10 @@ mod tests {
         assert_eq!(common(1, 1200), Some(Lsn(1000)));
         assert_eq!(common(3, 1200), None, "nobody here continued that one");
         assert_eq!(common(0, 0), Some(Lsn(0)), "a new node has nothing");
+        let mut other = Contents::default();
+        other = other.with_fork(Fork { generation: 4, predecessor: 3, fork: 7, by: "b".into() });
+        let told = other.with_history(&contents.history[2..]);
+        assert_eq!(told.history, contents.history[2..], "what was void is forgotten");
+        assert_eq!(contents.with_history(&told.history), contents);
     }
 }

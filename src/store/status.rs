@@ -157,7 +157,7 @@ fn fill(status: &mut DatasetStatus, state: &State) {
             status.ring_places.0 = primary.log.used() as u64;
             status.replication = match primary.mode {
                 Mode::Alone => ReplicationState::Alone,
-                Mode::CatchingUp { .. } => ReplicationState::CatchingUp,
+                Mode::CatchingUp { .. } | Mode::SettingIn => ReplicationState::CatchingUp,
                 Mode::Mirrored => ReplicationState::Established,
                 Mode::Held { .. } => ReplicationState::LinkLost,
             };

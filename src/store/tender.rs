@@ -26,7 +26,9 @@ const BUSY_ROUNDS: u32 = 50;
 /// What lies in a device block that is not full becomes durable when nothing came for so long.
 const IDLE_PAD_TIME: Duration = Duration::from_secs(1);
 /// A disk that was full is tried again so often.
-const FULL_TIME: Duration = Duration::from_millis(500);
+const FULL_TIME: Duration = Duration::from_millis(200);
+/// Left free of segments, for checkpoints: room is given back only behind one, and to write one takes room.
+const KEPT_FREE_BYTES: u64 = 16 << 20;
 
 /// What the tender remembers between rounds.
 #[derive(Debug)]
@@ -105,7 +107,7 @@ impl Tender {
         if self.tried_file.is_some_and(|tried| tried.elapsed() < FULL_TIME) {
             return Ok(());
         }
-        let result = engine.files.create(base);
+        let result = engine.files.create_leaving(base, KEPT_FREE_BYTES);
         let mut state = engine.shared.lock();
         let Role::Primary(primary) = &mut state.role else { return Ok(()) };
         match result {
@@ -140,11 +142,19 @@ impl Tender {
         if moved {
             self.last_change = Instant::now();
         }
-        let wanted = {
+        let is_time = self.tried_file.is_none_or(|tried| tried.elapsed() >= FULL_TIME);
+        let (wanted, looks) = {
             let mut state = engine.shared.lock();
             let Role::Secondary(secondary) = &mut state.role else { return Ok(moved) };
-            secondary.is_wanted()
+            (secondary.is_wanted(), is_time && secondary.trouble == Trouble::NoSpace && !secondary.is_stuck)
         };
+        if looks {
+            self.tried_file = Some(Instant::now());
+            let trouble = engine.room();
+            if let Role::Secondary(secondary) = &mut engine.shared.lock().role {
+                secondary.trouble = trouble;
+            }
+        }
         let wrote = engine.destage_round(if wanted { Sluggish::No } else { Sluggish::Yes })?;
         engine.finish_renewal()?;
         publish(pair);
@@ -185,16 +195,19 @@ fn begin_to_follow(pair: &Pair) {
     }
     let config = &engine.config;
     let memory = RingMemory::new(holder.memory(), config.layout, config.places);
-    let begun = secondary.begin(memory, config.id, status.generation);
+    let begun = secondary.begin(memory, config.id, status.generation, |base| engine.files.exists(base));
     let renews = secondary.renewed.map(|(base, _)| base);
     match begun {
         Ok(base) => {
             let made =
                 if renews == Some(base) { engine.files.renew(base) } else { engine.files.create(base) };
-            if let Err(error) = made {
-                secondary.stage = Stage::Waiting;
-                secondary.trouble = Trouble::NoSpace;
-                state.reason = Reason::new("no-space", error.to_string());
+            match made {
+                Ok(()) => state.reason = Reason::new("following", "follows the primary"),
+                Err(error) => {
+                    secondary.stage = Stage::Waiting;
+                    secondary.trouble = Trouble::NoSpace;
+                    state.reason = Reason::new("no-space", error.to_string());
+                }
             }
         }
         Err(error) => {
@@ -208,6 +221,15 @@ fn begin_to_follow(pair: &Pair) {
 }
 
 impl Engine {
+    /// Whether a follower has room for as much as may be in the ring already: if not the primary is told, and takes no more.
+    fn room(&self) -> Trouble {
+        let needed = self.config.ring_bytes().saturating_add(KEPT_FREE_BYTES);
+        match self.files.free_bytes() {
+            Ok(free) if free < needed => Trouble::NoSpace,
+            Ok(_) | Err(_) => Trouble::None, // what the system does not tell is found when a file is made
+        }
+    }
+
     /// Takes records from the ring; whether there were any.
     pub(super) fn follow_step(&self) -> Result<bool, IoError> {
         loop {
@@ -221,13 +243,14 @@ impl Engine {
                 Ok(Step::Idle) => return Ok(false),
                 Ok(Step::Moved) => return Ok(true),
                 Ok(Step::NeedsFile(base)) => {
-                    let made = self.files.create(base);
+                    let made = self.files.create_leaving(base, KEPT_FREE_BYTES);
+                    let trouble = self.room();
                     let mut state = self.shared.lock();
                     let Role::Secondary(secondary) = &mut state.role else { return Ok(false) };
                     match made {
-                        Ok(()) => secondary.trouble = Trouble::None,
+                        Ok(()) => (secondary.trouble, secondary.is_stuck) = (trouble, false),
                         Err(SegmentFileError::NoSpace { .. }) => {
-                            secondary.trouble = Trouble::NoSpace;
+                            (secondary.trouble, secondary.is_stuck) = (Trouble::NoSpace, true);
                             return Ok(false);
                         }
                         Err(error) => {

@@ -32,7 +32,7 @@ impl Volume {
             if primary.committed().0 >= mark.0 {
                 return Ok(());
             }
-            if primary.writes_through() {
+            if primary.writes_through() && primary.log.own_durable().0 < mark.0 {
                 drop(state);
                 self.engine.destage_to(self.epoch, Lsn(mark.0))?;
             } else if pause.wait(&self.engine.shared, state) && gone() {

@@ -13,8 +13,6 @@ use crate::store::counters::count;
 use crate::store::engine::Engine;
 use crate::store::error::IoError;
 use crate::store::log::{Appended, Full, Payload};
-use crate::store::primary::Mode;
-use crate::store::ring_memory::Trouble;
 use crate::store::state::{Role, State};
 use crate::store::volumes::VolumeError;
 
@@ -187,6 +185,9 @@ impl Volume {
                 let (offset, len) = (block.0 << self.block_size.shift(), u64::from(blocks));
                 return Err(IoError::OutOfRange { offset, len: len << self.block_size.shift(), bytes });
             }
+            if kind == RecordKind::Write && primary.peer_is_full() {
+                return Err(IoError::NoSpace("the peer's disk is full".into()));
+            }
             match primary.log.append(request, payload) {
                 Ok(appended) => {
                     entry.map.apply(&appended.record(&request)).map_err(VolumeError::from)?;
@@ -213,8 +214,7 @@ impl Engine {
         {
             return Err(IoError::NoSpace(why.clone()));
         }
-        let peer_is_full = primary.peer.trouble == Trouble::NoSpace && primary.mode == Mode::Mirrored;
-        if full == Full::Ring && peer_is_full {
+        if full == Full::Ring && primary.peer_is_full() {
             return Err(IoError::NoSpace("the peer's disk is full".into()));
         }
         self.shared.bell().ring();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::register::{Configuration, Position};
+use crate::store::register::{Configuration, Fork, Position};
 
 /// The number of this language.
 pub(super) const VERSION: u32 = 1;
@@ -27,6 +27,8 @@ pub(super) struct Hello {
     pub(super) node: String,
     pub(super) role: RoleWord,
     pub(super) position: Position,
+    /// How its generation began, as far as it knows: two of one number need not be one.
+    pub(super) begun: Option<Fork>,
     pub(super) configuration: Option<Configuration>,
     pub(super) segment_bytes: u64,
     pub(super) device_block_bytes: u64,
@@ -39,8 +41,8 @@ pub(super) enum Question {
     /// Who are you? This is who asks.
     Hello(Hello),
     /// Follow the log of whoever asks: it serves, under this configuration, and its log and yours are the same to `fork`. What you have
-    /// behind that is void.
-    Follow { from: Hello, configuration: Configuration, fork: u64 },
+    /// behind that is void. The history is that of its log, as far as it is told.
+    Follow { from: Hello, configuration: Configuration, fork: u64, history: Vec<Fork> },
     /// The configuration is this now.
     Note { from: Hello, configuration: Configuration },
 }
@@ -120,6 +122,7 @@ mod tests {
             node: node.into(),
             role: RoleWord::Undecided,
             position: Position { generation, end, highest: end },
+            begun: None,
             configuration: None,
             segment_bytes: 1,
             device_block_bytes: 2,

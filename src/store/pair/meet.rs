@@ -9,6 +9,9 @@ use crate::store::config::CommandError;
 use crate::store::register::Configuration;
 use crate::store::state::{Reason, Role};
 
+/// Generations that a peer is told at most: what is asked has a greatest length.
+const HISTORY_TOLD_MAX: usize = 64;
+
 impl Pair {
     /// Looks for the peer, and decides with it who serves. Without it nothing is decided here, unless the register names this node the
     /// only member: then somebody has vouched for it before.
@@ -46,7 +49,7 @@ impl Pair {
                     }
                     RoleWord::Undecided | RoleWord::Secondary { attached: false } => {
                         if ours.goes_first(&theirs) {
-                            self.go_first(&ours, &theirs);
+                            self.go_first(&theirs);
                         } else {
                             let text =
                                 format!("{} has more, or goes first: waits for it to attach", theirs.node);
@@ -78,13 +81,17 @@ impl Pair {
     }
 
     /// Makes the peer follow, then serves. Until the peer agreed nothing is served: it might have been told to serve itself.
-    fn go_first(&self, ours: &Hello, theirs: &Hello) {
-        if let Err(reason) = self.try_to_go_first(ours, theirs) {
+    fn go_first(&self, theirs: &Hello) {
+        if let Err(reason) = self.try_to_go_first(theirs) {
             self.explain(reason);
         }
     }
 
-    fn try_to_go_first(&self, ours: &Hello, theirs: &Hello) -> Result<(), Reason> {
+    fn try_to_go_first(&self, theirs: &Hello) -> Result<(), Reason> {
+        let failed = |error: CommandError| Reason::new("cannot-serve", error.to_string());
+        // A node that followed has some in its memory only, which ends with that role.
+        self.drain().map_err(failed)?;
+        let ours = self.hello();
         let fork = self.common(theirs).ok_or_else(|| diverged(theirs))?;
         let next = |last: Option<&Configuration>| {
             let least = theirs.configuration.as_ref().map_or(0, |theirs| theirs.id);
@@ -92,9 +99,8 @@ impl Pair {
         };
         // What the peer is told is what the register will say; if it is not changed here the peer waits, and is asked again.
         let configuration = next(ours.configuration.as_ref());
-        let question = Question::Follow { from: ours.clone(), configuration, fork: fork.0 };
+        let question = self.follow_question(ours.clone(), configuration, fork);
         self.ask_to_follow(&question, FOLLOW_TIME)?;
-        let failed = |error: CommandError| Reason::new("cannot-serve", error.to_string());
         self.configure(next).map_err(failed)?;
         self.become_primary(Some(theirs.position)).map_err(failed)
     }
@@ -103,7 +109,23 @@ impl Pair {
     pub(super) fn common(&self, theirs: &Hello) -> Option<Lsn> {
         let generation = super::position(&self.engine.shared.lock()).generation();
         let register = self.register();
-        crate::store::register::Register::contents(&*register).common(&theirs.position, generation)
+        let contents = crate::store::register::Register::contents(&*register);
+        // Both may have begun a generation of one number, each by an operator's word.
+        if let (Some(theirs), Some(ours)) = (&theirs.begun, contents.begun(theirs.position.generation()))
+            && theirs != ours
+        {
+            return None;
+        }
+        contents.common(&theirs.position, generation)
+    }
+
+    /// What a peer is asked that is to follow.
+    pub(super) fn follow_question(&self, from: Hello, configuration: Configuration, fork: Lsn) -> Question {
+        let register = self.register();
+        let history = &crate::store::register::Register::contents(&*register).history;
+        let told = history.len().min(HISTORY_TOLD_MAX);
+        let history = history[history.len() - told..].to_vec();
+        Question::Follow { from, configuration, fork: fork.0, history }
     }
 
     /// Tells the peer to follow; how far its log goes then.

@@ -13,6 +13,7 @@
 //! told.
 
 mod hello;
+mod link;
 mod meet;
 mod obey;
 mod serve;
@@ -118,7 +119,7 @@ impl Pair {
                 }
                 Role::Primary(primary) => match primary.mode {
                     Mode::Alone => Now::Invite,
-                    Mode::CatchingUp { .. } => Now::CatchUp,
+                    Mode::CatchingUp { .. } | Mode::SettingIn => Now::CatchUp,
                     Mode::Mirrored => Now::Watch,
                     Mode::Held { .. } => Now::Reconnect,
                 },
@@ -139,17 +140,19 @@ impl Pair {
     /// Who this node is.
     fn hello(&self) -> Hello {
         let config = &self.engine.config;
-        let configuration = self.register().contents().configuration.clone();
+        let contents = self.register().contents().clone();
         let attached = self.holder().is_some_and(|holder| holder.status().connected);
         let state = self.engine.shared.lock();
         let (role, position) = (role_word(&state, attached), position(&state));
+        let begun = contents.begun(position.generation()).cloned();
         Hello {
             version: VERSION,
             dataset: config.id.to_string(),
             node: config.node.clone(),
             role,
             position,
-            configuration,
+            begun,
+            configuration: contents.configuration,
             segment_bytes: config.layout.segment_bytes(),
             device_block_bytes: config.layout.device_block_bytes(),
             places: config.places,

@@ -8,10 +8,11 @@ use super::meet::alone;
 use crate::base::{Deadline, Lsn};
 use crate::node::{Attaching, HolderGate};
 use crate::store::config::{CommandError, OpenError};
+use crate::store::error::IoError;
 use crate::store::follower::{Secondary, Stage};
 use crate::store::primary::Mode;
 use crate::store::recover::recover;
-use crate::store::register::{Configuration, Register};
+use crate::store::register::{Configuration, Fork, Register};
 use crate::store::state::{Reason, Role};
 
 /// How long the peer's question waits for a move of this node to end.
@@ -69,7 +70,9 @@ impl Pair {
         }
         match question {
             Question::Hello(_) => Answer::Hello(self.hello()),
-            Question::Follow { from, configuration, fork } => self.follow(&from, configuration, Lsn(fork)),
+            Question::Follow { from, configuration, fork, history } => {
+                self.follow(&from, configuration, Lsn(fork), &history)
+            }
             Question::Note { configuration, .. } => self.note(configuration),
         }
     }
@@ -84,7 +87,7 @@ impl Pair {
     }
 
     /// Becomes, or stays, a node that follows `from`: what it has is made durable, and what lies behind `fork` set aside.
-    fn follow(&self, from: &Hello, configuration: Configuration, fork: Lsn) -> Answer {
+    fn follow(&self, from: &Hello, configuration: Configuration, fork: Lsn, history: &[Fork]) -> Answer {
         // The peer may wait for an answer of this very thread's node: it asks again.
         let Some(_moves) = self.moves.try_lock_for(MOVES_TIME) else {
             return refused("busy", "this node is making a move of its own".into());
@@ -107,6 +110,9 @@ impl Pair {
                 return refused("diverged", text);
             }
         }
+        if !history.is_sorted_by(|a, b| a.generation < b.generation) {
+            return refused("unclear", "the generations of the history do not rise".into());
+        }
         let id = configuration.id;
         match self.configure(|last| newer(last, configuration)) {
             Ok(kept) if kept.id != id => {
@@ -115,10 +121,31 @@ impl Pair {
             Ok(_) => {}
             Err(error) => return refused("register", error.to_string()),
         }
-        match self.drain().and_then(|()| self.truncate(from, fork)) {
+        if let Err(error) = self.drain() {
+            return refused("cannot-follow", error.to_string());
+        }
+        // What came out of the memory was not in this node's hello yet: then it is this one that goes first, and is asked again.
+        let ours = super::position(&self.engine.shared.lock());
+        if from.role != RoleWord::Primary
+            && (ours.generation, ours.end) > (from.position.generation, from.position.end)
+        {
+            return refused("has-more", format!("this node has the log to {}", ours.end()));
+        }
+        match self.truncate(from, fork).and_then(|end| self.adopt(history).map(|()| end)) {
             Ok(end) => Answer::Following { end: end.0 },
             Err(error) => refused("cannot-follow", error.to_string()),
         }
+    }
+
+    /// What this node has is the first part of the other's log from now on, so the history of that is its own.
+    fn adopt(&self, history: &[Fork]) -> Result<(), CommandError> {
+        let mut register = self.register();
+        let next = register.contents().with_history(history);
+        if next != *register.contents() {
+            let id = register.id();
+            register.compare_and_set(id, next)?;
+        }
+        Ok(())
     }
 
     /// Makes durable all that came, with nobody left who could change it.
@@ -136,6 +163,13 @@ impl Pair {
             let mut state = self.engine.shared.lock();
             let Role::Secondary(secondary) = &mut state.role else { return Ok(()) };
             secondary.pad();
+            if !moved && secondary.is_stuck {
+                // What is in the memory alone must not be given up.
+                let path = self.engine.config.directory.display();
+                let why =
+                    format!("this node's disk has no room for what it has in memory: free some at {path}");
+                return Err(IoError::NoSpace(why).into());
+            }
             if !moved && secondary.durable >= secondary.applied {
                 secondary.stage = Stage::Waiting;
                 secondary.since = holder.status().generation;
@@ -195,7 +229,12 @@ impl Pair {
             match &state.role {
                 Role::Primary(_) => return Ok(()),
                 Role::Failed { why } => return Err(CommandError::Refused(format!("out of service: {why}"))),
-                Role::Secondary(_) => {}
+                Role::Secondary(_) if flushed_only || state.position.end == 0 || self.is_member() => {}
+                Role::Secondary(_) => {
+                    let text = "this node is not yet one of those that have every acknowledged write, and the peer may have some that it \
+                                lacks: start the peer, or say --flushed-only to serve from what is here";
+                    return Err(CommandError::Refused(text.into()));
+                }
                 Role::Undecided if flushed_only || state.position.end == 0 => {}
                 Role::Undecided => {
                     let text = "this node restarted, so what was in its memory only is gone, and the peer may have it: start the peer, \
@@ -255,6 +294,13 @@ fn newer(last: Option<&Configuration>, next: Configuration) -> Configuration {
 }
 
 impl Pair {
+    /// Whether the register names this node one of those that have every acknowledged write.
+    fn is_member(&self) -> bool {
+        let register = self.register();
+        let configuration = register.contents().configuration.as_ref();
+        configuration.is_some_and(|known| known.members.contains(&self.engine.config.node))
+    }
+
     /// Whether the register still has anything to say about this node: for status.
     pub(in crate::store) fn configuration(&self) -> Option<Configuration> {
         self.register().contents().configuration.clone()

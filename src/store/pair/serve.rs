@@ -1,28 +1,23 @@
-//! Serving: to begin it, to let the peer in, to go on after the link was lost.
+//! Serving: to begin it, and to let the peer in.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::hello::{Hello, Question, RoleWord};
-use super::meet::{alone, diverged};
-use super::{FOLLOW_TIME, Pair, STEP_TIME, STEP_TIME_BUSY};
-use crate::base::{DatasetId, Deadline, Lsn, Phase};
+use super::hello::{Hello, RoleWord};
+use super::meet::diverged;
+use super::{FOLLOW_TIME, Pair};
+use crate::base::{DatasetId, Lsn, Phase};
 use crate::memory::{MapOptions, Mapping};
 use crate::mirror::LaneConfig;
-use crate::node::{
-    Attach, CallError, LinkStatus, ReconnectError, RefusalCode, Region, RegionConfig, random_bytes,
-};
+use crate::node::{Attach, Region, RegionConfig, random_bytes};
 use crate::segment::{GenerationBegin, HEAD_BYTES, Salt, Scan, SegmentHead, Verify};
 use crate::store::config::{CommandError, OpenError};
 use crate::store::log::{Begin, Log};
 use crate::store::primary::{Link, Primary};
-use crate::store::register::{Configuration, Fork, Position, Register};
+use crate::store::register::{Fork, Position, Register};
 use crate::store::ring_memory::{PrimaryWords, RingMemory};
 use crate::store::state::{Reason, Role, State};
 
-/// How long one attempt to reconnect may take.
-const RECONNECT_TIME: Duration = Duration::from_secs(2);
 /// How long the ring's way to the peer may stand still.
 const PUSH_TIME: Duration = Duration::from_secs(10);
 /// Stores in flight to the peer at most.
@@ -49,8 +44,12 @@ impl Pair {
         let memory = self.new_ring().map_err(CommandError::Open)?;
         let head = SegmentHead::first(engine.config.id, engine.layout(), begin, Phase(1), salt());
         engine.files.create(head.base).map_err(|error| CommandError::Open(error.into()))?;
-        let fork =
-            Fork { generation: begin.generation.0, predecessor: begin.predecessor.0, fork: begin.fork.0 };
+        let fork = Fork {
+            generation: begin.generation.0,
+            predecessor: begin.predecessor.0,
+            fork: begin.fork.0,
+            by: engine.config.node.clone(),
+        };
         {
             let mut register = self.register();
             let next = register.contents().with_fork(fork);
@@ -95,7 +94,7 @@ impl Pair {
     ) -> Result<Vec<SegmentHead>, OpenError> {
         let files = &self.engine.files;
         let mut needed: Vec<_> =
-            files.heads(self.engine.config.id)?.into_iter().map(|(head, _)| head).collect();
+            files.heads(self.engine.config.id, Lsn::MAX)?.into_iter().map(|(head, _)| head).collect();
         needed.retain(|head| resident.iter().all(|known| known.base != head.base));
         needed.extend_from_slice(resident);
         needed.sort_by_key(|head| head.base);
@@ -146,7 +145,7 @@ impl Pair {
         let Some(configuration) = self.register().contents().configuration.clone() else {
             return Err(Reason::new("cannot-serve", "the register is empty"));
         };
-        let question = Question::Follow { from: self.hello(), configuration, fork: fork.0 };
+        let question = self.follow_question(self.hello(), configuration, fork);
         let end = self.ask_to_follow(&question, FOLLOW_TIME)?;
         self.attach(&theirs, end)
     }
@@ -210,131 +209,6 @@ impl Pair {
         let lane = LaneConfig { depth: LANE_DEPTH, ..LaneConfig::default() };
         let lane = region.lane(lane).map_err(|error| error.to_string())?;
         Ok(Link::new(region, lane))
-    }
-
-    /// Sets the peer in when it has everything.
-    pub(super) fn catch_up(&self) -> Duration {
-        let is_ready = {
-            let mut state = self.engine.shared.lock();
-            let Role::Primary(primary) = &mut state.role else { return STEP_TIME_BUSY };
-            primary.push();
-            primary.ask_peer();
-            primary.is_caught_up()
-        };
-        if !is_ready {
-            return STEP_TIME_BUSY;
-        }
-        let _moves = self.moves();
-        let Ok((ours, theirs)) = self.ask_hello() else { return STEP_TIME };
-        let joined = self.configure(|last| {
-            let id = last.map_or(0, |last| last.id) + 1;
-            let members = vec![ours.node.clone(), theirs.node.clone()];
-            Configuration { id, members, primary: ours.node.clone(), floor: 0 }
-        });
-        let configuration = match joined {
-            Ok(configuration) => configuration,
-            Err(error) => {
-                self.explain(Reason::new("cannot-set-in", error.to_string()));
-                return STEP_TIME;
-            }
-        };
-        // It has to know that it is a member before anything is acknowledged that is on no disk.
-        match self.ask(&Question::Note { from: ours, configuration }, super::ANSWER_TIME) {
-            Ok(super::Answer::Noted) => {
-                let mut state = self.engine.shared.lock();
-                let Role::Primary(primary) = &mut state.role else { return STEP_TIME };
-                primary.be_mirrored();
-                let is_alone = primary.writes_through();
-                if !is_alone {
-                    state.reason = Reason::new("mirrored", format!("mirrored with {}", theirs.node));
-                }
-                drop(state);
-                self.engine.shared.tell();
-                if is_alone {
-                    // The link went away meanwhile: what is acknowledged from now on the peer does not have.
-                    self.set_out();
-                }
-            }
-            Ok(_) => {
-                self.explain(Reason::new("peer-unclear", "the peer does not take note of the configuration"))
-            }
-            Err(reason) => {
-                self.explain(reason);
-                self.set_out();
-            }
-        }
-        STEP_TIME
-    }
-
-    /// The register names this node alone again.
-    fn set_out(&self) {
-        let node = self.engine.config.node.clone();
-        if let Err(error) = self.configure(|last| alone(&node, last, 0)) {
-            self.explain(Reason::new("cannot-set-out", error.to_string()));
-        }
-    }
-
-    /// Looks whether the link still stands while nothing is written.
-    pub(super) fn watch(&self) {
-        let mut state = self.engine.shared.lock();
-        let State { role: Role::Primary(primary), reason, .. } = &mut *state else { return };
-        if let Some(LinkStatus::Lost(why)) = primary.link.as_ref().map(|link| link.region.link()) {
-            primary.lose(why.to_string());
-        }
-        if let crate::store::primary::Mode::Held { why } = &primary.mode {
-            let text = format!(
-                "the link is lost ({why}): requests are held; `mirrorbus alone` if the peer does not serve"
-            );
-            *reason = Reason::new("link-lost", text);
-        }
-    }
-
-    /// Tries to go on over a new link. The peer must be as it was: one that restarted is set out first, by the operator's word.
-    pub(super) fn reconnect(&self) {
-        let (mut link, epoch) = {
-            let mut state = self.engine.shared.lock();
-            let epoch = state.epoch;
-            let Role::Primary(primary) = &mut state.role else { return };
-            let Some(link) = primary.link.take() else { return };
-            (link, epoch)
-        };
-        let Link { region, lane, .. } = &mut link;
-        let result = region.reconnect(&mut [lane], Deadline::within(RECONNECT_TIME));
-        let mut state = self.engine.shared.lock();
-        let is_same = state.epoch == epoch;
-        let State { role: Role::Primary(primary), reason, .. } = &mut *state else { return };
-        if !is_same || primary.writes_through() {
-            drop(state);
-            return; // the operator has decided meanwhile; the link ends here, without the lock
-        }
-        match result {
-            Ok(_) => {
-                primary.be_reconnected(link);
-                *reason = Reason::new("mirrored", "mirrored, after the link was lost");
-            }
-            Err(error) => {
-                primary.link = Some(link);
-                *reason = match &error {
-                    ReconnectError::Call(CallError::Refused { code: RefusalCode::NotResumable, .. }) => {
-                        Reason::new(
-                            "peer-restarted",
-                            "the peer restarted: requests are held; `mirrorbus alone` sets it out, and it is let in again",
-                        )
-                    }
-                    other => Reason::new(
-                        "link-lost",
-                        format!(
-                            "the link is lost ({other}): requests are held; `mirrorbus alone` if the peer does not serve"
-                        ),
-                    ),
-                };
-            }
-        }
-        drop(state);
-        self.engine.shared.tell();
-        if self.stopping.load(Ordering::SeqCst) {
-            log::debug!("stopping");
-        }
     }
 }
 

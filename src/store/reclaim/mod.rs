@@ -23,7 +23,8 @@ const SLACK_QUARTERS: u64 = 2;
 #[derive(Debug, Default)]
 pub(super) struct Kept(BTreeMap<Lsn, ReclaimSegment>);
 
-/// Gives back what a checkpoint allows to, if that is worth the look. `limit`: nothing behind is touched.
+/// Gives back what a checkpoint allows to, if that is worth the look, as it always is when the disk is full. `limit`: nothing behind is
+/// touched.
 ///
 /// # Errors
 /// The disk's. What was not given back is no damage.
@@ -31,6 +32,7 @@ pub(super) fn run(
     engine: &Engine,
     snapshot: &Snapshot,
     limit: Lsn,
+    is_full: bool,
     kept: &mut Kept,
 ) -> Result<(), SegmentFileError> {
     let layout = engine.layout();
@@ -38,7 +40,7 @@ pub(super) fn run(
     let size = |entry: &Entry| entry.map.mapped() << entry.map.block_size().shift();
     let lives: u64 = snapshot.volumes.entries().iter().map(size).sum();
     let taken = bases.len() as u64 * layout.segment_bytes();
-    if taken <= lives / 4 * (4 + SLACK_QUARTERS) + 2 * engine.config.ring_bytes() {
+    if !is_full && taken <= lives / 4 * (4 + SLACK_QUARTERS) + 2 * engine.config.ring_bytes() {
         return Ok(());
     }
     let limit = limit.min(snapshot.position);
@@ -87,7 +89,7 @@ impl Kept {
         if live_bytes == 0 || live_bytes > (all - start) / 2 {
             return Ok(unknown);
         }
-        let Some(head) = engine.files.head(engine.config.id, base)? else { return Ok(unknown) };
+        let Some(head) = engine.files.head(engine.config.id, base, Lsn::MAX)? else { return Ok(unknown) };
         let Some(payload) = engine.files.payload_area(&head, live.end(base))? else { return Ok(unknown) };
         let payload_bytes = payload.end - payload.start;
         // The head and the table are never given back.

@@ -61,6 +61,15 @@ pub enum SegmentFileError {
         /// The system's number; 0 for none.
         errno: i32,
     },
+    /// The head is damaged of a segment that may have the end of the log.
+    #[error("{}: {error}: the disk damaged it; take the peer's copy of the dataset", path.display())]
+    Head {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        error: HeadError,
+    },
     /// A file that belongs to another log or another program.
     #[error("{}: {error}", path.display())]
     Foreign {
@@ -81,7 +90,7 @@ impl From<SegmentFileError> for io::Error {
             SegmentFileError::System { error, .. } => error.kind(),
             SegmentFileError::Unsupported { .. } => io::ErrorKind::Unsupported,
             SegmentFileError::Failed { .. } => io::ErrorKind::Other,
-            SegmentFileError::Foreign { .. } => io::ErrorKind::InvalidData,
+            SegmentFileError::Head { .. } | SegmentFileError::Foreign { .. } => io::ErrorKind::InvalidData,
         };
         Self::new(kind, error)
     }

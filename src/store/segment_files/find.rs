@@ -17,6 +17,16 @@ impl SegmentFiles {
         Ok(u64::try_from(found.st_blocks).unwrap_or_default() * 512)
     }
 
+    /// Bytes that are free on the disk.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn free_bytes(&self) -> Result<u64, SegmentFileError> {
+        let found = rustix::fs::fstatvfs(&self.directory);
+        let found = found.map_err(|error| system(&self.path, "fstatvfs")(error.into()))?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     /// The bases of all segments with a file, by rising base, whether begun or not. Positions in them may have been given out.
     ///
     /// # Errors
@@ -31,15 +41,21 @@ impl SegmentFiles {
         Ok(bases)
     }
 
-    /// The segments with a valid head, by rising base, for [`Replay`](crate::segment::Replay). Others were never begun, or are damaged;
-    /// if they matter they are missed there.
+    /// The segments with a valid head, by rising base, for [`Replay`](crate::segment::Replay). Others were never begun, or are damaged
+    /// and lie before `needed_from`.
     ///
     /// # Errors
-    /// The system's; and a file of another dataset, or of a newer program.
-    pub fn heads(&self, dataset: DatasetId) -> Result<Vec<(SegmentHead, FileSource<'_>)>, SegmentFileError> {
+    /// The system's; a file of another dataset, or of a newer program; a damaged head of a segment that has something from `needed_from`
+    /// on, where the log's end could not be told from damage.
+    pub fn heads(
+        &self,
+        dataset: DatasetId,
+        needed_from: Lsn,
+    ) -> Result<Vec<(SegmentHead, FileSource<'_>)>, SegmentFileError> {
         let mut heads = Vec::new();
         for base in self.list()? {
-            heads.extend(self.head(dataset, base)?.map(|head| (head, self.source(base))));
+            let head = self.head(dataset, base, needed_from)?;
+            heads.extend(head.map(|head| (head, self.source(base))));
         }
         Ok(heads)
     }
@@ -48,7 +64,12 @@ impl SegmentFiles {
     ///
     /// # Errors
     /// As [`heads`](Self::heads).
-    pub fn head(&self, dataset: DatasetId, base: Lsn) -> Result<Option<SegmentHead>, SegmentFileError> {
+    pub fn head(
+        &self,
+        dataset: DatasetId,
+        base: Lsn,
+        needed_from: Lsn,
+    ) -> Result<Option<SegmentHead>, SegmentFileError> {
         let path = self.path_of(base);
         let mut bytes = [0; HEAD_BYTES];
         self.read(base, 0, &mut bytes).map_err(system(&path, "read"))?;
@@ -58,7 +79,12 @@ impl SegmentFiles {
             Err(error @ (HeadError::Dataset { .. } | HeadError::Version { .. })) => {
                 return Err(SegmentFileError::Foreign { path, error });
             }
-            Err(HeadError::Magic) => log::debug!("{}: never begun", path.display()),
+            Err(HeadError::Magic) if bytes.iter().all(|byte| *byte == 0) => {
+                log::debug!("{}: never begun", path.display());
+            }
+            Err(error) if base.plus(self.layout.segment_bytes()) > needed_from => {
+                return Err(SegmentFileError::Head { path, error });
+            }
             Err(error) => log::warn!("{}: {error}, left out", path.display()),
         }
         Ok(None)

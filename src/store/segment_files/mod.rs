@@ -135,6 +135,18 @@ impl SegmentFiles {
         Ok(())
     }
 
+    /// The same, if so many bytes are free on the disk afterwards.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_leaving(&self, base: Lsn, free_bytes: u64) -> Result<(), SegmentFileError> {
+        let bytes = self.layout.segment_bytes();
+        if self.free_bytes()? < bytes.saturating_add(free_bytes) && !self.exists(base) {
+            return Err(SegmentFileError::NoSpace { path: self.path_of(base), bytes });
+        }
+        self.create(base)
+    }
+
     /// Whether the segment has a file.
     #[must_use]
     pub fn exists(&self, base: Lsn) -> bool {

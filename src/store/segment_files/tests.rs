@@ -73,7 +73,7 @@ fn what_is_written_is_read_and_found_again() {
     memory.slice().write(0, &head(2).encode());
     files.write(base(2), 0..4096, memory.slice()).unwrap();
     assert!(matches!(files.create(base(2)), Err(SegmentFileError::Exists { .. })));
-    assert_eq!(files.heads(DATASET).unwrap()[0].0, head(2));
+    assert_eq!(files.heads(DATASET, Lsn::MAX).unwrap()[0].0, head(2));
     files.remove(base(2)).unwrap();
     files.remove(base(2)).unwrap();
     assert!(!files.exists(base(2)) && files.list().unwrap().is_empty());
@@ -229,7 +229,7 @@ fn replay_runs_on_files_and_strange_ones_are_refused() {
     // One that was never begun is left out.
     files.create(base(9)).unwrap();
     let known = Known { from: Lsn(0), durable: batch.end };
-    let mut replay = Replay::new(files.heads(DATASET).unwrap(), known).unwrap();
+    let mut replay = Replay::new(files.heads(DATASET, Lsn::MAX).unwrap(), known).unwrap();
     assert_eq!(replay.by_ref().map(|record| record.unwrap().blocks).collect::<Vec<_>>(), [2, 2, 2]);
     assert_eq!(replay.outcome().unwrap().end, batch.end);
     assert_eq!(files.payload_area(&head, batch.end).unwrap(), Some(4096..SEGMENT_BYTES - 4096));
@@ -239,9 +239,9 @@ fn replay_runs_on_files_and_strange_ones_are_refused() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[4096 + 8192 + 5] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
-    let damaged = Replay::new(files.heads(DATASET).unwrap(), known).unwrap().find_map(Result::err);
+    let damaged = Replay::new(files.heads(DATASET, Lsn::MAX).unwrap(), known).unwrap().find_map(Result::err);
     assert!(damaged.unwrap().to_string().contains("damaged"));
-    let other = files.heads(DatasetId::from_bytes([6; 16]));
+    let other = files.heads(DatasetId::from_bytes([6; 16]), Lsn::MAX);
     assert!(matches!(other, Err(SegmentFileError::Foreign { .. })));
 }
 

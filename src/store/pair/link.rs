@@ -1,0 +1,163 @@
+//! The link of a primary: the peer is set in when it has everything, and let in again after the link was lost.
+
+use std::time::Duration;
+
+use super::hello::{Answer, Question, RoleWord};
+use super::meet::alone;
+use super::{Pair, STEP_TIME, STEP_TIME_BUSY};
+use crate::base::Deadline;
+use crate::node::{CallError, LinkStatus, ReconnectError, RefusalCode};
+use crate::store::primary::{Link, Mode};
+use crate::store::register::Configuration;
+use crate::store::state::{Reason, Role, State};
+
+/// How long one attempt to reconnect may take.
+const RECONNECT_TIME: Duration = Duration::from_secs(2);
+
+impl Pair {
+    /// Sets the peer in when it has everything.
+    pub(super) fn catch_up(&self) -> Duration {
+        let is_ready = {
+            let mut state = self.engine.shared.lock();
+            let Role::Primary(primary) = &mut state.role else { return STEP_TIME_BUSY };
+            primary.push();
+            primary.ask_peer();
+            primary.is_caught_up()
+        };
+        if !is_ready {
+            return STEP_TIME_BUSY;
+        }
+        let _moves = self.moves();
+        let Ok((ours, theirs)) = self.ask_hello() else { return STEP_TIME };
+        let is_setting_in = match &mut self.engine.shared.lock().role {
+            Role::Primary(primary) => primary.begin_to_set_in(),
+            Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => false,
+        };
+        if !is_setting_in {
+            return STEP_TIME_BUSY;
+        }
+        let joined = self.configure(|last| {
+            let id = last.map_or(0, |last| last.id) + 1;
+            let members = vec![ours.node.clone(), theirs.node.clone()];
+            Configuration { id, members, primary: ours.node.clone(), floor: 0 }
+        });
+        let configuration = match joined {
+            Ok(configuration) => configuration,
+            Err(error) => {
+                self.set_out(Reason::new("cannot-set-in", error.to_string()));
+                return STEP_TIME;
+            }
+        };
+        // It has to know that it is a member before anything is acknowledged that is on no disk.
+        match self.ask(&Question::Note { from: ours, configuration }, super::ANSWER_TIME) {
+            Ok(Answer::Noted) => {
+                let mut state = self.engine.shared.lock();
+                let State { role: Role::Primary(primary), reason, .. } = &mut *state else {
+                    return STEP_TIME;
+                };
+                if primary.be_mirrored() {
+                    *reason = Reason::new("mirrored", format!("mirrored with {}", theirs.node));
+                }
+                drop(state);
+                self.engine.shared.tell();
+            }
+            Ok(Answer::Refused { code, text }) => {
+                self.set_out(Reason::new("peer-refuses", format!("the peer is no member ({code}): {text}")));
+            }
+            // Whether it heard is not known: it is asked again, and nothing is acknowledged without it meanwhile.
+            Ok(Answer::Hello(_) | Answer::Following { .. }) => {
+                self.explain(Reason::new("peer-unclear", "the peer answers something else"));
+            }
+            Err(reason) => self.explain(reason),
+        }
+        STEP_TIME
+    }
+
+    /// The peer is no member, for certain: the register says so again, and then the own disk alone decides.
+    fn set_out(&self, reason: Reason) {
+        let node = self.engine.config.node.clone();
+        if let Err(error) = self.configure(|last| alone(&node, last, 0)) {
+            self.explain(Reason::new("cannot-set-out", error.to_string()));
+            return;
+        }
+        if let Role::Primary(primary) = &mut self.engine.shared.lock().role {
+            primary.be_set_out();
+        }
+        self.engine.shared.tell();
+        self.explain(reason);
+    }
+
+    /// Looks whether the link still stands while nothing is written.
+    pub(super) fn watch(&self) {
+        let mut state = self.engine.shared.lock();
+        let State { role: Role::Primary(primary), reason, .. } = &mut *state else { return };
+        if let Some(LinkStatus::Lost(why)) = primary.link.as_ref().map(|link| link.region.link()) {
+            primary.lose(why.to_string());
+        }
+        if let Mode::Held { why } = &primary.mode {
+            let text = format!(
+                "the link is lost ({why}): requests are held; `mirrorbus alone` if the peer does not serve"
+            );
+            *reason = Reason::new("link-lost", text);
+        }
+    }
+
+    /// Tries to go on over a new link. The peer must be as it was: one that restarted is set out first, by the operator's word.
+    pub(super) fn reconnect(&self) {
+        let (mut link, epoch) = {
+            let mut state = self.engine.shared.lock();
+            let epoch = state.epoch;
+            let Role::Primary(primary) = &mut state.role else { return };
+            let Some(link) = primary.link.take() else { return };
+            (link, epoch)
+        };
+        let Link { region, lane, .. } = &mut link;
+        let result = region.reconnect(&mut [lane], Deadline::within(RECONNECT_TIME));
+        let lost = result.as_ref().err().map(|error| self.explain_lost(error));
+        let mut state = self.engine.shared.lock();
+        let is_same = state.epoch == epoch;
+        let State { role: Role::Primary(primary), reason, .. } = &mut *state else { return };
+        if !is_same || primary.writes_through() {
+            drop(state);
+            return; // the operator has decided meanwhile; the link ends here, without the lock
+        }
+        match lost {
+            None => {
+                primary.be_reconnected(link);
+                *reason = Reason::new("mirrored", "mirrored, after the link was lost");
+            }
+            Some(lost) => {
+                primary.link = Some(link);
+                *reason = lost;
+            }
+        }
+        drop(state);
+        self.engine.shared.tell();
+    }
+
+    /// Why the link is not back, and the way out.
+    fn explain_lost(&self, error: &ReconnectError) -> Reason {
+        const RESTARTED: &str =
+            "the peer restarted: requests are held; `mirrorbus alone` sets it out, and it is let in again";
+        let lost = || {
+            let text = format!(
+                "the link is lost ({error}): requests are held; `mirrorbus alone` if the peer does not serve"
+            );
+            Reason::new("link-lost", text)
+        };
+        let ReconnectError::Call(CallError::Refused { code, .. }) = error else { return lost() };
+        match code {
+            RefusalCode::NotResumable => Reason::new("peer-restarted", RESTARTED),
+            // It says itself why it lets nobody in.
+            RefusalCode::NotNow => match self.ask_hello().map(|(_, theirs)| theirs.role) {
+                Ok(RoleWord::Undecided) => Reason::new("peer-restarted", RESTARTED),
+                Ok(RoleWord::Primary) => {
+                    let text = "the peer serves too, by an operator's word: stop one of the two; requests are held here";
+                    Reason::new("two-primaries", text)
+                }
+                Ok(RoleWord::Failed | RoleWord::Secondary { .. }) | Err(_) => lost(),
+            },
+            _ => lost(),
+        }
+    }
+}
