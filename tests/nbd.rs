@@ -3,6 +3,8 @@
 //! A tool that is missing fails its test and names the package; `cargo xtask test` installs them.
 
 mod common;
+#[path = "common/tool.rs"]
+mod tool;
 
 #[path = "nbd/config.rs"]
 mod config;

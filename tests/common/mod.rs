@@ -43,6 +43,11 @@ impl Scratch {
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
+
+    /// It is not removed.
+    pub fn keep(&mut self) {
+        self.0 = PathBuf::new();
+    }
 }
 
 impl Drop for Scratch {

@@ -9,7 +9,7 @@ use crate::Rig;
 use crate::common::Scratch;
 use crate::memory::Memory;
 use crate::raw::{Raw, option};
-use crate::tools::{fails, run, tool};
+use crate::tool::{fails, run, tool};
 
 const SIZE: u64 = 8 << 20;
 

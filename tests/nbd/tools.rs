@@ -1,40 +1,16 @@
 //! The clients that people use.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use mirrorbus::serve::nbd::{Server, ServerConfig};
 
 use crate::common::{Random, Scratch};
 use crate::memory::{Disks, Memory};
+use crate::tool::{fails, run, tool};
 use crate::{Rig, until};
 
 const SIZE: u64 = 32 << 20;
-
-/// A program of a Debian package.
-pub(crate) fn tool(name: &str, package: &str) -> Command {
-    let there = Command::new("sh").args(["-c", &format!("command -v {name}")]).stdout(Stdio::null()).status();
-    assert!(there.unwrap().success(), "{name} is missing: apt-get install {package}, or `cargo xtask test`");
-    let mut command = Command::new(name);
-    command.stdin(Stdio::null());
-    command
-}
-
-/// Runs it to its good end; what it says.
-pub(crate) fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{said}\n{errors}", output.status);
-    said + &errors
-}
-
-/// Runs it to its bad end; what it says.
-pub(crate) fn fails(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(!output.status.success(), "{command:?} succeeded");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 fn nbdinfo(arguments: &[&str]) -> String {
     run(tool("nbdinfo", "libnbd-bin").args(arguments))

@@ -108,6 +108,26 @@ pub(crate) fn disk_images() -> Result<()> {
     )
 }
 
+/// What the tests of whole nodes look at them with.
+pub(crate) fn node_tests() -> Result<()> {
+    system_by(
+        "command -v mkfs.ext4 && command -v e2fsck",
+        &["e2fsprogs"],
+        "a file system goes through a pair",
+    )?;
+    system_by(
+        "command -v mkfs.xfs && command -v xfs_repair",
+        &["xfsprogs"],
+        "a file system goes through a pair",
+    )?;
+    system_by("command -v strace", &["strace"], "a test sees by it that a flush syncs on both nodes")?;
+    system_by(
+        "command -v mount && command -v fallocate",
+        &["mount", "util-linux"],
+        "a test fills a small disk",
+    )
+}
+
 /// QEMU, xz and the tools of `.deb` files, for machines with soft-RoCE.
 pub(crate) fn emulator() -> Result<()> {
     system("qemu-system-x86_64", &["qemu-system-x86"], "it emulates two machines with soft-RoCE")?;

@@ -15,6 +15,7 @@ pub(crate) fn run(full: bool) -> Result<()> {
     install::verbs()?;
     install::nbd_clients()?;
     install::disk_images()?;
+    install::node_tests()?;
     let mut steps = Steps::default();
     steps.run("unit and integration tests", || {
         let mut command =

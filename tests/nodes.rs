@@ -1,0 +1,32 @@
+//! Pairs of real nodes with real clients: killed at random moments, used by the programs that people use, and in bad conditions.
+//!
+//! The ledger of what was acknowledged is kept in this process, which lives. `MIRRORBUS_FULL=1` runs the long version, `MIRRORBUS_SEED`
+//! repeats the choices of an earlier run (not the processor's timing). A tool that is missing fails its test and names the package;
+//! `cargo xtask test` installs them.
+
+mod common;
+
+#[allow(dead_code, reason = "each test binary uses its part")]
+#[path = "common/line_child.rs"]
+mod child;
+#[path = "common/tool.rs"]
+mod tool;
+
+#[path = "nodes/bad_files.rs"]
+mod bad_files;
+#[path = "nodes/client.rs"]
+mod client;
+#[path = "nodes/disk.rs"]
+mod disk;
+#[path = "nodes/full.rs"]
+mod full;
+#[path = "nodes/kills.rs"]
+mod kills;
+#[path = "nodes/ledger.rs"]
+mod ledger;
+#[path = "nodes/rig.rs"]
+mod rig;
+#[path = "nodes/tools.rs"]
+mod tools;
+#[path = "nodes/writer.rs"]
+mod writer;

@@ -1,0 +1,249 @@
+//! Nodes killed in the middle of what clients write.
+//!
+//! Each round prints nothing; each test ends with a histogram of the requests in flight at the kills, and with how often each thing was
+//! done.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use mirrorbus::serve::admin::ReplicationState;
+
+use crate::child::{Watchdog, rounds, say, seed};
+use crate::common::Random;
+use crate::ledger::{BLOCK, Kept, Ledger};
+use crate::rig::{Medium, PATIENCE, Plan, Rig};
+use crate::writer::{Ended, Writer};
+
+/// What a primary alone writes before the other is back: mostly less than the ring holds.
+const ALONE_BYTES: usize = 6 << 20;
+const ALONE_BYTES_RARELY: usize = 24 << 20;
+
+#[test]
+fn killed_nodes_lose_nothing_over_shm() {
+    kill_rounds(Medium::Shm);
+}
+
+#[test]
+fn killed_nodes_lose_nothing_over_tcp() {
+    kill_rounds(Medium::Tcp);
+}
+
+/// What a round does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    /// Kills the primary, and promotes the other.
+    Primary,
+    /// Kills the primary and starts it again; the two find out who serves.
+    PrimaryAgain,
+    /// Kills the secondary; the primary goes on alone, and lets it in again.
+    Secondary,
+    /// Kills both and starts them again.
+    Both,
+}
+
+const DEEDS: [Deed; 4] = [Deed::Primary, Deed::PrimaryAgain, Deed::Secondary, Deed::Both];
+
+struct Rounds {
+    rig: Rig,
+    ledger: Arc<Mutex<Ledger>>,
+    random: Random,
+    in_flight: Vec<u64>,
+    serving: usize,
+    context: String,
+}
+
+fn kill_rounds(medium: Medium) {
+    let title = format!("nodes killed, {medium:?}");
+    let watchdog = Watchdog::new(&title);
+    let mut random = Random(seed(&title));
+    (0..8).for_each(|_| _ = random.next());
+    let began = Instant::now();
+    let mut state = Rounds::new(medium, random, title.clone());
+    let (mut done, mut fresh) = ([0; DEEDS.len()], 0);
+    let count = rounds(10, 100);
+    let (mut acknowledged, mut flushes) = (0, 0);
+    for round in 0..count {
+        // Each at least once, then any.
+        let which = if round < DEEDS.len() { round } else { state.random.below(DEEDS.len()) };
+        let deed = DEEDS[which];
+        state.context = format!("{title}, round {round}, {deed:?}");
+        watchdog.feed(state.context.clone());
+        done[which] += 1;
+        if let Err(why) = state.round(deed) {
+            say(&format!("{}: begins anew: {why}", state.context));
+            let ledger = state.told();
+            acknowledged += ledger.acknowledged;
+            flushes += ledger.flushes;
+            drop(ledger);
+            fresh += 1;
+            let Rounds { random, in_flight, .. } = state;
+            state = Rounds::new(medium, random, title.clone());
+            state.in_flight = in_flight;
+        }
+    }
+    acknowledged += state.told().acknowledged;
+    flushes += state.told().flushes;
+    let deeds: Vec<_> = DEEDS.iter().zip(done).map(|(deed, count)| format!("{deed:?} {count}")).collect();
+    say(&format!(
+        "{title}: {} in {:.1?}, {fresh} begun anew, {acknowledged} writes and {flushes} flushes acknowledged, none lost",
+        deeds.join(", "),
+        began.elapsed()
+    ));
+    state.in_flight.sort_unstable();
+    say(&format!("{title}: requests in flight at the kills: {:?}", state.in_flight));
+    let busy = state.in_flight.iter().filter(|count| **count > 0).count();
+    assert!(2 * busy > state.in_flight.len(), "{busy} of {} kills found requests", state.in_flight.len());
+}
+
+impl Rounds {
+    fn new(medium: Medium, random: Random, context: String) -> Self {
+        let rig = Rig::pair(Plan::new(medium));
+        let blocks = usize::try_from(Plan::new(medium).volume_mib << 20).unwrap() / BLOCK;
+        let ledger = Arc::new(Mutex::new(Ledger::new(blocks)));
+        let serving = rig.wait_for_pair();
+        Self { rig, ledger, random, in_flight: Vec::new(), serving, context }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap()
+    }
+
+    /// One round, from a mirrored pair to a mirrored pair; why it does not become one again, if it does not.
+    fn round(&mut self, deed: Deed) -> Result<(), String> {
+        let seed = self.random.next();
+        let writer = Writer::start(self.rig.client(self.serving), self.ledger.clone(), seed);
+        std::thread::sleep(Duration::from_micros(2000 + self.random.below(150_000) as u64));
+        match deed {
+            Deed::Primary => self.kill_primary(writer, false),
+            Deed::PrimaryAgain => self.kill_primary(writer, true),
+            Deed::Secondary => self.kill_secondary(writer),
+            Deed::Both => self.kill_both(writer),
+        }
+    }
+
+    fn kill(&mut self, node: usize) {
+        let in_flight = self.told().in_flight;
+        self.in_flight.push(in_flight);
+        self.rig.kill(node);
+    }
+
+    fn kill_primary(&mut self, writer: Writer, again: bool) -> Result<(), String> {
+        let (gone, other) = (self.serving, 1 - self.serving);
+        self.kill(gone);
+        assert_eq!(writer.ended(), Ended::Lost, "{}", self.context);
+        if again {
+            self.rig.start(gone);
+            self.serving = self.rig.meet()?;
+        } else {
+            self.rig.told(other, &["promote", "vm"]);
+            self.serving = other;
+        }
+        self.judge(Kept::Acknowledged);
+        if again {
+            return Ok(());
+        }
+        if self.random.below(2) == 0 {
+            self.write_alone()?;
+        }
+        self.rig.start(gone);
+        self.meet_again()
+    }
+
+    fn kill_secondary(&mut self, writer: Writer) -> Result<(), String> {
+        let (serving, other) = (self.serving, 1 - self.serving);
+        self.kill(other);
+        let lost = |status: &mirrorbus::serve::admin::DatasetStatus| {
+            status.replication_state == ReplicationState::LinkLost
+        };
+        self.rig.wait(serving, "without a link", lost);
+        let before = self.told().acknowledged;
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(self.told().acknowledged, before, "{}: acknowledged without the peer", self.context);
+        // In half of the rounds the other is back before the operator says anything.
+        let early = self.random.below(2) == 0;
+        if early {
+            self.rig.start(other);
+            self.rig.wait(serving, "told of a restart", |status| status.reason.code == "peer-restarted");
+            assert_eq!(self.told().acknowledged, before, "{}: acknowledged without the peer", self.context);
+        }
+        let allowed = self.allowance();
+        writer.allow(allowed);
+        self.rig.told(serving, &["alone", "vm"]);
+        let began = Instant::now();
+        while self.told().acknowledged == before {
+            assert!(began.elapsed() < PATIENCE, "{}: the writer does not go on", self.context);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if !early {
+            std::thread::sleep(Duration::from_micros(self.random.below(100_000) as u64));
+            self.rig.start(other);
+        }
+        let met = self.rig.meet();
+        if met.is_ok() {
+            writer.allow(1 << 20);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(writer.stop(), Ended::Stopped, "{}", self.context);
+        self.judge(Kept::Acknowledged);
+        met.map(|node| assert_eq!(node, serving, "{}", self.context))
+    }
+
+    fn kill_both(&mut self, writer: Writer) -> Result<(), String> {
+        let first = self.random.below(2);
+        self.kill(first);
+        std::thread::sleep(Duration::from_micros(self.random.below(4_000) as u64));
+        self.rig.kill(1 - first);
+        assert_eq!(writer.ended(), Ended::Lost, "{}", self.context);
+        let first = self.random.below(2);
+        self.rig.start(first);
+        std::thread::sleep(Duration::from_micros(self.random.below(300_000) as u64));
+        self.rig.start(1 - first);
+        self.serving = self.rig.meet()?;
+        self.judge(Kept::Flushed);
+        Ok(())
+    }
+
+    fn allowance(&mut self) -> i64 {
+        let most = if self.random.below(8) == 0 { ALONE_BYTES_RARELY } else { ALONE_BYTES };
+        (1 + self.random.below(most)).try_into().unwrap()
+    }
+
+    /// The node that serves writes a while without the other.
+    fn write_alone(&mut self) -> Result<(), String> {
+        let seed = self.random.next();
+        let writer = Writer::start(self.rig.client(self.serving), self.ledger.clone(), seed);
+        let allowed = self.allowance();
+        writer.allow(allowed);
+        std::thread::sleep(Duration::from_micros(20_000 + self.random.below(100_000) as u64));
+        assert_eq!(writer.stop(), Ended::Stopped, "{}", self.context);
+        Ok(())
+    }
+
+    fn meet_again(&mut self) -> Result<(), String> {
+        let met = self.rig.meet()?;
+        assert_eq!(met, self.serving, "{}: the one that served goes on\n{}", self.context, self.rig.logs());
+        Ok(())
+    }
+
+    /// Reads everything, and compares it with the ledger; afterwards it is flushed.
+    fn judge(&mut self, kept: Kept) {
+        let mut client = self.rig.client(self.serving);
+        let blocks = self.told().blocks();
+        let mut found = Vec::with_capacity(blocks * BLOCK);
+        let piece = 256 * BLOCK;
+        for offset in (0..blocks * BLOCK).step_by(piece) {
+            let bytes = client.read(offset as u64, u32::try_from(piece).unwrap());
+            found.extend(bytes.unwrap_or_else(|error| {
+                panic!("{}: reading at {offset}: {error}\n{}", self.context, self.rig.logs())
+            }));
+        }
+        let judged = self.told().judge(&found, kept);
+        if let Err(why) = judged {
+            panic!("{}: {why}\n{}", self.context, self.rig.logs());
+        }
+        assert_eq!(client.flush(), 0, "{}", self.context);
+        let mut ledger = self.told();
+        let began = ledger.begin_flush();
+        ledger.flushed(began);
+    }
+}

@@ -1,0 +1,318 @@
+//! Two nodes, each a process of its own, in a directory that ends with the test.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use mirrorbus::serve::admin::{DatasetStatus, NodeStatus, ReplicationState, Role};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client::Client;
+use crate::common::Scratch;
+
+/// How long anything that must happen may take on a machine that does much else.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks at a status.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Lines of a node's log that a failure shows.
+const LOG_LINES: usize = 25;
+
+/// How the two reach each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Medium {
+    Shm,
+    Tcp,
+}
+
+/// What a pair is made with.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) medium: Medium,
+    pub(crate) ring_mib: u64,
+    pub(crate) volume_mib: u64,
+    /// Put before the command that starts a node.
+    pub(crate) under: Vec<String>,
+}
+
+impl Plan {
+    pub(crate) const fn new(medium: Medium) -> Self {
+        Self { medium, ring_mib: 16, volume_mib: 8, under: Vec::new() }
+    }
+}
+
+/// The pair. Its nodes are killed when it is dropped.
+pub(crate) struct Rig {
+    nodes: [Option<Child>; 2],
+    plan: Plan,
+    scratch: Scratch,
+}
+
+/// The names of the nodes.
+pub(crate) const NAMES: [&str; 2] = ["alpha", "beta"];
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Rig {
+    /// The configuration of two nodes, and neither of them.
+    pub(crate) fn new(plan: Plan) -> Self {
+        let rig = Self { nodes: [None, None], plan, scratch: Scratch::new() };
+        let key = rig.path("key");
+        assert!(rig.run(&["keygen", text(&key)]).status.success());
+        let id = rig.run(&["dataset-id"]);
+        let id = String::from_utf8(id.stdout).unwrap();
+        let urls: [String; 2] = match rig.plan.medium {
+            Medium::Shm => {
+                NAMES.map(|name| format!("shm:{}", rig.path(name).with_extension("ring").display()))
+            }
+            Medium::Tcp => [(); 2].map(|()| format!("tcp://127.0.0.1:{}", free_port())),
+        };
+        for node in 0..2 {
+            rig.write_config(node, id.trim(), &urls);
+        }
+        rig
+    }
+
+    /// Both nodes, mirrored.
+    pub(crate) fn pair(plan: Plan) -> Self {
+        let mut rig = Self::new(plan);
+        rig.start(0);
+        rig.start(1);
+        rig.wait_for_pair();
+        rig
+    }
+
+    fn write_config(&self, node: usize, id: &str, urls: &[String; 2]) {
+        let name = NAMES[node];
+        let path = |ending: &str| self.path(name).with_extension(ending).display().to_string();
+        let config = format!(
+            r#"
+            [node]
+            name = "{name}"
+            admin = "{}"
+            [[dataset]]
+            name = "vm"
+            id = "{id}"
+            directory = "{}"
+            key = "{}"
+            listen = "{}"
+            peer = "{}"
+            region = "{}MiB"
+            segment = "1MiB"
+            lock = "try"
+            nbd = ["unix:{}"]
+            [[dataset.volume]]
+            name = "root"
+            size = "{}MiB"
+            block = 4096
+            "#,
+            path("admin"),
+            path("d"),
+            self.path("key").display(),
+            urls[node],
+            urls[1 - node],
+            self.plan.ring_mib,
+            path("nbd"),
+            self.plan.volume_mib,
+        );
+        std::fs::write(self.config(node), config).unwrap();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path(name)
+    }
+
+    /// The file with the node's configuration.
+    pub(crate) fn config(&self, node: usize) -> PathBuf {
+        self.path(NAMES[node]).with_extension("toml")
+    }
+
+    /// The directory of the node's dataset.
+    pub(crate) fn directory(&self, node: usize) -> PathBuf {
+        self.path(NAMES[node]).with_extension("d")
+    }
+
+    pub(crate) fn socket(&self, node: usize) -> PathBuf {
+        self.path(NAMES[node]).with_extension("nbd")
+    }
+
+    /// As clients are given it.
+    pub(crate) fn uri(&self, node: usize) -> String {
+        format!("nbd+unix:///root?socket={}", self.socket(node).display())
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_mirrorbus")).args(arguments).output().unwrap()
+    }
+
+    /// Asks a running node.
+    pub(crate) fn ask(&self, node: usize, arguments: &[&str]) -> Output {
+        let admin = self.path(NAMES[node]).with_extension("admin");
+        self.run(&[arguments, &["--admin", text(&admin)]].concat())
+    }
+
+    /// Asks a running node for what it has to do.
+    pub(crate) fn told(&self, node: usize, arguments: &[&str]) {
+        let output = self.ask(node, arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}\n{}", self.logs());
+    }
+
+    fn command(&self, node: usize) -> Command {
+        let program = env!("CARGO_BIN_EXE_mirrorbus");
+        let mut words = self.plan.under.iter().map(|word| word.replace("NODE", NAMES[node]));
+        let mut command = match words.next() {
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.current_dir(&self.scratch.0).args(words).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        command.args(["node", "--config"]).arg(self.config(node));
+        command.env("RUST_LOG", "info").stdin(Stdio::null());
+        command
+    }
+
+    /// Starts a node, without waiting for anything.
+    pub(crate) fn start(&mut self, node: usize) {
+        let log = self.path(NAMES[node]).with_extension("log");
+        let log = File::options().create(true).append(true).open(log).unwrap();
+        let mut command = self.command(node);
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        assert!(self.nodes[node].replace(command.spawn().unwrap()).is_none(), "it runs");
+    }
+
+    /// Starts a node that does not come up; what it says.
+    pub(crate) fn refusal(&self, node: usize) -> String {
+        let output = self.command(node).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    pub(crate) fn signal(&self, node: usize, signal: Signal) {
+        let id = self.nodes[node].as_ref().unwrap().id();
+        kill_process(Pid::from_raw(id.cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// Kills a node, and waits until it is gone.
+    pub(crate) fn kill(&mut self, node: usize) {
+        self.signal(node, Signal::KILL);
+        self.nodes[node].take().unwrap().wait().unwrap();
+    }
+
+    /// Asks a node to end, and waits until it has.
+    pub(crate) fn stop(&mut self, node: usize) -> ExitStatus {
+        self.signal(node, Signal::TERM);
+        let mut child = self.nodes[node].take().unwrap();
+        let began = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            if began.elapsed() > PATIENCE {
+                let _ = child.kill();
+                panic!("{} does not end\n{}", NAMES[node], self.logs());
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// How the node's dataset is; `None` while the node does not answer.
+    pub(crate) fn status(&self, node: usize) -> Option<DatasetStatus> {
+        let output = self.ask(node, &["status", "--json"]);
+        let status: NodeStatus = serde_json::from_slice(&output.stdout).ok()?;
+        status.datasets.into_iter().next()
+    }
+
+    /// Waits until the node's status is as wanted.
+    pub(crate) fn wait(
+        &self,
+        node: usize,
+        what: &str,
+        wanted: impl Fn(&DatasetStatus) -> bool,
+    ) -> DatasetStatus {
+        let began = Instant::now();
+        loop {
+            let status = self.status(node);
+            if let Some(status) = status.as_ref().filter(|status| wanted(status)) {
+                return status.clone();
+            }
+            let name = NAMES[node];
+            assert!(began.elapsed() < PATIENCE, "{name} is not {what}: {status:#?}\n{}", self.logs());
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Waits until the two are mirrored, or say that they cannot be; which of them serves.
+    pub(crate) fn meet(&self) -> Result<usize, String> {
+        let began = Instant::now();
+        loop {
+            let found = [self.status(0), self.status(1)];
+            for (node, status) in found.iter().enumerate() {
+                let Some(status) = status else { continue };
+                let code = status.reason.code.as_str();
+                match (status.role, status.replication_state) {
+                    (Role::Primary, ReplicationState::Established) => return Ok(node),
+                    (Role::Primary, _) if code == "needs-full-copy" => {
+                        return Err(status.reason.text.clone());
+                    }
+                    _ => {}
+                }
+            }
+            assert!(began.elapsed() < PATIENCE, "the two do not meet: {found:#?}\n{}", self.logs());
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Waits until the two are mirrored; which of them serves.
+    pub(crate) fn wait_for_pair(&self) -> usize {
+        self.meet().unwrap_or_else(|why| panic!("the two are no pair: {why}\n{}", self.logs()))
+    }
+
+    /// A client of the volume.
+    pub(crate) fn client(&self, node: usize) -> Client {
+        Client::connect(&self.socket(node), "root")
+            .unwrap_or_else(|error| panic!("{} does not serve: {error}\n{}", NAMES[node], self.logs()))
+    }
+
+    /// The ends of both logs.
+    pub(crate) fn logs(&self) -> String {
+        let mut all = format!("in {}\n", self.scratch.0.display());
+        for name in NAMES {
+            let log = std::fs::read_to_string(self.path(name).with_extension("log")).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+            all += &format!("--- {name}\n{last}\n");
+        }
+        all
+    }
+
+    /// The files of the node's segments, by rising base.
+    pub(crate) fn segments(&self, node: usize) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.directory(node).join("segments")).unwrap();
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.sort_unstable();
+        paths
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for child in self.nodes.iter_mut().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            // What there is may tell why; the logs say where.
+            self.scratch.keep();
+        }
+    }
+}
+
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

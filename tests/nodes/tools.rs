@@ -1,0 +1,125 @@
+//! The programs that people use, on a pair: what they wrote is there, on either node.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::common::Random;
+use crate::rig::{Medium, Plan, Rig, text};
+use crate::tool::{run, tool};
+
+const MIB: u64 = 1 << 20;
+
+fn pair(medium: Medium, volume_mib: u64) -> Rig {
+    Rig::pair(Plan { volume_mib, ..Plan::new(medium) })
+}
+
+fn qemu_img(arguments: &[&str]) -> String {
+    run(tool("qemu-img", "qemu-utils").args(arguments))
+}
+
+/// The secondary takes over, as after a loss of the primary; the client's address is another then.
+fn take_over(rig: &mut Rig) -> String {
+    rig.kill(0);
+    rig.told(1, &["promote", "vm"]);
+    rig.uri(1)
+}
+
+/// A file with data and holes, half and half.
+fn image(path: &Path, bytes: u64) -> Vec<u8> {
+    let mut random = Random(0x1357_9bdf);
+    let mut content = vec![0; usize::try_from(bytes).unwrap()];
+    for part in content.chunks_mut(256 << 10) {
+        if random.below(2) == 0 {
+            part.chunks_mut(8).for_each(|word| word.copy_from_slice(&random.next().to_le_bytes()));
+        }
+    }
+    std::fs::write(path, &content).unwrap();
+    run(Command::new("fallocate").arg("--dig-holes").arg(path));
+    content
+}
+
+fn fio_verifies(medium: Medium) {
+    let mut rig = pair(medium, 32);
+    for (name, blocks, depth) in [("small", "--bsrange=512-16k", "16"), ("large", "--bsrange=64k-2m", "4")] {
+        let mut fio = tool("fio", "fio");
+        fio.current_dir(rig.path("")).args([
+            "--ioengine=nbd",
+            "--rw=randwrite",
+            "--verify=crc32c",
+            "--thread",
+            "--verify_fatal=1",
+            "--randseed=7",
+            "--size=24m",
+        ]);
+        let sync = if name == "small" { "--fsync=64" } else { "--fsync=0" };
+        let uri = format!("--uri={}", rig.uri(0));
+        fio.args([&format!("--name={name}"), &uri, blocks, &format!("--iodepth={depth}"), sync]);
+        let said = run(&mut fio);
+        assert!(said.contains("err= 0") && said.contains("READ:"), "{said}");
+    }
+    // The other node has what it verified.
+    let uri = rig.uri(0);
+    let before = rig.path("before");
+    qemu_img(&["convert", "-f", "raw", "-O", "raw", &uri, text(&before)]);
+    let uri = take_over(&mut rig);
+    qemu_img(&["compare", "-f", "raw", "-F", "raw", text(&before), &uri]);
+}
+
+#[test]
+fn fio_verifies_over_shm() {
+    fio_verifies(Medium::Shm);
+}
+
+#[test]
+fn fio_verifies_over_tcp() {
+    fio_verifies(Medium::Tcp);
+}
+
+#[test]
+fn nbdcopy_and_qemu_img_copy_both_ways() {
+    let mut rig = pair(Medium::Tcp, 32);
+    let (from, to) = (rig.path("from"), rig.path("to"));
+    let bytes = image(&from, 32 * MIB);
+    run(tool("nbdcopy", "libnbd-bin").arg("--flush").arg(&from).arg(rig.uri(0)));
+    run(tool("nbdcopy", "libnbd-bin").arg(rig.uri(0)).arg(&to));
+    assert!(std::fs::read(&to).unwrap() == bytes);
+    qemu_img(&["compare", "-f", "raw", "-F", "raw", text(&from), &rig.uri(0)]);
+    let map = qemu_img(&["map", "-f", "raw", "--output=json", &rig.uri(0)]);
+    assert!(map.contains("\"zero\": true, \"data\": false") && map.contains("\"data\": true"), "{map}");
+    let uri = take_over(&mut rig);
+    std::fs::remove_file(&to).unwrap();
+    qemu_img(&["convert", "-f", "raw", "-O", "raw", &uri, text(&to)]);
+    assert!(std::fs::read(&to).unwrap() == bytes, "the other node has another content");
+    // Over what is there already, on the node that is alone now.
+    qemu_img(&["convert", "-n", "-f", "raw", "-O", "raw", text(&from), &uri]);
+    qemu_img(&["compare", "-f", "raw", "-F", "raw", text(&from), &uri]);
+}
+
+/// An image with a file system goes into the volume and comes back from the other node.
+fn file_system_survives(megabytes: u64, make: &mut Command, check: &mut Command) {
+    let mut rig = pair(Medium::Shm, megabytes);
+    let (from, to) = (rig.path("from"), rig.path("to"));
+    std::fs::File::create(&from).unwrap().set_len(megabytes * MIB).unwrap();
+    run(make.arg(&from));
+    qemu_img(&["convert", "-n", "-f", "raw", "-O", "raw", text(&from), &rig.uri(0)]);
+    let uri = take_over(&mut rig);
+    qemu_img(&["convert", "-f", "raw", "-O", "raw", &uri, text(&to)]);
+    run(check.arg(&to));
+    qemu_img(&["compare", "-f", "raw", "-F", "raw", text(&from), text(&to)]);
+}
+
+#[test]
+fn ext4_survives() {
+    let mut make = tool("mkfs.ext4", "e2fsprogs");
+    // With files in it: the program's own sources.
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    make.args(["-q", "-d"]).arg(sources);
+    file_system_survives(64, &mut make, tool("e2fsck", "e2fsprogs").arg("-fn"));
+}
+
+#[test]
+fn xfs_survives() {
+    // The least that its tools make.
+    let mut make = tool("mkfs.xfs", "xfsprogs");
+    file_system_survives(320, make.arg("-q"), tool("xfs_repair", "xfsprogs").args(["-n", "-f"]));
+}
