@@ -25,7 +25,7 @@ use super::status::{self, DatasetStatus};
 use super::sums::{SUMS_BYTES_MAX, Sums};
 use super::tender::Tender;
 use super::volumes::{CHANGE_BYTES, VolumeChange, VolumeError, VolumeInfo, Volumes, blocks_of};
-use crate::base::{BlockNumber, BlockSize, Lsn, VolumeId};
+use crate::base::{BlockNumber, BlockSize, VolumeId};
 use crate::node::{Holder, HolderConfig, KeySet};
 use crate::segment::{RecordKind, Request};
 
@@ -319,24 +319,7 @@ impl Engine {
             }
         };
         drop(state);
-        self.commit(epoch, Mark(end.0))
-    }
-
-    fn commit(&self, epoch: u64, mark: Mark) -> Result<(), CommandError> {
-        loop {
-            let mut state = self.shared.lock();
-            let primary = state.primary(epoch)?;
-            primary.push();
-            if primary.committed().0 >= mark.0 {
-                return Ok(());
-            }
-            if primary.writes_through() && primary.log.own_durable().0 < mark.0 {
-                drop(state);
-                self.destage_to(epoch, Lsn(mark.0))?;
-            } else {
-                self.shared.wait(&mut state, COMMIT_NAP);
-            }
-        }
+        Ok(self.commit(epoch, Mark(end.0), &|| false)?)
     }
 }
 

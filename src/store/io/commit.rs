@@ -8,6 +8,7 @@ use super::{Mark, Volume};
 use crate::base::Lsn;
 use crate::store::config::Durability;
 use crate::store::counters::count;
+use crate::store::engine::Engine;
 use crate::store::error::IoError;
 use crate::store::state::{Shared, State};
 
@@ -24,21 +25,7 @@ impl Volume {
     /// # Errors
     /// The answer must not be given.
     pub fn commit(&self, mark: Mark, gone: &dyn Fn() -> bool) -> Result<(), IoError> {
-        let mut pause = Pause::default();
-        loop {
-            let mut state = self.engine.shared.lock();
-            let primary = state.primary(self.epoch)?;
-            primary.push();
-            if primary.committed().0 >= mark.0 {
-                return Ok(());
-            }
-            if primary.writes_through() && primary.log.own_durable().0 < mark.0 {
-                drop(state);
-                self.engine.destage_to(self.epoch, Lsn(mark.0))?;
-            } else if pause.wait(&self.engine.shared, state) && gone() {
-                return Err(IoError::Gone);
-            }
-        }
+        self.engine.commit(self.epoch, mark, gone)
     }
 
     /// Everything that was acknowledged before is durable when this returns, as the dataset's durability says: on both nodes'
@@ -71,6 +58,32 @@ impl Volume {
                 return Ok(());
             }
             if pause.wait(&self.engine.shared, state) && gone() {
+                return Err(IoError::Gone);
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// The one gate: [`Volume::commit`], and changes of the table of volumes.
+    pub(in crate::store) fn commit(
+        &self,
+        epoch: u64,
+        mark: Mark,
+        gone: &dyn Fn() -> bool,
+    ) -> Result<(), IoError> {
+        let mut pause = Pause::default();
+        loop {
+            let mut state = self.shared.lock();
+            let primary = state.primary(epoch)?;
+            primary.push();
+            if primary.committed().0 >= mark.0 {
+                return Ok(());
+            }
+            if primary.writes_through() && primary.log.own_durable().0 < mark.0 {
+                drop(state);
+                self.destage_to(epoch, Lsn(mark.0))?;
+            } else if pause.wait(&self.shared, state) && gone() {
                 return Err(IoError::Gone);
             }
         }
