@@ -6,7 +6,7 @@
 use std::process::Command;
 
 use crate::failure::{Failure, Result};
-use crate::shell::{cargo, tee};
+use crate::shell::{cargo, program, tee};
 use crate::steps::{Counts, Steps};
 use crate::{install, instructions};
 
@@ -61,8 +61,27 @@ pub(crate) fn run(full: bool) -> Result<()> {
                 .env("MIRIFLAGS", "-Zmiri-disable-isolation"),
         )
     });
+    // Whether it measures at all; figures of a debug build on a busy machine mean nothing, and may be void.
+    steps.run("the bench, briefly", || {
+        install::nbd_servers()?;
+        crate::shell::run(&mut cargo(&["build", "--workspace", "--bins"]))?;
+        let small = ["--volume", "128M", "--ring", "32M"];
+        bench(&[&["store", "--seconds", "0.5"], &small[..]].concat())?;
+        bench(&[&["store", "--seconds", "4", "--steady", "5000"], &small[..]].concat())?;
+        bench(&[&["nbd", "--rounds", "1", "--seconds", "0.2", "--wear", "0.5"], &small[..]].concat())?;
+        Ok(Counts { passed: 3, ..Counts::default() })
+    });
     steps.run("instructions per store", || instructions::run().map(|()| Counts::one()));
     steps.finish()
+}
+
+/// Exit code 3 says that figures are void.
+fn bench(arguments: &[&str]) -> Result<()> {
+    let ended = tee(&mut program("target/debug/mirrorbus-bench", arguments))?;
+    if ended.success || ended.output.contains("VOID") {
+        return Ok(());
+    }
+    Err(Failure::new(format!("mirrorbus-bench {}: see above", arguments.join(" "))))
 }
 
 /// Runs tests and counts them. None at all is a failure: a filter that matches nothing proves nothing.
