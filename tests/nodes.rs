@@ -32,6 +32,8 @@ mod ledger;
 mod memory;
 #[path = "nodes/mounted.rs"]
 mod mounted;
+#[path = "nodes/reclaim.rs"]
+mod reclaim;
 #[path = "nodes/rig.rs"]
 mod rig;
 #[path = "nodes/s7.rs"]

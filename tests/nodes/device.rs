@@ -64,11 +64,14 @@ impl Device {
     pub(crate) fn of(rig: &Rig, node: usize) -> Self {
         let file = rig.path(&format!("disk{node}"));
         File::create(&file).unwrap();
-        let fuse = tool("nbdfuse", "libnbd-bin").arg(&file).arg(rig.uri(node)).spawn().unwrap();
+        // It says much when its volume's node is killed.
+        let said = File::create(file.with_extension("said")).unwrap();
+        let fuse = tool("nbdfuse", "libnbd-bin").arg(&file).arg(rig.uri(node)).stderr(said).spawn().unwrap();
         let mut device = Self { fuse, file, disk: String::new(), mounted: None };
         let began = Instant::now();
         while std::fs::metadata(&device.file).map_or(0, |metadata| metadata.len()) == 0 {
-            assert!(began.elapsed() < PATIENCE, "nbdfuse makes no file");
+            let said = || std::fs::read_to_string(device.file.with_extension("said"));
+            assert!(began.elapsed() < PATIENCE, "nbdfuse makes no file: {:?}", said());
             std::thread::sleep(Duration::from_millis(5));
         }
         let disk = run(tool("losetup", "mount").args(["--find", "--show"]).arg(&device.file));

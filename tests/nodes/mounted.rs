@@ -79,22 +79,24 @@ fn fio_verifies_through_a_loop_device() {
         return;
     }
     let mut rig = Rig::pair(Plan { volume_mib: 32, ..Plan::new(Medium::Tcp) });
-    let fio = |device: &Device, more: &[&str]| {
-        let mut fio = tool("fio", "fio");
-        fio.args(["--name=loop", "--rw=randwrite", "--bsrange=512-64k", "--size=24m", "--direct=1"]);
-        fio.args(["--ioengine=libaio", "--iodepth=8", "--fsync=64", "--verify=crc32c", "--verify_fatal=1"]);
-        fio.args([&format!("--filename={}", device.disk), "--randseed=7"]).args(more);
-        let said = run(&mut fio);
-        assert!(said.contains("err= 0") && said.contains("READ:"), "{said}");
-    };
     let device = Device::of(&rig, 0);
-    fio(&device, &[]);
+    fio(&rig, &device, &[]);
     device.detach();
     let flushes = rig.status(0).unwrap().counters.flushes;
     assert!(flushes > 10, "only {flushes} flushes of the loop device came through");
     rig.kill(0);
     rig.told(1, &["promote", "vm"]);
     let device = Device::of(&rig, 1);
-    fio(&device, &["--verify_only=1"]);
+    fio(&rig, &device, &["--verify_only=1"]);
     device.detach();
+}
+
+fn fio(rig: &Rig, device: &Device, more: &[&str]) {
+    let mut fio = tool("fio", "fio");
+    fio.args(["--name=loop", "--rw=randwrite", "--bsrange=512-64k", "--size=24m", "--direct=1"]);
+    fio.args(["--ioengine=libaio", "--iodepth=8", "--fsync=64", "--verify=crc32c", "--verify_fatal=1"]);
+    fio.args([&format!("--filename={}", device.disk), "--randseed=7"]).args(more);
+    // It leaves files where it is.
+    let said = run(fio.current_dir(rig.path("")));
+    assert!(said.contains("err= 0") && said.contains("READ:"), "{said}");
 }

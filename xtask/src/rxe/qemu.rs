@@ -77,10 +77,11 @@ impl Hardware {
     fn arguments(&self, has_disk: bool) -> Vec<String> {
         let Self { number, memory_mib, processors, image, directory, peer } = self;
         let directory = directory.display();
-        // `guest=N` is no word of the kernel's, so it becomes a variable of the first process.
+        // `guest=N` is no word of the kernel's, so it becomes a variable of the first process. On a host that does much else the kernel's
+        // check of the timer finds it broken, and goes on without one for ever.
         let kernel = format!(
             "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable clocksource=tsc nowatchdog \
-             random.trust_cpu=on guest={number}"
+             no_timer_check random.trust_cpu=on guest={number}"
         );
         let mut all: Vec<String> = [
             // KVM is never tried: there are hosts on which the attempt hangs.

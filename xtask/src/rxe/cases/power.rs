@@ -38,11 +38,14 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// Cuts after which a node that does not sync must have lost something.
 const UNSYNCED_CUTS: u32 = 3;
 
-/// Loses of both guests nothing, in every way of losing power.
+/// One of them loses its power, and then both do.
 pub(super) fn cuts(guests: &Guests, random: &mut Random) -> Result<()> {
     with_nodes(guests, random, "", |nodes| {
-        nodes.secondary_loses_power().context(|| "the secondary's power".to_owned())?;
-        nodes.primary_loses_power().context(|| "the primary's power".to_owned())?;
+        if nodes.tosses() {
+            nodes.secondary_loses_power().context(|| "the secondary's power".to_owned())?;
+        } else {
+            nodes.primary_loses_power().context(|| "the primary's power".to_owned())?;
+        }
         nodes.both_lose_power().context(|| "the power of both".to_owned())?;
         ensure(nodes.ledger.flushes > 0, || "no flush was acknowledged".to_owned())
     })
@@ -112,6 +115,11 @@ struct Nodes<'a> {
 impl<'a> Nodes<'a> {
     fn guest(&self, index: usize) -> &'a Guest {
         self.guests.both()[index]
+    }
+
+    /// One of two, by chance.
+    fn tosses(&mut self) -> bool {
+        self.random.number() & 1 << 40 == 0
     }
 
     /// Puts key and configuration on the disks, and starts the nodes.
@@ -252,7 +260,7 @@ impl<'a> Nodes<'a> {
         writer.line_after("F", SOON)?;
         writer.line_after("F", SOON)?;
         std::thread::sleep(self.random.duration(ALONE));
-        if self.random.number() & 1 << 40 == 0 {
+        if self.tosses() {
             println!("and then the primary's, which serves alone");
             self.cut_under(writer, |nodes| nodes.cut(serving))?;
             self.start(&[0, 1])?;
@@ -270,7 +278,7 @@ impl<'a> Nodes<'a> {
 
     fn both_lose_power(&mut self) -> Result<()> {
         let writer = self.start_writer()?;
-        let first = usize::from(self.random.number() & 1 << 40 == 0);
+        let first = usize::from(self.tosses());
         let apart = self.random.duration(APART);
         self.cut_under(writer, |nodes| {
             let (first, second) = (nodes.guest(first), nodes.guest(1 - first));
