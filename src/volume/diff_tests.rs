@@ -79,6 +79,7 @@ fn it_is_continued_from_any_block() {
         let found: Vec<_> = diff.by_ref().collect();
         let expected: Vec<_> = all.iter().copied().filter(|change| change.block.0 >= first).collect();
         assert_eq!(found, expected, "from {first}");
-        assert!(found.len() > 1 || diff.visited() <= 4, "{} nodes from {first}", diff.visited());
+        // The paths to two blocks at most, the first of which may be left out.
+        assert!(found.len() > 1 || diff.visited() <= 7, "{} nodes from {first}", diff.visited());
     }
 }
