@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_run_without_a_test_is_a_failure() {
-        let print = |text: &str| counted(&mut crate::shell::program("printf", &["%s", text]));
+        let print = |text: &str| counted(&mut program("printf", &["%s", text]));
         assert!(print("test result: ok. 0 passed; 0 failed; 0 ignored;").is_err());
         assert_eq!(print(PASSED).unwrap().passed, 12);
     }
