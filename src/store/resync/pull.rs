@@ -147,7 +147,9 @@ impl Puller {
             Stage::Segments { plan, from } => {
                 let next = plan.segments().find(|segment| segment.base() >= from);
                 let done = match next {
-                    Some(segment) => self.fill_segment(pair, &session, segment).map(|()| Some(segment.base())),
+                    Some(segment) => {
+                        self.fill_segment(pair, &session, segment).map(|()| Some(segment.base()))
+                    }
                     None => self.sync(pair).map(|()| None),
                 };
                 match done {
