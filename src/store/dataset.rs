@@ -119,6 +119,12 @@ impl Dataset {
         status::of(&self.pair)
     }
 
+    /// Whether a checkpoint is being written or room given back just now: for those who want to know what that costs.
+    #[must_use]
+    pub fn is_keeping(&self) -> bool {
+        self.engine().shared.keeping.load(Ordering::Relaxed)
+    }
+
     /// The volumes, served here or not.
     #[must_use]
     pub fn volumes(&self) -> Vec<VolumeInfo> {

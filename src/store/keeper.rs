@@ -19,6 +19,9 @@ use crate::base::Lsn;
 const LOOK_TIME: Duration = Duration::from_millis(100);
 /// On a full disk a checkpoint is tried again after so long.
 const NO_SPACE_TIME: Duration = Duration::from_secs(5);
+/// A checkpoint is written when the log has grown by so many rings. A restart reads that much, at the speed of the disk; a checkpoint costs as
+/// much as there are leaves that changed.
+const CHECKPOINT_RINGS: u64 = 2;
 /// A checkpoint is written at the latest after so long, if anything changed.
 const CHECKPOINT_TIME: Duration = Duration::from_secs(30);
 
@@ -68,7 +71,7 @@ impl Keeper {
             }
             let now_at = super::pair::position(&state);
             let end = now_at.end();
-            let is_due = end.0 >= state.checkpoint.0 + ring_bytes / 2
+            let is_due = end.0 >= state.checkpoint.0 + CHECKPOINT_RINGS * ring_bytes
                 || self.last.elapsed() >= CHECKPOINT_TIME
                 || is_full(&state) && self.last.elapsed() >= FULL_TIME;
             if self.pending.is_none() && end > state.checkpoint && (is_due || now) {
@@ -81,7 +84,11 @@ impl Keeper {
             }
         }
         let Some((snapshot, epoch)) = self.pending.take() else { return Ok(()) };
-        self.write(pair, &snapshot, epoch)
+        let keeping = &pair.engine.shared.keeping;
+        keeping.store(true, Ordering::Relaxed);
+        let written = self.write(pair, &snapshot, epoch);
+        keeping.store(false, Ordering::Relaxed);
+        written
     }
 
     fn write(&mut self, pair: &Pair, snapshot: &Snapshot, epoch: u64) -> Result<(), CheckpointError> {

@@ -23,6 +23,9 @@ const REST: Duration = Duration::from_micros(200);
 const REST_IDLE: Duration = Duration::from_millis(2);
 /// Rounds without a change until the rest becomes long.
 const BUSY_ROUNDS: u32 = 50;
+/// Steps that a follower takes between two looks at what is to be destaged: what came in a burst is written as one, without a rest in
+/// between.
+const STEPS_AT_ONCE: u32 = 16;
 /// What lies in a device block that is not full becomes durable when nothing came for so long.
 const IDLE_PAD_TIME: Duration = Duration::from_secs(1);
 /// A disk that was full is tried again so often.
@@ -138,7 +141,11 @@ impl Tender {
     fn tend_secondary(&mut self, pair: &Pair) -> Result<bool, IoError> {
         let engine = &pair.engine;
         begin_to_follow(pair);
-        let moved = engine.follow_step()?;
+        let mut steps = 0;
+        while steps < STEPS_AT_ONCE && engine.follow_step()? {
+            steps += 1;
+        }
+        let moved = steps > 0;
         if moved {
             self.last_change = Instant::now();
         }

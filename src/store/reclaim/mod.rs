@@ -14,7 +14,7 @@ use super::engine::Engine;
 use super::segment_files::SegmentFileError;
 use super::volumes::Entry;
 use crate::base::Lsn;
-use plan::{Live, Punch, ReclaimSegment};
+use plan::{Live, Punch, ReclaimSegment, Want};
 
 /// Dead blocks are looked for when the log takes this much more than what lives: in quarters.
 const SLACK_QUARTERS: u64 = 2;
@@ -49,7 +49,7 @@ pub(super) fn run(
     kept.0.retain(|base, _| bases.binary_search(base).is_ok());
     let before = bases.into_iter().filter(|base| base.plus(layout.segment_bytes()) < limit);
     let segments: Vec<_> = before.map(|base| kept.segment(engine, &live, base)).collect::<Result<_, _>>()?;
-    let plan = live.plan(&segments, limit);
+    let plan = live.plan(&segments, limit, if is_full { Want::Room } else { Want::Rest });
     let counters = &engine.shared.counters;
     for base in plan.unlink {
         engine.files.remove(base)?;
@@ -86,7 +86,7 @@ impl Kept {
         let live_bytes = live.bytes(base);
         // All of it lives, as far as this look goes.
         let unknown = ReclaimSegment { base, payload: start..start, kept_bytes: live_bytes };
-        if live_bytes == 0 || live_bytes > (all - start) / 2 {
+        if live_bytes == 0 || live_bytes > (all - start) / 8 * 7 {
             return Ok(unknown);
         }
         let Some(head) = engine.files.head(engine.config.id, base, Lsn::MAX)? else { return Ok(unknown) };
