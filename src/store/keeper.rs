@@ -2,6 +2,9 @@
 //!
 //! A checkpoint has a position: all before it is in the maps, and durable on *both* nodes, so no later fork lies before it. What a block
 //! had before is given back only when a checkpoint lies behind the record that wrote it anew.
+//!
+//! While the pair is mirrored the marker follows a checkpoint as soon as its phase is over, and a checkpoint is written for it. While it
+//! is not, the marker stays, and what its maps have is kept.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -9,11 +12,14 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{CheckpointError, Snapshot};
 use super::counters::count;
+use super::follower::Stage;
 use super::pair::Pair;
+use super::primary::Mode;
 use super::reclaim::{self, Kept};
 use super::ring_memory::Trouble;
 use super::state::{Role, State};
 use crate::base::Lsn;
+use crate::replica::{PhaseLimits, Phases};
 
 /// Between two looks.
 const LOOK_TIME: Duration = Duration::from_millis(100);
@@ -36,11 +42,23 @@ pub(super) struct Keeper {
     pending: Option<(Snapshot, u64)>,
     /// What is left of segments in which holes were made.
     kept: Kept,
+    began: Instant,
+    phases: Phases,
+    /// The marker is to follow the next checkpoint.
+    phase_is_over: bool,
 }
 
 impl Keeper {
-    pub(super) fn new() -> Self {
-        Self { last: Instant::now(), pending: None, kept: Kept::default() }
+    pub(super) fn new(pair: &Pair) -> Self {
+        let marker = pair.engine.shared.lock().marker.unwrap_or_default();
+        Self {
+            last: Instant::now(),
+            pending: None,
+            kept: Kept::default(),
+            began: Instant::now(),
+            phases: Phases::new(PhaseLimits::DEFAULT, marker, Duration::ZERO),
+            phase_is_over: false,
+        }
     }
 
     /// Looks until the dataset ends.
@@ -71,7 +89,10 @@ impl Keeper {
             }
             let now_at = super::pair::position(&state);
             let end = now_at.end();
-            let is_due = end.0 >= state.checkpoint.0 + CHECKPOINT_RINGS * ring_bytes
+            let trigger = self.phases.look(self.began.elapsed(), end, is_mirrored(&state));
+            self.phase_is_over = trigger.is_some() || now;
+            let is_due = trigger.is_some()
+                || end.0 >= state.checkpoint.0 + CHECKPOINT_RINGS * ring_bytes
                 || self.last.elapsed() >= CHECKPOINT_TIME
                 || is_full(&state) && self.last.elapsed() >= FULL_TIME;
             if self.pending.is_none() && end > state.checkpoint && (is_due || now) {
@@ -93,7 +114,7 @@ impl Keeper {
 
     fn write(&mut self, pair: &Pair, snapshot: &Snapshot, epoch: u64) -> Result<(), CheckpointError> {
         let engine = &pair.engine;
-        {
+        let marked = {
             let mut checkpoint = pair.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
             // A node that was told to follow another log may have set aside what the snapshot has.
             let state = engine.shared.lock();
@@ -106,7 +127,8 @@ impl Keeper {
                 return Ok(());
             }
             checkpoint.write(snapshot)?;
-        }
+            self.mark(pair, snapshot, epoch)
+        };
         self.last = Instant::now();
         count(&engine.shared.counters.checkpoints, 1);
         let (limit, is_full) = {
@@ -114,11 +136,37 @@ impl Keeper {
             state.checkpoint = snapshot.position;
             (reclaimable(&state, engine.config.ring_bytes()), is_full(&state))
         };
-        if let Err(error) = reclaim::run(engine, snapshot, limit, is_full, &mut self.kept) {
+        let pinned = pair.marker.lock().unwrap_or_else(PoisonError::into_inner).snapshot().cloned();
+        if let Err(error) = reclaim::run(engine, snapshot, pinned.as_ref(), limit, is_full, &mut self.kept) {
             // Room is not given back, and nothing else is wrong.
             log::warn!("{}: {error}", engine.config.name);
         }
+        marked
+    }
+
+    /// Moves the marker to a snapshot that was just written, if it is time to and both nodes have all of it.
+    fn mark(&mut self, pair: &Pair, snapshot: &Snapshot, epoch: u64) -> Result<(), CheckpointError> {
+        let shared = &pair.engine.shared;
+        let is_of_both = |state: &State| {
+            state.epoch == epoch && is_mirrored(state) && snapshot.position <= durable_for_good(state)
+        };
+        if !self.phase_is_over || !is_of_both(&shared.lock()) {
+            return Ok(());
+        }
+        let mut marker = pair.marker.lock().unwrap_or_else(PoisonError::into_inner);
+        marker.advance(snapshot)?;
+        shared.lock().marker = marker.position();
+        self.phases.moved(snapshot.position.max(self.phases.marker()), self.began.elapsed());
         Ok(())
+    }
+}
+
+/// Whether both nodes have every write: of a follower, as far as it has come.
+fn is_mirrored(state: &State) -> bool {
+    match &state.role {
+        Role::Primary(primary) => primary.mode == Mode::Mirrored,
+        Role::Secondary(secondary) => matches!(secondary.stage, Stage::Following(_)),
+        Role::Undecided | Role::Failed { .. } => false,
     }
 }
 
@@ -143,13 +191,16 @@ fn durable_for_good(state: &State) -> Lsn {
     }
 }
 
-/// Behind that nothing is given back. A peer that is away may be brought up to date with what a ring has room for.
+/// Behind that nothing is given back. A peer that is away may be brought up to date with what a ring has room for; of what lies before,
+/// what the marker's maps have stays. While both are there, the log from the marker on stays too: a node may have to go back to it.
 fn reclaimable(state: &State, ring_bytes: u64) -> Lsn {
     match &state.role {
         Role::Primary(primary) if !primary.has_member() => {
             Lsn(primary.log.end().0.saturating_sub(ring_bytes))
         }
-        Role::Primary(_) | Role::Secondary(_) => durable_for_good(state),
+        Role::Primary(_) | Role::Secondary(_) => {
+            durable_for_good(state).min(state.marker.unwrap_or(Lsn::MAX))
+        }
         Role::Undecided | Role::Failed { .. } => Lsn::ZERO,
     }
 }

@@ -25,6 +25,7 @@ use std::time::Duration;
 use super::checkpoint::Checkpoint;
 use super::config::CommandError;
 use super::engine::Engine;
+use super::marker::Marker;
 use super::primary::Mode;
 use super::register::{Configuration, LocalRegister, Position, Register};
 use super::state::{Bell, Reason, Role, State};
@@ -49,6 +50,8 @@ pub(super) struct Pair {
     moves: parking_lot::Mutex<()>,
     holder: OnceLock<Holder>,
     pub(super) checkpoint: Mutex<Checkpoint>,
+    /// Locked behind the checkpoint, by whoever locks both.
+    pub(super) marker: Mutex<Marker>,
     /// Wakes the pair's thread.
     pub(super) bell: Arc<Bell>,
     /// Wakes the keeper.
@@ -68,6 +71,7 @@ impl Pair {
         keys: KeySet,
         register: LocalRegister,
         checkpoint: Checkpoint,
+        marker: Marker,
     ) -> Self {
         Self {
             engine,
@@ -76,6 +80,7 @@ impl Pair {
             moves: parking_lot::Mutex::new(()),
             holder: OnceLock::new(),
             checkpoint: Mutex::new(checkpoint),
+            marker: Mutex::new(marker),
             bell: Arc::default(),
             keeper: Bell::default(),
             stopping: AtomicBool::new(false),

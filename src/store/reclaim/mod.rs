@@ -1,6 +1,6 @@
 //! Giving the room of dead blocks back: a segment in which nothing lives is removed, one of which much is dead gets holes.
 //!
-//! Local to each node: no data moves, nothing crosses the wire. What lives is what the checkpointed maps have; what is behind the
+//! Local to each node: no data moves, nothing crosses the wire. What lives is what the checkpointed maps have, and the marker's; what is behind the
 //! checkpoint is left alone, and so is what a peer that is away could still be brought up to date with. [`plan`] decides; here is when that
 //! is worth the look, what a segment's payload is, and the doing.
 
@@ -23,7 +23,7 @@ const SLACK_QUARTERS: u64 = 2;
 #[derive(Debug, Default)]
 pub(super) struct Kept(BTreeMap<Lsn, ReclaimSegment>);
 
-/// Gives back what a checkpoint allows to, if that is worth the look, as it always is when the disk is full. `limit`: nothing behind is
+/// Gives back what a checkpoint allows to, and what `pinned` has not, if that is worth the look, as it always is when the disk is full. `limit`: nothing behind is
 /// touched.
 ///
 /// # Errors
@@ -31,6 +31,7 @@ pub(super) struct Kept(BTreeMap<Lsn, ReclaimSegment>);
 pub(super) fn run(
     engine: &Engine,
     snapshot: &Snapshot,
+    pinned: Option<&Snapshot>,
     limit: Lsn,
     is_full: bool,
     kept: &mut Kept,
@@ -39,13 +40,18 @@ pub(super) fn run(
     let bases = engine.files.list()?;
     let size = |entry: &Entry| entry.map.mapped() << entry.map.block_size().shift();
     let lives: u64 = snapshot.volumes.entries().iter().map(size).sum();
+    let roots = [Some(snapshot), pinned];
     let taken = bases.len() as u64 * layout.segment_bytes();
     if !is_full && taken <= lives / 4 * (4 + SLACK_QUARTERS) + 2 * engine.config.ring_bytes() {
         return Ok(());
     }
     let limit = limit.min(snapshot.position);
     let mut live = Live::new(layout);
-    snapshot.volumes.entries().iter().for_each(|entry| live.add(&entry.map));
+    roots
+        .into_iter()
+        .flatten()
+        .flat_map(|root| root.volumes.entries())
+        .for_each(|entry| live.add(&entry.map));
     kept.0.retain(|base, _| bases.binary_search(base).is_ok());
     let before = bases.into_iter().filter(|base| base.plus(layout.segment_bytes()) < limit);
     let segments: Vec<_> = before.map(|base| kept.segment(engine, &live, base)).collect::<Result<_, _>>()?;
