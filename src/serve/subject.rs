@@ -181,6 +181,7 @@ fn status(served: &Served) -> DatasetStatus {
             durable_peer: found.durable_peer.0,
             applied: found.appended.0,
             checkpoint: found.checkpoint.0,
+            marker: found.marker.unwrap_or_default().0,
         },
         ring: RingStatus {
             bytes: found.ring_bytes,

@@ -73,6 +73,11 @@ impl Pair {
                 return Err(Reason::new("peer-unclear", "the peer answers something else"));
             }
         }
+        // What both are known to have: the marker's maps, if the peer's log goes so far.
+        let since = {
+            let marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
+            marker.snapshot().filter(|marker| marker.position <= end).cloned().unwrap_or_default()
+        };
         let (memory, epoch, roots) = {
             let mut state = engine.shared.lock();
             let (epoch, volumes) = (state.epoch, state.volumes.clone());
@@ -83,7 +88,7 @@ impl Pair {
             }
             primary.log.set_frozen(true);
             let now = Snapshot { position: start, generation: primary.generation, volumes };
-            (primary.log.memory().clone(), epoch, Arc::new(Roots { now, since: Snapshot::default() }))
+            (primary.log.memory().clone(), epoch, Arc::new(Roots { now, since }))
         };
         let start = roots.now.position;
         let lane = LaneConfig { depth: WINDOW_DEPTH, ..LaneConfig::default() };
@@ -226,9 +231,10 @@ impl Pair {
     ///
     /// # Errors
     /// The note is still there; nothing else has changed.
-    pub(in crate::store) fn end_staging(&self) -> Result<bool, NoteError> {
+    pub(in crate::store) fn end_staging(&self, session: u64) -> Result<bool, NoteError> {
+        let is_this = |staging: &Staging| staging.is_whole && staging.session == session;
         let is_whole = match &self.engine.shared.lock().role {
-            Role::Secondary(secondary) => secondary.resync.as_ref().is_some_and(|staging| staging.is_whole),
+            Role::Secondary(secondary) => secondary.resync.as_deref().is_some_and(is_this),
             Role::Undecided | Role::Primary(_) | Role::Failed { .. } => false,
         };
         if !is_whole {
