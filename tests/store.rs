@@ -5,5 +5,7 @@ mod store {
     pub(crate) mod content;
     mod marker;
     pub(crate) mod pair;
+    pub(crate) mod proxy;
+    pub(crate) mod resync;
     pub(crate) mod rig;
 }

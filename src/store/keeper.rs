@@ -16,8 +16,11 @@ use super::follower::Stage;
 use super::pair::Pair;
 use super::primary::Mode;
 use super::reclaim::{self, Kept};
+use super::register::Position;
+use super::resync::NoteError;
 use super::ring_memory::Trouble;
 use super::state::{Role, State};
+use super::volumes::Volumes;
 use crate::base::Lsn;
 use crate::replica::{PhaseLimits, Phases};
 
@@ -87,16 +90,20 @@ impl Keeper {
             if self.pending.as_ref().is_some_and(|(_, epoch)| *epoch != state.epoch) {
                 self.pending = None;
             }
-            let now_at = super::pair::position(&state);
+            let Some((now_at, volumes)) = state.to_checkpoint() else {
+                self.pending = None;
+                return Ok(());
+            };
             let end = now_at.end();
             let trigger = self.phases.look(self.began.elapsed(), end, is_mirrored(&state));
             self.phase_is_over = trigger.is_some() || now;
             let is_due = trigger.is_some()
                 || end.0 >= state.checkpoint.0 + CHECKPOINT_RINGS * ring_bytes
                 || self.last.elapsed() >= CHECKPOINT_TIME
-                || is_full(&state) && self.last.elapsed() >= FULL_TIME;
+                || is_full(&state) && self.last.elapsed() >= FULL_TIME
+                || is_resynced(&state);
             if self.pending.is_none() && end > state.checkpoint && (is_due || now) {
-                let (generation, volumes) = (now_at.generation(), state.volumes.clone());
+                let (generation, volumes) = (now_at.generation(), volumes.clone());
                 self.pending = Some((Snapshot { position: end, generation, volumes }, state.epoch));
             }
             let Some((snapshot, _)) = &self.pending else { return Ok(()) };
@@ -114,7 +121,9 @@ impl Keeper {
 
     fn write(&mut self, pair: &Pair, snapshot: &Snapshot, epoch: u64) -> Result<(), CheckpointError> {
         let engine = &pair.engine;
-        let marked = {
+        // Nobody tells this node to follow anew between the checkpoint and the end of the resync that it makes.
+        let filling = pair.filling();
+        {
             let mut checkpoint = pair.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
             // A node that was told to follow another log may have set aside what the snapshot has.
             let state = engine.shared.lock();
@@ -127,17 +136,27 @@ impl Keeper {
                 return Ok(());
             }
             checkpoint.write(snapshot)?;
-            self.mark(pair, snapshot, epoch)
-        };
+        }
+        if pair.end_staging().map_err(unnoted)? {
+            self.kept = Kept::default();
+        }
+        let marked = self.mark(pair, snapshot, epoch);
+        drop(filling);
         self.last = Instant::now();
         count(&engine.shared.counters.checkpoints, 1);
-        let (limit, is_full) = {
+        let (limit, is_full, resync) = {
             let mut state = engine.shared.lock();
             state.checkpoint = snapshot.position;
-            (reclaimable(&state, engine.config.ring_bytes()), is_full(&state))
+            let resync = match &state.role {
+                Role::Primary(primary) => primary.resync.as_ref().map(|source| source.roots.clone()),
+                Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => None,
+            };
+            (reclaimable(&state, engine.config.ring_bytes()), is_full(&state), resync)
         };
-        let pinned = pair.marker.lock().unwrap_or_else(PoisonError::into_inner).snapshot().cloned();
-        if let Err(error) = reclaim::run(engine, snapshot, pinned.as_ref(), limit, is_full, &mut self.kept) {
+        let marker = pair.marker().snapshot().cloned();
+        let resync = resync.iter().map(|roots| &roots.now.volumes);
+        let pinned: Vec<_> = resync.chain(marker.iter().map(|marker| &marker.volumes)).collect();
+        if let Err(error) = reclaim::run(engine, snapshot, &pinned, limit, is_full, &mut self.kept) {
             // Room is not given back, and nothing else is wrong.
             log::warn!("{}: {error}", engine.config.name);
         }
@@ -153,7 +172,7 @@ impl Keeper {
         if !self.phase_is_over || !is_of_both(&shared.lock()) {
             return Ok(());
         }
-        let mut marker = pair.marker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marker = pair.marker();
         marker.advance(snapshot)?;
         shared.lock().marker = marker.position();
         self.phases.moved(snapshot.position.max(self.phases.marker()), self.began.elapsed());
@@ -165,7 +184,9 @@ impl Keeper {
 fn is_mirrored(state: &State) -> bool {
     match &state.role {
         Role::Primary(primary) => primary.mode == Mode::Mirrored,
-        Role::Secondary(secondary) => matches!(secondary.stage, Stage::Following(_)),
+        Role::Secondary(secondary) => {
+            secondary.resync.is_none() && matches!(secondary.stage, Stage::Following(_))
+        }
         Role::Undecided | Role::Failed { .. } => false,
     }
 }
@@ -176,6 +197,35 @@ fn is_full(state: &State) -> bool {
         Role::Primary(primary) => primary.is_full(),
         Role::Secondary(secondary) => secondary.trouble == Trouble::NoSpace,
         Role::Undecided | Role::Failed { .. } => false,
+    }
+}
+
+/// Whether all that this node lacked is here, and a checkpoint makes it its own.
+fn is_resynced(state: &State) -> bool {
+    matches!(&state.role, Role::Secondary(secondary) if secondary.resync.is_some())
+}
+
+fn unnoted(error: NoteError) -> CheckpointError {
+    match error {
+        NoteError::File { path, error } => CheckpointError::System { path, call: "unlink", error },
+        NoteError::Damaged { path, why } => {
+            CheckpointError::System { path, call: "read", error: std::io::Error::other(why) }
+        }
+    }
+}
+
+impl State {
+    /// What a checkpoint would have now, and where; `None` while this node is being resynced.
+    fn to_checkpoint(&self) -> Option<(Position, &Volumes)> {
+        if let Role::Secondary(secondary) = &self.role
+            && let Some(staging) = &secondary.resync
+        {
+            let volumes = staging.volumes().filter(|_| staging.is_whole)?;
+            let (generation, end, highest) =
+                (secondary.generation.0, secondary.applied.0, secondary.highest.0);
+            return Some((Position { generation, end, highest }, volumes));
+        }
+        Some((super::pair::position(self), &self.volumes))
     }
 }
 

@@ -194,8 +194,24 @@ impl Rig {
     }
 
     pub(crate) fn signal(&self, node: usize, signal: Signal) {
-        let id = self.nodes[node].as_ref().unwrap().id();
+        let id = self.process(node);
         kill_process(Pid::from_raw(id.cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// The number of the node's process.
+    pub(crate) fn process(&self, node: usize) -> u32 {
+        let id = self.nodes[node].as_ref().unwrap().id();
+        if self.plan.under.is_empty() {
+            return id;
+        }
+        // What it runs under has one child, and would let it run on if it were killed itself.
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        children.split_whitespace().next().map_or(id, |child| child.parse().unwrap())
+    }
+
+    /// Bytes of the mirrored region: a page of words, and the ring.
+    pub(crate) fn region_bytes(&self) -> usize {
+        4096 + usize::try_from(self.plan.ring_mib << 20).unwrap()
     }
 
     /// Kills a node, and waits until it is gone.
@@ -302,9 +318,15 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        for child in self.nodes.iter_mut().flatten() {
-            let _ = child.kill();
-            let _ = child.wait();
+        for node in 0..2 {
+            if self.nodes[node].is_some() {
+                let id = Pid::from_raw(self.process(node).cast_signed()).unwrap();
+                let _ = kill_process(id, Signal::KILL);
+            }
+            if let Some(child) = &mut self.nodes[node] {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
         }
         if std::thread::panicking() {
             // What there is may tell why; the logs say where.

@@ -7,9 +7,6 @@ use serde_json::Value;
 
 use crate::Failure;
 
-/// How long a volume is written at random before it is measured.
-const WEAR_TIME: Duration = Duration::from_secs(15);
-
 /// What is asked of a server: 4 KiB at random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Job {
@@ -63,9 +60,9 @@ pub(super) fn run(uri: &str, job: Job, time: Duration) -> Result<Sample, Failure
 ///
 /// # Errors
 /// As [`run`].
-pub(super) fn fill(uri: &str) -> Result<(), Failure> {
+pub(super) fn fill(uri: &str, wear: Duration) -> Result<(), Failure> {
     fio(uri, &["--rw=write", "--bs=1m", "--iodepth=4", "--refill_buffers"])?;
-    let worn = format!("--runtime={}", WEAR_TIME.as_secs());
+    let worn = format!("--runtime={}ms", wear.as_millis());
     fio(uri, &["--rw=randwrite", "--bs=4k", "--iodepth=32", "--norandommap", "--time_based", &worn]).map(drop)
 }
 

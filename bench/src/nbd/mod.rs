@@ -82,7 +82,7 @@ fn measure(
         peers.push(Box::new(Qemu::start(options, directory)?));
     }
     for server in std::iter::once(&ours as &dyn Server).chain(peers.iter().map(|peer| &**peer)) {
-        fio::fill(server.uri())?;
+        fio::fill(server.uri(), options.wear())?;
     }
     let mut rows = Vec::new();
     for job in Job::ALL {

@@ -24,6 +24,9 @@ pub(crate) struct NbdOptions {
     /// Seconds of each turn.
     #[arg(long, default_value_t = 0.5)]
     pub seconds: f64,
+    /// Seconds for which each volume is written at random before it is measured.
+    #[arg(long, default_value_t = 15.0)]
+    pub wear: f64,
     /// Leave the mirroring qemu-storage-daemon out.
     #[arg(long)]
     pub no_qemu: bool,
@@ -38,6 +41,10 @@ pub(crate) struct NbdOptions {
 impl NbdOptions {
     pub(super) fn slice(&self) -> Duration {
         Duration::from_secs_f64(self.seconds.clamp(0.1, 3600.0))
+    }
+
+    pub(super) fn wear(&self) -> Duration {
+        Duration::from_secs_f64(self.wear.clamp(0.1, 3600.0))
     }
 
     /// Why they make no sense, if they do not.

@@ -3,12 +3,14 @@
 //! ```text
 //!  this process: primary, one thread that writes ══ shm or tcp ══ a child: secondary
 //!  the limit: the same bytes copied twice and summed once, with a fence for each acknowledged batch
+//!  messages: the same bytes sent to a process that receives them and answers, over tcp within this machine
 //! ```
 //!
 //! The limit is what memory allows for the copies made. It has no log, no map and no disk, so it stays one for every store.
 
 mod limit;
 mod measure;
+mod messages;
 mod options;
 mod peer;
 mod report;
@@ -39,8 +41,10 @@ pub(crate) fn run(options: &StoreOptions) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut limit = limit::Limit::new(options)?;
+    let mut messages = messages::messages(options)?;
+    let (messages, _) = messages.contenders();
     let timer_ns = histogram::timer_cost();
-    let mut contest = Contest { ours: &mut subject, limit: &mut limit, bare: None, timer_ns };
+    let mut contest = Contest { ours: &mut subject, limit: &mut limit, bare: Some(messages), timer_ns };
     let outcome = contest.run(Schedule::of(options.duration(), None))?;
     let status = subject.status();
     let report = report::Report { options, outcome: &outcome, status: &status, machine: &machine, timer_ns };

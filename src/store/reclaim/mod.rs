@@ -12,7 +12,7 @@ use super::checkpoint::Snapshot;
 use super::counters::count;
 use super::engine::Engine;
 use super::segment_files::SegmentFileError;
-use super::volumes::Entry;
+use super::volumes::{Entry, Volumes};
 use crate::base::Lsn;
 use plan::{Live, Punch, ReclaimSegment, Want};
 
@@ -23,15 +23,15 @@ const SLACK_QUARTERS: u64 = 2;
 #[derive(Debug, Default)]
 pub(super) struct Kept(BTreeMap<Lsn, ReclaimSegment>);
 
-/// Gives back what a checkpoint allows to, and what `pinned` has not, if that is worth the look, as it always is when the disk is full. `limit`: nothing behind is
-/// touched.
+/// Gives back what a checkpoint allows to, if that is worth the look, as it always is when the disk is full. What the `pinned` maps have is
+/// kept too. `limit`: nothing behind is touched.
 ///
 /// # Errors
 /// The disk's. What was not given back is no damage.
 pub(super) fn run(
     engine: &Engine,
     snapshot: &Snapshot,
-    pinned: Option<&Snapshot>,
+    pinned: &[&Volumes],
     limit: Lsn,
     is_full: bool,
     kept: &mut Kept,
@@ -40,18 +40,14 @@ pub(super) fn run(
     let bases = engine.files.list()?;
     let size = |entry: &Entry| entry.map.mapped() << entry.map.block_size().shift();
     let lives: u64 = snapshot.volumes.entries().iter().map(size).sum();
-    let roots = [Some(snapshot), pinned];
     let taken = bases.len() as u64 * layout.segment_bytes();
     if !is_full && taken <= lives / 4 * (4 + SLACK_QUARTERS) + 2 * engine.config.ring_bytes() {
         return Ok(());
     }
     let limit = limit.min(snapshot.position);
     let mut live = Live::new(layout);
-    roots
-        .into_iter()
-        .flatten()
-        .flat_map(|root| root.volumes.entries())
-        .for_each(|entry| live.add(&entry.map));
+    let roots = pinned.iter().copied().chain([&snapshot.volumes]);
+    roots.flat_map(Volumes::entries).for_each(|entry| live.add(&entry.map));
     kept.0.retain(|base, _| bases.binary_search(base).is_ok());
     let before = bases.into_iter().filter(|base| base.plus(layout.segment_bytes()) < limit);
     let segments: Vec<_> = before.map(|base| kept.segment(engine, &live, base)).collect::<Result<_, _>>()?;

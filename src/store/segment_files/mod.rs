@@ -14,6 +14,7 @@
 
 mod cache;
 mod error;
+mod fill;
 mod find;
 mod source;
 
