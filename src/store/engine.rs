@@ -103,6 +103,11 @@ impl Engine {
         }
     }
 
+    /// Waits for whoever destages: what was to be destaged no more is in nobody's hands then.
+    pub(super) fn wait_for_turn(&self) {
+        drop(self.turn.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// One round of what can be destaged now; whether there was anything.
     ///
     /// # Errors

@@ -287,11 +287,17 @@ impl Log {
         }
     }
 
-    /// There is a peer from now on, which has the log to `from` and the ring's bytes as they are now: it keeps in the ring what
-    /// the peer lacks. False when the ring does not reach back so far.
+    /// The open segment, or the last one that begins at `from` or before, begins there in the log.
+    pub(super) fn open_from(&self, from: Lsn) -> Lsn {
+        let ends = self.resident.iter().rev().map(|head| head.previous_end);
+        ends.into_iter().find(|end| *end <= from).unwrap_or(Lsn::ZERO)
+    }
+
+    /// There is a peer from now on, which has the log to `from` and the ring's bytes as they are now, and to `peer_durable` on its disk: it
+    /// keeps in the ring what the peer lacks. False when the ring does not reach back so far.
     ///
     /// *Reaches back*: a segment in the memory continues the log at `from` or before, and all after it are there.
-    pub(super) fn meet(&mut self, from: Lsn) -> bool {
+    pub(super) fn meet(&mut self, from: Lsn, peer_durable: Lsn) -> bool {
         self.gather();
         // What is not on the own disk yet is needed there too.
         let reach = from.min(self.own_durable);
@@ -303,13 +309,14 @@ impl Log {
         if !needed.windows(2).all(follows) {
             return false;
         }
-        let mut ring = Ring::new(self.memory.layout(), self.memory.places(), from.min(self.own_durable));
+        let both = reach.min(peer_durable);
+        let mut ring = Ring::new(self.memory.layout(), self.memory.places(), both);
         for head in &needed {
             ring.open(head.base, head.previous_end);
         }
         ring.set_durable(Node::Own, self.own_durable);
         self.ring = ring;
-        self.peer_durable = from;
+        self.peer_durable = peer_durable;
         self.has_peer = true;
         self.posts.clear();
         true

@@ -242,6 +242,8 @@ impl Primary {
     /// The peer attached, with the ring as it is now.
     pub(super) fn attach(&mut self, link: Link) {
         self.link = Some(link);
+        // What another, or this one, said of itself before is of no interest.
+        self.peer = SecondaryWords { durable: Lsn::ZERO, end: Lsn::ZERO, trouble: Trouble::None };
         self.mode = Mode::CatchingUp { until: self.log.end() };
     }
 

@@ -96,7 +96,13 @@ pub(in crate::store) struct Puller {
 
 impl Puller {
     pub(in crate::store) const fn new() -> Self {
-        Self { inquirer: None, session: None, stage: Stage::Maps, unsynced: (Vec::new(), 0), has_failed: false }
+        Self {
+            inquirer: None,
+            session: None,
+            stage: Stage::Maps,
+            unsynced: (Vec::new(), 0),
+            has_failed: false,
+        }
     }
 
     /// Pulls until the dataset ends.
