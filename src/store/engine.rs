@@ -13,6 +13,7 @@ use std::time::Instant;
 use super::config::DatasetConfig;
 use super::counters::count;
 use super::error::IoError;
+use super::health::Health;
 use super::segment_files::SegmentFiles;
 use super::state::{Role, Shared, State};
 use super::sums::Sums;
@@ -31,6 +32,7 @@ pub(super) struct Engine {
     pub(super) shared: Shared,
     pub(super) files: SegmentFiles,
     pub(super) sums: Sums,
+    pub(super) health: Health,
     turn: Mutex<Turn>,
 }
 
@@ -57,8 +59,14 @@ const UNSYNCED_BYTES_MAX: u64 = 32 << 20;
 const UNSYNCED_TIME_MAX: std::time::Duration = std::time::Duration::from_millis(250);
 
 impl Engine {
-    pub(super) fn new(config: DatasetConfig, state: State, files: SegmentFiles, sums: Sums) -> Self {
-        Self { config, shared: Shared::new(state), files, sums, turn: Mutex::default() }
+    pub(super) fn new(
+        config: DatasetConfig,
+        state: State,
+        files: SegmentFiles,
+        sums: Sums,
+        health: Health,
+    ) -> Self {
+        Self { config, shared: Shared::new(state), files, sums, health, turn: Mutex::default() }
     }
 
     pub(super) const fn layout(&self) -> SegmentLayout {

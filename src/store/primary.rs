@@ -172,6 +172,16 @@ impl Primary {
         matches!(self.mode, Mode::SettingIn | Mode::Mirrored | Mode::Held { .. })
     }
 
+    /// From which position on the peer lacks what is in the log, as far as is known; `None` while it has all of it.
+    pub(super) fn peer_lacks_from(&self) -> Option<Lsn> {
+        match self.mode {
+            Mode::Alone | Mode::CatchingUp { .. } => Some(self.log.peer_durable()),
+            Mode::SettingIn => Some(self.placed.max(self.log.peer_durable())),
+            Mode::Held { .. } => Some(self.committed),
+            Mode::Mirrored => None,
+        }
+    }
+
     /// Whether the peer is to have every write, and said that it has no room for more.
     pub(super) fn peer_is_full(&self) -> bool {
         self.has_member() && self.peer.trouble == Trouble::NoSpace

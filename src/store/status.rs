@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::counters::Counts;
+use super::health::CheckStatus;
 use super::pair::Pair;
 use super::primary::Mode;
 use super::register::Configuration;
@@ -91,6 +92,8 @@ pub struct DatasetStatus {
     pub volumes: Vec<VolumeInfo>,
     /// Bytes of the log that the peer's memory does not have.
     pub unreplicated_bytes: u64,
+    /// The check under way.
+    pub check: Option<CheckStatus>,
     /// What was done.
     pub counts: Counts,
     /// Whether the state could not be looked at in time: then only the name, the counts and the register are right.
@@ -119,6 +122,7 @@ pub(super) fn of(pair: &Pair) -> DatasetStatus {
         ring_places: (0, config.places),
         volumes: Vec::new(),
         unreplicated_bytes: 0,
+        check: engine.health.check(),
         counts: engine.shared.counters.counts(),
         busy: true,
     };
