@@ -3,6 +3,8 @@
 mod store {
     pub(crate) mod alone;
     pub(crate) mod content;
+    pub(crate) mod damage;
     pub(crate) mod pair;
+    pub(crate) mod replace;
     pub(crate) mod rig;
 }

@@ -166,7 +166,7 @@ impl Register for LocalRegister {
         if found != expected {
             return Err(RegisterError::Changed { expected, found });
         }
-        let next = next.with_peer();
+        let next = next.after(&self.contents);
         let json = serde_json::to_string(&next).expect("numbers and names");
         let text = format!("{:08x}\n{json}\n", crc32c(json.as_bytes()));
         write_whole(&self.path, text.as_bytes())
@@ -187,9 +187,10 @@ impl Contents {
         next
     }
 
-    /// With note taken of a peer that is a member.
-    fn with_peer(mut self) -> Self {
-        if self.configuration.as_ref().is_some_and(|configuration| configuration.members.len() > 1) {
+    /// With note taken of a peer that becomes a member.
+    fn after(mut self, before: &Self) -> Self {
+        let has_peer = self.configuration.as_ref().is_some_and(|configuration| configuration.members.len() > 1);
+        if has_peer && self.configuration != before.configuration {
             (self.had_peer, self.awaits_new_peer) = (true, false);
         }
         self

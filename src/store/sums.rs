@@ -242,9 +242,23 @@ impl Sums {
         table.verify(lsn, size, data)
     }
 
+    /// A table that has checksums for these blocks: the one at hand, or that of the file as it is now.
+    pub(super) fn knowing(
+        &self,
+        files: &SegmentFiles,
+        lsn: Lsn,
+        size: BlockSize,
+        blocks: u64,
+    ) -> Option<Arc<Table>> {
+        let base = self.layout.base(lsn);
+        let knows = |table: &Arc<Table>| table.knows(lsn, size, blocks);
+        let known = self.find(base).filter(knows);
+        known.or_else(|| Table::load(files, base).ok().map(Arc::new).filter(knows))
+    }
+
     /// Takes a table that comes from elsewhere, until the segment is forgotten.
-    pub(super) fn adopt(&self, table: Table) {
-        self.enter(Arc::new(table));
+    pub(super) fn adopt(&self, table: Arc<Table>) {
+        self.enter(table);
     }
 
     /// Forgets a segment that is removed or written anew, or whose file is to be looked at again.

@@ -1,11 +1,13 @@
 //! A client's read that met bad data: served from the peer, and what was bad is mended soon.
 
+use std::sync::Arc;
+
 use super::{Broken, block_bytes, pieces};
 use crate::base::{BlockSize, Lsn};
 use crate::store::counters::count;
 use crate::store::engine::Engine;
 use crate::store::error::IoError;
-use crate::store::sums::{SumError, Table};
+use crate::store::sums::Table;
 
 impl Engine {
     /// Reads blocks of one segment of which some are bad, those from the peer. Nobody may hold the state; it ends in bounded time.
@@ -64,20 +66,26 @@ impl Engine {
     fn fetch(&self, lsn: Lsn, size: BlockSize, target: &mut [u8]) -> Result<(), String> {
         let peer = &self.health.peer;
         peer.is_resting().map_err(|error| error.to_string())?;
-        let known = self.sums.verify(&self.files, lsn, size, target);
-        if let Err(SumError::Unknown { .. } | SumError::Head { .. } | SumError::Medium { .. }) = known {
-            let fetched = self.whole_table(self.layout().base(lsn))?;
-            let Ok(table) = Table::of(fetched.head, &fetched);
-            self.sums.adopt(table);
-            // It may be that the table alone was bad.
-            if self.read_file(lsn, size, target).is_ok() {
-                return Ok(());
-            }
-        }
         let blocks = (target.len() / block_bytes(size)) as u64;
+        let base = self.layout().base(lsn);
+        // Kept to the end: who mends has the tables at hand forgotten.
+        let table = match self.sums.knowing(&self.files, lsn, size, blocks) {
+            Some(table) => table,
+            None => {
+                let fetched = self.whole_table(base)?;
+                let Ok(table) = Table::of(fetched.head, &fetched);
+                let table = Arc::new(table);
+                self.sums.adopt(table.clone());
+                table
+            }
+        };
+        // It may be that the table alone was bad, or that it is mended by now.
+        if self.files.read(base, lsn.since(base), target).is_ok() && table.verify(lsn, size, target).is_ok() {
+            return Ok(());
+        }
         let fetched = peer.blocks(lsn, size, blocks).map_err(|error| error.to_string())?;
         let has_all = fetched.good == u64::MAX >> (64 - blocks);
-        if !has_all || self.sums.verify(&self.files, lsn, size, &fetched.bytes).is_err() {
+        if !has_all || table.verify(lsn, size, &fetched.bytes).is_err() {
             return Err("the peer's copy is damaged too".into());
         }
         target.copy_from_slice(&fetched.bytes);

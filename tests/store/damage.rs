@@ -1,0 +1,365 @@
+//! Segments' files that are damaged behind the back of running nodes: found with exact ranges, served from the peer, repaired from the good
+//! side, and from that only.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use mirrorbus::store::{BadRange, Dataset, IoError, Outcome, Side};
+
+use super::rig::{Medium, Rig, here, pattern, read, wait_for, write};
+
+const BLOCK: usize = 4096;
+/// Blocks of the volume: twice what the ring has, so that the first are in files only.
+const BLOCKS: u64 = 2048;
+const SEGMENT_BYTES: u64 = 1 << 20;
+
+/// A mirrored pair whose volume was written whole; copies of the files when the first segment was half full.
+struct Written {
+    rig: Rig,
+    nodes: [Dataset; 2],
+    stale: Vec<PathBuf>,
+}
+
+fn segments(rig: &Rig, node: usize) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(rig.path(node).join("segments")).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort_unstable();
+    paths
+}
+
+fn content(block: u64) -> Vec<u8> {
+    pattern(block + 1, BLOCK)
+}
+
+impl Written {
+    fn new(medium: Medium) -> Self {
+        let rig = Rig::new(medium);
+        let nodes = rig.pair();
+        let volume = nodes[0].volume("root").unwrap();
+        for block in 0..100 {
+            write(&volume, block * BLOCK as u64, &content(block));
+        }
+        volume.flush(&here).unwrap();
+        let mut stale = Vec::new();
+        for node in 0..2 {
+            let first = segments(&rig, node).remove(0);
+            let copy = rig.directory.path().join(format!("stale-{node}"));
+            std::fs::copy(first, &copy).unwrap();
+            stale.push(copy);
+        }
+        for block in 100..BLOCKS {
+            write(&volume, block * BLOCK as u64, &content(block));
+        }
+        volume.flush(&here).unwrap();
+        // Both let go of what they had in the ring only.
+        for _ in 0..3 {
+            write(&volume, (BLOCKS - 1) * BLOCK as u64, &content(BLOCKS - 1));
+            volume.flush(&here).unwrap();
+        }
+        Self { rig, nodes, stale }
+    }
+
+    /// The file of the node's first segment, the blocks that live there and where.
+    fn first(&self, node: usize) -> (PathBuf, Vec<(u64, u64)>) {
+        let path = segments(&self.rig, node).remove(0);
+        let bytes = std::fs::read(&path).unwrap();
+        let at = |block: u64| {
+            let wanted = content(block);
+            bytes.chunks_exact(BLOCK).position(|found| found == wanted)
+        };
+        let found: Vec<_> =
+            (0..300).filter_map(|block| Some((block, (at(block)? * BLOCK) as u64))).collect();
+        assert!(found.len() > 200 && found[0].0 == 0, "{} blocks in {}", found.len(), path.display());
+        (path, found)
+    }
+
+    fn check_all(&self) {
+        let volume = self.nodes[0].volume("root").unwrap();
+        for block in 0..BLOCKS {
+            assert!(read(&volume, block * BLOCK as u64, BLOCK) == content(block), "block {block}");
+        }
+    }
+}
+
+/// What can be done to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    Bit,
+    Zeroes,
+    Table,
+    Head,
+    Truncated,
+    Missing,
+    Stale,
+    /// The same, by another file of that name.
+    StaleFile,
+}
+
+const ALL: [Damage; 8] = [
+    Damage::Bit,
+    Damage::Zeroes,
+    Damage::Table,
+    Damage::Head,
+    Damage::Truncated,
+    Damage::Missing,
+    Damage::Stale,
+    Damage::StaleFile,
+];
+
+fn open(path: &Path) -> File {
+    OpenOptions::new().read(true).write(true).open(path).unwrap()
+}
+
+/// Damages the file; which blocks cannot be read from it any more.
+fn damage(how: Damage, path: &Path, stale: &Path, lives: &[(u64, u64)]) -> BTreeSet<u64> {
+    let all = || lives.iter().map(|(block, _)| *block).collect();
+    match how {
+        Damage::Bit => {
+            let (block, at) = lives[37];
+            let mut byte = [0];
+            open(path).read_exact_at(&mut byte, at + 1234).unwrap();
+            open(path).write_all_at(&[byte[0] ^ 0x10], at + 1234).unwrap();
+            BTreeSet::from([block])
+        }
+        Damage::Zeroes => {
+            // From the middle of a block to the middle of another.
+            let (first, at) = lives[50];
+            open(path).write_all_at(&[0; 3 * BLOCK], at + 2048).unwrap();
+            (first..first + 4).collect()
+        }
+        Damage::Table => {
+            open(path).write_all_at(&[0; BLOCK], SEGMENT_BYTES - BLOCK as u64).unwrap();
+            all()
+        }
+        Damage::Head => {
+            open(path).write_all_at(&[0xff; 1], 90).unwrap();
+            all()
+        }
+        Damage::Truncated => {
+            open(path).set_len(SEGMENT_BYTES / 2).unwrap();
+            all()
+        }
+        Damage::Missing => {
+            std::fs::remove_file(path).unwrap();
+            all()
+        }
+        Damage::Stale => {
+            std::fs::copy(stale, path).unwrap();
+            all().into_iter().filter(|block: &u64| *block >= 100).collect()
+        }
+        Damage::StaleFile => {
+            let beside = path.with_extension("beside");
+            std::fs::copy(stale, &beside).unwrap();
+            std::fs::rename(&beside, path).unwrap();
+            all().into_iter().filter(|block: &u64| *block >= 100).collect()
+        }
+    }
+}
+
+/// The blocks of ranges, each of which must be of this side and outcome.
+fn blocks(ranges: &[BadRange], side: Side, outcome: Outcome) -> BTreeSet<u64> {
+    for pair in ranges.windows(2) {
+        assert!(pair[0].first_block + pair[0].blocks < pair[1].first_block, "ranges are as long as they can be");
+    }
+    let mut found = BTreeSet::new();
+    for range in ranges {
+        assert_eq!((range.side, range.outcome, range.volume.as_str()), (side, outcome, "root"), "{range:?}");
+        found.extend(range.first_block..range.first_block + range.blocks);
+    }
+    found
+}
+
+fn scrub_finds_and_repairs(node: usize, medium: Medium) {
+    let written = Written::new(medium);
+    let scrub = |repairs| written.nodes[node].scrub(repairs).unwrap();
+    assert_eq!(scrub(true).damaged_blocks, 0);
+    for how in ALL {
+        let (path, lives) = written.first(node);
+        let expected = damage(how, &path, &written.stale[node], &lives);
+        let found = scrub(false);
+        assert_eq!(blocks(&found.ranges, Side::Here, Outcome::Found), expected, "{how:?} on {node}");
+        assert_eq!((found.damaged_blocks, found.repaired_blocks), (expected.len() as u64, 0), "{how:?}");
+        let found = scrub(true);
+        assert_eq!(blocks(&found.ranges, Side::Here, Outcome::Repaired), expected, "{how:?} on {node}");
+        assert_eq!(found.repaired_blocks, expected.len() as u64, "{how:?}");
+        let found = scrub(false);
+        assert_eq!((found.damaged_blocks, found.ranges), (0, Vec::new()), "{how:?} on {node}");
+        assert_eq!(written.nodes[1 - node].scrub(false).unwrap().damaged_blocks, 0, "{how:?}: the other one");
+        assert_eq!(written.nodes[0].verify(None, false).unwrap().differing_blocks, 0, "{how:?} on {node}");
+    }
+    assert!(written.nodes[node].status().counts.repaired_blocks > 1000);
+    written.check_all();
+    // And what was repaired is there after a restart, on this node alone.
+    let Written { rig, nodes, .. } = written;
+    drop(nodes);
+    let again = rig.open(node);
+    wait_for(&again, |status| status.reason.code == "peer-unreachable");
+    again.promote(true).unwrap();
+    let volume = again.volume("root").unwrap();
+    for block in 0..BLOCKS {
+        assert!(read(&volume, block * BLOCK as u64, BLOCK) == content(block), "block {block}");
+    }
+}
+
+#[test]
+fn a_scrub_of_the_primary_finds_and_repairs() {
+    scrub_finds_and_repairs(0, Medium::Shm);
+}
+
+#[test]
+fn a_scrub_of_the_secondary_finds_and_repairs() {
+    scrub_finds_and_repairs(1, Medium::Tcp);
+}
+
+#[test]
+fn a_comparison_names_the_side_and_repairs_it() {
+    let written = Written::new(Medium::Shm);
+    for (node, asks) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+        let side = if node == asks { Side::Here } else { Side::Peer };
+        for how in ALL {
+            let (path, lives) = written.first(node);
+            let expected = damage(how, &path, &written.stale[node], &lives);
+            let verify = |volume, repairs| written.nodes[asks].verify(volume, repairs).unwrap();
+            let what = format!("{how:?} on {node}, asked at {asks}");
+            let found = verify(None, false);
+            assert_eq!(blocks(&found.ranges, side, Outcome::Found), expected, "{what}");
+            let other = std::fs::read(written.first(1 - node).0).unwrap();
+            let found = verify(Some("root"), true);
+            assert_eq!(blocks(&found.ranges, side, Outcome::Repaired), expected, "{what}");
+            assert_eq!(found.repaired_blocks, expected.len() as u64, "{what}");
+            assert!(std::fs::read(written.first(1 - node).0).unwrap() == other, "{what}: the good side was written");
+            let found = verify(None, false);
+            assert_eq!((found.differing_blocks, found.moving_blocks), (0, 0), "{what}: {found:?}");
+        }
+    }
+    written.check_all();
+    assert!(written.nodes[0].verify(Some("nothing"), false).is_err());
+}
+
+#[test]
+fn what_is_bad_on_both_sides_is_told_and_left() {
+    let written = Written::new(Medium::Tcp);
+    for node in [0, 1] {
+        let (path, lives) = written.first(node);
+        damage(Damage::Bit, &path, &written.stale[node], &lives);
+    }
+    let block = written.first(0).1[0].0 + 37;
+    let (before, lives) = (std::fs::read(written.first(0).0).unwrap(), written.first(0).1.len());
+    for repairs in [false, true] {
+        let found = written.nodes[0].verify(None, repairs).unwrap();
+        assert_eq!(blocks(&found.ranges, Side::Both, Outcome::Unrecoverable), BTreeSet::from([block]));
+        assert_eq!((found.unrecoverable_blocks, found.repaired_blocks), (1, 0));
+    }
+    let found = written.nodes[0].scrub(true).unwrap();
+    assert_eq!(blocks(&found.ranges, Side::Here, Outcome::Unrepaired), BTreeSet::from([block]));
+    let volume = written.nodes[0].volume("root").unwrap();
+    let refused = volume.read(block * BLOCK as u64, &mut [0; BLOCK]);
+    assert!(matches!(refused, Err(IoError::Damaged(_))), "{refused:?}");
+    assert!(written.nodes[0].take_notes().iter().any(|note| note.code == "damaged"));
+    assert!(std::fs::read(written.first(0).0).unwrap() == before && lives > 200, "nobody has anything better");
+    // Written anew it is whole again.
+    write(&volume, block * BLOCK as u64, &content(block));
+    volume.flush(&here).unwrap();
+    assert_eq!(written.nodes[0].verify(None, false).unwrap().differing_blocks, 0);
+}
+
+#[test]
+fn a_client_reads_what_is_bad_here_from_the_peer() {
+    let written = Written::new(Medium::Tcp);
+    let volume = written.nodes[0].volume("root").unwrap();
+    for how in ALL {
+        let (path, lives) = written.first(0);
+        let expected = damage(how, &path, &written.stale[0], &lives);
+        let block = *expected.iter().next_back().unwrap();
+        // The tables and files that lie in memory are as good as before; a scrub that only looks forgets them.
+        assert_eq!(written.nodes[0].scrub(false).unwrap().damaged_blocks, expected.len() as u64);
+        let before = written.nodes[0].status().counts;
+        assert!(read(&volume, block * BLOCK as u64, BLOCK) == content(block), "{how:?}: block {block}");
+        // In the middle of a large read, and of a block that is written in part.
+        let first = (block - 20) * BLOCK as u64;
+        let mut large = vec![0; 40 * BLOCK];
+        let mark = volume.read(first, &mut large);
+        let mark = mark.unwrap_or_else(|error| panic!("{how:?}: {error}: {:?}", written.nodes[0].take_notes()));
+        volume.commit(mark, &here).unwrap();
+        for number in 0..40 {
+            let at = usize::try_from(number).unwrap() * BLOCK;
+            assert!(large[at..at + BLOCK] == content(block - 20 + number), "{how:?}: {number}");
+        }
+        wait_for(&written.nodes[0], |status| status.counts.repaired_blocks > before.repaired_blocks);
+        let after = written.nodes[0].status().counts;
+        assert!(after.masked_reads > before.masked_reads, "{how:?}: {after:?}");
+        let notes = written.nodes[0].take_notes();
+        assert!(notes.iter().any(|note| note.code == "repaired" && note.text.contains("\"root\"")), "{notes:?}");
+        // What nobody read is still to be mended.
+        let found = written.nodes[0].scrub(true).unwrap();
+        assert_eq!(found.repaired_blocks, found.damaged_blocks, "{how:?}: {found:?}");
+        assert_eq!(written.nodes[0].scrub(false).unwrap().damaged_blocks, 0, "{how:?}");
+    }
+    let (path, lives) = written.first(0);
+    let block = *damage(Damage::Bit, &path, &written.stale[0], &lives).first().unwrap();
+    write(&volume, block * BLOCK as u64 + 100, b"some bytes");
+    let mut whole = content(block);
+    whole[100..110].copy_from_slice(b"some bytes");
+    assert!(read(&volume, block * BLOCK as u64, BLOCK) == whole);
+}
+
+#[test]
+fn without_the_peer_damage_is_an_error_and_others_go_on() {
+    let Written { rig, nodes: [primary, secondary], stale } = Written::new(Medium::Tcp);
+    drop(secondary);
+    primary.alone().unwrap();
+    let written = Written { rig, nodes: [primary, Rig::new(Medium::Tcp).open(0)], stale };
+    let (path, lives) = written.first(0);
+    let block = *damage(Damage::Bit, &path, &written.stale[0], &lives).first().unwrap();
+    let volume = written.nodes[0].volume("root").unwrap();
+    let began = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let refused = volume.read(block * BLOCK as u64, &mut [0; BLOCK]);
+            assert!(matches!(refused, Err(IoError::Damaged(_))), "{refused:?}");
+        });
+        for other in 0..200 {
+            if other != block {
+                assert!(read(&volume, other * BLOCK as u64, BLOCK) == content(other));
+            }
+        }
+    });
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+    let found = written.nodes[0].scrub(true).unwrap();
+    assert_eq!(blocks(&found.ranges, Side::Here, Outcome::Unrepaired), BTreeSet::from([block]));
+    assert!(written.nodes[0].verify(None, true).is_err(), "there is nobody to compare with");
+}
+
+#[test]
+fn a_comparison_while_clients_write_finds_what_is_bad_and_nothing_else() {
+    let written = Written::new(Medium::Shm);
+    let (path, lives) = written.first(1);
+    let expected = damage(Damage::Zeroes, &path, &written.stale[1], &lives);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let volume = written.nodes[0].volume("root").unwrap();
+            for round in 0.. {
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+                let block = 400 + round * 37 % 1600;
+                write(&volume, block * BLOCK as u64, &pattern(round, BLOCK));
+                if round % 100 == 99 {
+                    volume.flush(&here).unwrap();
+                }
+            }
+        });
+        for _ in 0..3 {
+            let found = written.nodes[0].verify(None, false).unwrap();
+            assert_eq!(blocks(&found.ranges, Side::Peer, Outcome::Found), expected, "{found:?}");
+        }
+        let found = written.nodes[0].verify(None, true).unwrap();
+        assert_eq!(blocks(&found.ranges, Side::Peer, Outcome::Repaired), expected, "{found:?}");
+        let found = written.nodes[1].verify(None, false).unwrap();
+        assert_eq!(found.differing_blocks, 0, "{found:?}");
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
