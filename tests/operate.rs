@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use common::Scratch;
 use mirrorbus::serve::admin::{
-    AdminError, AdminServer, DatasetStatus, ErrorCode, Event, EventLog, NodeStatus, Outcome, RangeReport, Role,
-    ScrubReport, Side, StatusSource, Subject, VerifyReport, VolumeStatus,
+    AdminError, AdminServer, DatasetStatus, ErrorCode, Event, EventLog, NodeStatus, Outcome, RangeReport,
+    Role, ScrubReport, Side, StatusSource, Subject, VerifyReport, VolumeStatus,
 };
 use program::{Program, command, run};
 
@@ -122,7 +122,8 @@ impl Subject for TestNode {
     fn verify(&self, dataset: &str, volume: Option<&str>, repair: bool) -> Result<VerifyReport, AdminError> {
         self.check(dataset, &format!("verify {volume:?} {repair}"))?;
         let blocks = *self.damaged.lock().unwrap();
-        let (outcome, repaired_blocks) = if repair { (Outcome::Repaired, blocks) } else { (Outcome::Found, 0) };
+        let (outcome, repaired_blocks) =
+            if repair { (Outcome::Repaired, blocks) } else { (Outcome::Found, 0) };
         let range = RangeReport { volume: "root".into(), first_block: 7, blocks, side: Side::Peer, outcome };
         Ok(VerifyReport {
             volumes: 1,
@@ -293,7 +294,10 @@ fn a_comparison_that_finds_differences_fails() {
     assert_eq!(status, 5, "{errors}");
     assert!(output.contains("  volume \"root\", block 7, 3 blocks: bad on the peer\n"), "{output}");
     let output = rig.done("verify vm1 root --repair");
-    assert!(output.contains("3 blocks differ, 3 repaired\n") && output.contains("peer, repaired"), "{output}");
+    assert!(
+        output.contains("3 blocks differ, 3 repaired\n") && output.contains("peer, repaired"),
+        "{output}"
+    );
     let report: VerifyReport = serde_json::from_str(&rig.run("verify vm1 --json").1).unwrap();
     assert_eq!((report.ranges[0].first_block, report.ranges[0].side), (7, Side::Peer));
     assert!(rig.done("replace-peer vm1").contains("let in, once"));

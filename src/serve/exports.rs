@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use super::metrics::LatencyRecorder;
 use super::nbd::{
-    Export, ExportError, ExportErrorKind, ExportName, Exports, ExtentRun, Extents, Mark, Payload, PeerExtents,
-    PeerRun,
+    Export, ExportError, ExportErrorKind, ExportName, Exports, ExtentRun, Extents, Mark, Payload,
+    PeerExtents, PeerRun,
 };
 use crate::memory::VolatileSlice;
 use crate::store::{self, Dataset, IoError, Source, Volume};

@@ -304,6 +304,7 @@ impl Drop for Dataset {
         self.pair.bell.ring();
         self.pair.keeper.ring();
         self.engine().health.bell.ring();
+        self.engine().health.resting.ring();
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = thread.join();
         }

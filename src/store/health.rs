@@ -64,6 +64,8 @@ pub(super) struct Health {
     waiting: Mutex<VecDeque<Broken>>,
     /// Wakes who mends.
     pub(super) bell: Bell,
+    /// Ends the rest of a check when the dataset ends.
+    pub(super) resting: Bell,
     notes: Mutex<VecDeque<Note>>,
     check: Mutex<Option<Arc<Progress>>>,
     /// The pass of the peer's that this node answers in, by its number.
@@ -81,6 +83,7 @@ impl Health {
             mending: Mutex::default(),
             waiting: Mutex::default(),
             bell: Bell::default(),
+            resting: Bell::default(),
             notes: Mutex::default(),
             check: Mutex::default(),
             answering: Mutex::default(),
@@ -125,7 +128,9 @@ impl Health {
                 CheckKind::Scrub => "scrub",
                 CheckKind::Verify => "verify",
             };
-            return Err(CommandError::Refused(format!("a {what} of the dataset is under way: wait for its end")));
+            return Err(CommandError::Refused(format!(
+                "a {what} of the dataset is under way: wait for its end"
+            )));
         }
         let progress = Arc::new(Progress { kind, total_bytes, done_bytes: AtomicU64::new(0) });
         *check = Some(progress.clone());

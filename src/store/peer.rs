@@ -160,7 +160,8 @@ impl Peer {
             let from = found.as_ref().map(|found| found.start + found.bytes.len() as u64);
             let (told, bytes) = self.ask(Asked::Table { base: base.0, from }, PIECE_TIME)?;
             let Told::Table { head, start, is_closed } = told else { return Err(unclear(&told)) };
-            let wrong = |why: String| PeerError::Unclear(format!("the table of the segment at {base}: {why}"));
+            let wrong =
+                |why: String| PeerError::Unclear(format!("the table of the segment at {base}: {why}"));
             let head: [u8; HEAD_BYTES] =
                 head.try_into().map_err(|_| wrong("its head is not whole".into()))?;
             let head = SegmentHead::decode_at(&head, self.dataset, base);

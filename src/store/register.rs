@@ -189,7 +189,8 @@ impl Contents {
 
     /// With note taken of a peer that becomes a member.
     fn after(mut self, before: &Self) -> Self {
-        let has_peer = self.configuration.as_ref().is_some_and(|configuration| configuration.members.len() > 1);
+        let has_peer =
+            self.configuration.as_ref().is_some_and(|configuration| configuration.members.len() > 1);
         if has_peer && self.configuration != before.configuration {
             (self.had_peer, self.awaits_new_peer) = (true, false);
         }

@@ -55,21 +55,22 @@ impl Pair {
                 engine.check_running()?;
                 let before = found.bytes;
                 let range = block..look.entry.map.blocks();
-                block = engine.each_stored(&look, range, STEP_BLOCKS, &mut seen, &mut |block, lsn, stored| {
-                    let bytes = look.entry.map.block_size().bytes();
-                    match stored {
-                        Found::Moving => return,
-                        Found::Good(_) => {}
-                        Found::Bad(error) => {
-                            found.damaged_blocks += 1;
-                            if broken.len() < BROKEN_MAX {
-                                Broken::add(&mut broken, &look, block, lsn, engine.layout());
-                                whys.entry(broken.len() - 1).or_insert_with(|| error.to_string());
+                block =
+                    engine.each_stored(&look, range, STEP_BLOCKS, &mut seen, &mut |block, lsn, stored| {
+                        let bytes = look.entry.map.block_size().bytes();
+                        match stored {
+                            Found::Moving => return,
+                            Found::Good(_) => {}
+                            Found::Bad(error) => {
+                                found.damaged_blocks += 1;
+                                if broken.len() < BROKEN_MAX {
+                                    Broken::add(&mut broken, &look, block, lsn, engine.layout());
+                                    whys.entry(broken.len() - 1).or_insert_with(|| error.to_string());
+                                }
                             }
                         }
-                    }
-                    (found.blocks, found.bytes) = (found.blocks + 1, found.bytes + bytes);
-                });
+                        (found.blocks, found.bytes) = (found.blocks + 1, found.bytes + bytes);
+                    });
                 check.add(found.bytes - before);
                 throttle.rest();
             }

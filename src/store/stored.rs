@@ -213,7 +213,8 @@ impl Engine {
                 Found::Bad(_) => (BlockState::Bad, 0),
                 Found::Moving => (BlockState::Moving, 0),
             };
-            blocks[usize::try_from(block - first).expect("a few blocks")] = BlockLook { lsn: lsn.0, state, digest };
+            blocks[usize::try_from(block - first).expect("a few blocks")] =
+                BlockLook { lsn: lsn.0, state, digest };
         });
         blocks
     }

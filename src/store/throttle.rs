@@ -25,7 +25,7 @@ impl<'a> Throttle<'a> {
     pub(super) fn rest(&mut self) {
         let now = requests(self.engine);
         if now != self.requests {
-            std::thread::sleep(self.since.elapsed().min(REST_MAX));
+            self.engine.health.resting.nap(self.since.elapsed().min(REST_MAX));
         }
         (self.requests, self.since) = (now, Instant::now());
     }

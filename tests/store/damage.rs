@@ -69,8 +69,7 @@ impl Written {
             let wanted = content(block);
             bytes.chunks_exact(BLOCK).position(|found| found == wanted)
         };
-        let found: Vec<_> =
-            (0..300).filter_map(|block| Some((block, (at(block)? * BLOCK) as u64))).collect();
+        let found: Vec<_> = (0..300).filter_map(|block| Some((block, (at(block)? * BLOCK) as u64))).collect();
         assert!(found.len() > 200 && found[0].0 == 0, "{} blocks in {}", found.len(), path.display());
         (path, found)
     }
@@ -161,7 +160,10 @@ fn damage(how: Damage, path: &Path, stale: &Path, lives: &[(u64, u64)]) -> BTree
 /// The blocks of ranges, each of which must be of this side and outcome.
 fn blocks(ranges: &[BadRange], side: Side, outcome: Outcome) -> BTreeSet<u64> {
     for pair in ranges.windows(2) {
-        assert!(pair[0].first_block + pair[0].blocks < pair[1].first_block, "ranges are as long as they can be");
+        assert!(
+            pair[0].first_block + pair[0].blocks < pair[1].first_block,
+            "ranges are as long as they can be"
+        );
     }
     let mut found = BTreeSet::new();
     for range in ranges {
@@ -229,7 +231,10 @@ fn a_comparison_names_the_side_and_repairs_it() {
             let found = verify(Some("root"), true);
             assert_eq!(blocks(&found.ranges, side, Outcome::Repaired), expected, "{what}");
             assert_eq!(found.repaired_blocks, expected.len() as u64, "{what}");
-            assert!(std::fs::read(written.first(1 - node).0).unwrap() == other, "{what}: the good side was written");
+            assert!(
+                std::fs::read(written.first(1 - node).0).unwrap() == other,
+                "{what}: the good side was written"
+            );
             let found = verify(None, false);
             assert_eq!((found.differing_blocks, found.moving_blocks), (0, 0), "{what}: {found:?}");
         }
@@ -258,7 +263,10 @@ fn what_is_bad_on_both_sides_is_told_and_left() {
     let refused = volume.read(block * BLOCK as u64, &mut [0; BLOCK]);
     assert!(matches!(refused, Err(IoError::Damaged(_))), "{refused:?}");
     assert!(written.nodes[0].take_notes().iter().any(|note| note.code == "damaged"));
-    assert!(std::fs::read(written.first(0).0).unwrap() == before && lives > 200, "nobody has anything better");
+    assert!(
+        std::fs::read(written.first(0).0).unwrap() == before && lives > 200,
+        "nobody has anything better"
+    );
     // Written anew it is whole again.
     write(&volume, block * BLOCK as u64, &content(block));
     volume.flush(&here).unwrap();
@@ -281,7 +289,8 @@ fn a_client_reads_what_is_bad_here_from_the_peer() {
         let first = (block - 20) * BLOCK as u64;
         let mut large = vec![0; 40 * BLOCK];
         let mark = volume.read(first, &mut large);
-        let mark = mark.unwrap_or_else(|error| panic!("{how:?}: {error}: {:?}", written.nodes[0].take_notes()));
+        let mark =
+            mark.unwrap_or_else(|error| panic!("{how:?}: {error}: {:?}", written.nodes[0].take_notes()));
         volume.commit(mark, &here).unwrap();
         for number in 0..40 {
             let at = usize::try_from(number).unwrap() * BLOCK;
@@ -291,7 +300,10 @@ fn a_client_reads_what_is_bad_here_from_the_peer() {
         let after = written.nodes[0].status().counts;
         assert!(after.masked_reads > before.masked_reads, "{how:?}: {after:?}");
         let notes = written.nodes[0].take_notes();
-        assert!(notes.iter().any(|note| note.code == "repaired" && note.text.contains("\"root\"")), "{notes:?}");
+        assert!(
+            notes.iter().any(|note| note.code == "repaired" && note.text.contains("\"root\"")),
+            "{notes:?}"
+        );
         // What nobody read is still to be mended.
         let found = written.nodes[0].scrub(true).unwrap();
         assert_eq!(found.repaired_blocks, found.damaged_blocks, "{how:?}: {found:?}");

@@ -11,7 +11,10 @@ fn an_empty_peer_is_let_in_once_by_the_operators_word() {
     let volume = primary.volume("root").unwrap();
     write(&volume, 0, &pattern(1, 4096));
     assert!(matches!(primary.replace_peer(), Err(CommandError::Refused(_))), "it is there");
-    assert!(matches!(secondary.replace_peer(), Err(CommandError::Refused(_))), "it has the log from the other");
+    assert!(
+        matches!(secondary.replace_peer(), Err(CommandError::Refused(_))),
+        "it has the log from the other"
+    );
     drop(volume);
     drop(secondary);
     wait_for(&primary, |status| status.replication == ReplicationState::LinkLost);

@@ -164,7 +164,8 @@ fn with_progress<T>(node: &Node, dataset: &str, work: impl FnOnce() -> T) -> T {
 }
 
 fn watch(node: &Node, dataset: &str, ended: &Receiver<()>) {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}");
+    let style =
+        ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}");
     let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
         let Ok(Reply::Status(status)) = node.ask(&Request::Status {}) else { continue };

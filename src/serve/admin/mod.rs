@@ -38,8 +38,8 @@ pub use server::AdminServer;
 pub use service_manager::{ServiceState, notify_service_manager};
 pub use source::StatusSource;
 pub use status::{
-    Bucket, CheckKind, CheckStatus, Counters, DatasetStatus, DiskState, Latencies, LatencyStatus, NodeStatus, Reason,
-    ReplicationState, RingStatus, Role, VolumeStatus, Watermarks,
+    Bucket, CheckKind, CheckStatus, Counters, DatasetStatus, DiskState, Latencies, LatencyStatus, NodeStatus,
+    Reason, ReplicationState, RingStatus, Role, VolumeStatus, Watermarks,
 };
 pub use subject::{AdminError, ErrorCode, Outcome, RangeReport, ScrubReport, Side, Subject, VerifyReport};
 

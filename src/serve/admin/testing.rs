@@ -3,8 +3,9 @@
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::{
-    AdminError, Bucket, CheckKind, CheckStatus, DatasetStatus, DiskState, ErrorCode, Event, EventLog, LatencyStatus, NodeStatus,
-    Reason, ReplicationState, RingStatus, Role, ScrubReport, Subject, VerifyReport, VolumeStatus, Watermarks,
+    AdminError, Bucket, CheckKind, CheckStatus, DatasetStatus, DiskState, ErrorCode, Event, EventLog,
+    LatencyStatus, NodeStatus, Reason, ReplicationState, RingStatus, Role, ScrubReport, Subject,
+    VerifyReport, VolumeStatus, Watermarks,
 };
 
 /// A status with something in every field.

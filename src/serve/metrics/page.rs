@@ -94,10 +94,15 @@ fn log(page: &mut Page, datasets: &[DatasetStatus]) {
     }
 }
 
+/// One value of a check.
+type OfCheck = fn(&CheckStatus) -> u64;
+
 /// Scrubs and comparisons; there are samples while one is under way.
 fn checks(page: &mut Page, datasets: &[DatasetStatus]) {
-    let value: [(&'static str, &'static str, fn(&CheckStatus) -> u64); 2] = [
-        ("mirrorbus_check_done_bytes", "Bytes that the check under way has looked at.", |check| check.done_bytes),
+    let value: [(&'static str, &'static str, OfCheck); 2] = [
+        ("mirrorbus_check_done_bytes", "Bytes that the check under way has looked at.", |check| {
+            check.done_bytes
+        }),
         ("mirrorbus_check_total_bytes", "Bytes that it is to look at.", |check| check.total_bytes),
     ];
     for (name, help, value) in value {

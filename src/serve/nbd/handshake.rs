@@ -209,7 +209,8 @@ impl Handshake {
     fn choose(&mut self, export: Arc<dyn Export>, name: String) -> Chosen {
         // Contexts were selected for one export; another has none.
         let selected = self.selected.as_ref().filter(|(of, _)| *of == name);
-        let Contexts { allocation, unreplicated } = selected.map_or_else(Contexts::default, |(_, contexts)| *contexts);
+        let Contexts { allocation, unreplicated } =
+            selected.map_or_else(Contexts::default, |(_, contexts)| *contexts);
         Chosen { export, name, structured: self.structured, allocation, unreplicated }
     }
 
@@ -303,7 +304,8 @@ impl Handshake {
         let wanted = |named: bool, space: bool| named || !select && (request.is_empty || space);
         let contexts = Contexts {
             allocation: wanted(request.names.allocation, request.spaces.allocation),
-            unreplicated: wanted(request.names.unreplicated, request.spaces.unreplicated) && export.has_peer(),
+            unreplicated: wanted(request.names.unreplicated, request.spaces.unreplicated)
+                && export.has_peer(),
         };
         for (is_wanted, id, name) in [
             (contexts.allocation, ALLOCATION_ID, ALLOCATION),

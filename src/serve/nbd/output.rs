@@ -5,7 +5,8 @@
 
 use super::errno::Refusal;
 use super::wire::{
-    CHUNK_HEADER_BYTES, SIMPLE_REPLY_BYTES, SIMPLE_REPLY_MAGIC, STRING_BYTES_MAX, STRUCTURED_REPLY_MAGIC, chunk,
+    CHUNK_HEADER_BYTES, SIMPLE_REPLY_BYTES, SIMPLE_REPLY_MAGIC, STRING_BYTES_MAX, STRUCTURED_REPLY_MAGIC,
+    chunk,
 };
 
 /// What it begins with.
@@ -167,7 +168,10 @@ mod tests {
         assert_eq!(reply(&|output| output.hole_chunk(COOKIE, true, 512, 65536)), chunk(1, [0, 2], &hole));
         let runs = [(512, 3), (1, 0)];
         let status = [0, 0, 0, 1, 0, 0, 2, 0, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0];
-        assert_eq!(reply(&|output| output.block_status(COOKIE, true, 1, &runs, 513)), chunk(1, [0, 5], &status));
+        assert_eq!(
+            reply(&|output| output.block_status(COOKIE, true, 1, &runs, 513)),
+            chunk(1, [0, 5], &status)
+        );
         let refusal = Refusal::new(Errno::Io, "why");
         let error = [&[0, 0, 0, 5, 0, 3][..], b"why"].concat();
         assert_eq!(reply(&|output| output.error_chunk(COOKIE, &refusal, None)), chunk(1, [0x80, 1], &error));

@@ -84,8 +84,10 @@ impl Pair {
             for (broken, outcome) in waiting.iter().zip(self.mend_all(&waiting)) {
                 let what = self.engine.describe(broken);
                 match outcome {
-                    Ok(()) => health.note("repaired", format!("{what}: served from the peer, and written again here")),
-                    Err(why) => health.note("not-repaired", format!("{what}: served from the peer; not repaired: {why}")),
+                    Ok(()) => health
+                        .note("repaired", format!("{what}: served from the peer, and written again here")),
+                    Err(why) => health
+                        .note("not-repaired", format!("{what}: served from the peer; not repaired: {why}")),
                 }
             }
         }
@@ -151,7 +153,8 @@ impl Pair {
         let mut lacks = None;
         for one in broken {
             for (lsn, blocks) in pieces(one.lsn, one.size, one.blocks) {
-                let mut buffer = vec![0; usize::try_from(blocks << one.size.shift()).expect("at most 32 KiB")];
+                let mut buffer =
+                    vec![0; usize::try_from(blocks << one.size.shift()).expect("at most 32 KiB")];
                 let had = self.own(&source, lsn, one.size, &mut buffer);
                 let (good, why) = self.obtain(&source, lsn, one.size, &mut buffer, had);
                 lacks = why.or(lacks);
@@ -190,7 +193,8 @@ impl Pair {
         let mut good = had;
         let mut take = |good: &mut u64, bytes: &[u8], said: u64| {
             let found = good_of(source.table, lsn, size, bytes) & said & !*good;
-            let pieces = buffer.chunks_exact_mut(block_bytes(size)).zip(bytes.chunks_exact(block_bytes(size)));
+            let pieces =
+                buffer.chunks_exact_mut(block_bytes(size)).zip(bytes.chunks_exact(block_bytes(size)));
             for (number, (to, from)) in pieces.enumerate() {
                 if found >> number & 1 == 1 {
                     to.copy_from_slice(from);
@@ -231,9 +235,9 @@ fn good_of(table: &Table, lsn: Lsn, size: BlockSize, bytes: &[u8]) -> u64 {
 /// A run of blocks in parts that one answer of the peer's has room for.
 fn pieces(lsn: Lsn, size: BlockSize, blocks: u64) -> impl Iterator<Item = (Lsn, u64)> {
     let most = (PIECE_BYTES_MAX as u64 >> size.shift()).min(64);
-    (0..blocks).step_by(usize::try_from(most).expect("at most 64")).map(move |done| {
-        (lsn.plus(done << size.shift()), most.min(blocks - done))
-    })
+    (0..blocks)
+        .step_by(usize::try_from(most).expect("at most 64"))
+        .map(move |done| (lsn.plus(done << size.shift()), most.min(blocks - done)))
 }
 
 fn block_bytes(size: BlockSize) -> usize {

@@ -123,14 +123,22 @@ impl Pair {
     fn tell(&self, Envelope { dataset, node, asked }: Envelope) -> (Told, Vec<u8>) {
         let config = &self.engine.config;
         if dataset != config.id.to_string() || node == config.node {
-            let text = format!("node {node:?} asks about dataset {dataset}, this is {:?} of {}", config.node, config.id);
+            let text = format!(
+                "node {node:?} asks about dataset {dataset}, this is {:?} of {}",
+                config.node, config.id
+            );
             return refused("wrong-peer", text);
         }
         match asked {
             Asked::Digest { pass, volume, first, count } => {
                 let found = self.with_pass(pass, |seen| {
                     let look = self.engine.look(VolumeId(volume))?;
-                    Some(self.engine.digest(&look, first..first.saturating_add(count), DIGEST_BLOCKS_MAX, seen))
+                    Some(self.engine.digest(
+                        &look,
+                        first..first.saturating_add(count),
+                        DIGEST_BLOCKS_MAX,
+                        seen,
+                    ))
                 });
                 found.map_or_else(|| no_volume(volume), |digest| (Told::Digest(digest), Vec::new()))
             }

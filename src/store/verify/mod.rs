@@ -135,41 +135,50 @@ fn compare(ours: &BlockLook, theirs: &BlockLook) -> Compared {
 impl Pair {
     /// Has what was written so far become durable on both nodes, as far as that is done in time.
     fn settle(&self) {
-        let began = Instant::now();
         let engine = &self.engine;
+        let began = Instant::now();
         let mut wanted = None;
         while began.elapsed() < SETTLE_TIME {
-            let epoch_and_end = {
-                let mut state = engine.shared.lock();
-                let epoch = state.epoch;
-                let Role::Primary(primary) = &mut state.role else {
-                    drop(state);
+            let mut state = engine.shared.lock();
+            let epoch = state.epoch;
+            let primary = match &mut state.role {
+                Role::Primary(primary) => primary,
+                Role::Secondary(secondary) => {
                     // The primary pads its log when nothing comes.
-                    std::thread::sleep(SETTLE_TIME / 2);
-                    return;
-                };
-                let end = *wanted.get_or_insert_with(|| primary.log.pad());
-                primary.push();
-                primary.ask_peer();
-                if primary.log.own_durable() >= end && primary.log.peer_durable() >= end {
+                    let end = *wanted.get_or_insert(secondary.applied);
+                    if secondary.durable.min(secondary.primary_durable) >= end {
+                        return;
+                    }
+                    engine.shared.wait(&mut state, SETTLE_NAP);
+                    continue;
+                }
+                Role::Undecided | Role::Failed { .. } => return,
+            };
+            let end = *wanted.get_or_insert_with(|| primary.log.pad());
+            primary.push();
+            primary.ask_peer();
+            if primary.log.own_durable() < end {
+                drop(state);
+                if engine.destage_to(epoch, end).is_err() {
                     return;
                 }
-                (primary.log.own_durable() < end).then_some((epoch, end))
-            };
-            if let Some((epoch, end)) = epoch_and_end
-                && engine.destage_to(epoch, end).is_err()
-            {
+            } else if primary.log.peer_durable() >= end {
                 return;
+            } else {
+                engine.shared.wait(&mut state, SETTLE_NAP);
             }
-            std::thread::sleep(SETTLE_NAP);
         }
     }
 
     /// Whether both nodes are durable to the end of the log.
     fn is_idle(&self) -> bool {
         match &self.engine.shared.lock().role {
-            Role::Primary(primary) => primary.log.own_durable().min(primary.log.peer_durable()) >= primary.log.end(),
-            Role::Secondary(secondary) => secondary.durable.min(secondary.primary_durable) >= secondary.applied,
+            Role::Primary(primary) => {
+                primary.log.own_durable().min(primary.log.peer_durable()) >= primary.log.end()
+            }
+            Role::Secondary(secondary) => {
+                secondary.durable.min(secondary.primary_durable) >= secondary.applied
+            }
             Role::Undecided | Role::Failed { .. } => false,
         }
     }

@@ -66,7 +66,9 @@ impl<'a> Walk<'a> {
     /// Compares the piece from `block` on; where it ended and how many bytes it has. `None` behind the volume's end.
     pub(super) fn piece(&mut self, volume: VolumeId, block: u64) -> Result<Option<(u64, u64)>, CommandError> {
         let engine = &self.pair.engine;
-        let Some(look) = engine.look(volume).filter(|look| block < look.entry.map.blocks()) else { return Ok(None) };
+        let Some(look) = engine.look(volume).filter(|look| block < look.entry.map.blocks()) else {
+            return Ok(None);
+        };
         let ours = engine.digest(&look, block..look.entry.map.blocks(), PIECE_BLOCKS, &mut self.seen);
         self.found.bytes += ours.bytes;
         let span = Span { volume, first: block, count: ours.end - block };
@@ -105,7 +107,8 @@ impl<'a> Walk<'a> {
     fn detail(&mut self, span: Span, last: bool) -> Result<(), CommandError> {
         let Span { volume, first, count } = span;
         let engine = &self.pair.engine;
-        let theirs = engine.health.peer.detail(self.pass, volume, first, count).map_err(|error| told(&error))?;
+        let theirs =
+            engine.health.peer.detail(self.pass, volume, first, count).map_err(|error| told(&error))?;
         let Some(look) = engine.look(volume) else { return Ok(()) };
         let ours = engine.detail(&look, first..first + count, &mut self.seen);
         let size = look.entry.map.block_size();
@@ -116,7 +119,9 @@ impl<'a> Walk<'a> {
                     self.put_off(volume, block);
                     continue;
                 }
-                Compared::Moving if is_settled(ours) && is_settled(theirs) && self.pair.is_idle() => Side::Maps,
+                Compared::Moving if is_settled(ours) && is_settled(theirs) && self.pair.is_idle() => {
+                    Side::Maps
+                }
                 Compared::Moving => {
                     self.found.moving_blocks += 1;
                     continue;
@@ -212,7 +217,8 @@ impl<'a> Walk<'a> {
     /// Whether blocks are the same and good on both, or were written again.
     fn is_whole(&self, Span { volume, first, count }: Span) -> Result<Outcome, CommandError> {
         let engine = &self.pair.engine;
-        let theirs = engine.health.peer.detail(self.pass, volume, first, count).map_err(|error| told(&error))?;
+        let theirs =
+            engine.health.peer.detail(self.pass, volume, first, count).map_err(|error| told(&error))?;
         let Some(look) = engine.look(volume) else { return Ok(Outcome::Repaired) };
         let ours = engine.detail(&look, first..first + count, &mut Seen::new());
         let is_bad = |(ours, theirs)| matches!(compare(ours, theirs), Compared::Bad(_));
