@@ -1,8 +1,9 @@
 //! What keeps a node's stored data whole: the way to the peer's copy, what waits to be mended, checks under way, and what there is to tell.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::config::CommandError;
 use super::mend::Broken;
@@ -14,6 +15,10 @@ use crate::base::Lsn;
 const WAITING_MAX: usize = 256;
 /// Notes that wait to be told at most; the oldest goes.
 const NOTES_MAX: usize = 256;
+
+/// How long a block that cannot be had is not told of again, and how many are remembered.
+const TOLD_TIME: Duration = Duration::from_secs(60);
+const TOLD_MAX: usize = 1024;
 
 /// Something that operators are to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +72,8 @@ pub(super) struct Health {
     /// Ends the rest of a check when the dataset ends.
     pub(super) resting: Bell,
     notes: Mutex<VecDeque<Note>>,
+    /// Blocks that were told to be damaged, and when.
+    told: Mutex<HashMap<Lsn, Instant>>,
     check: Mutex<Option<Arc<Progress>>>,
     /// The pass of the peer's that this node answers in, by its number.
     answering: Mutex<(u64, Seen)>,
@@ -85,6 +92,7 @@ impl Health {
             bell: Bell::default(),
             resting: Bell::default(),
             notes: Mutex::default(),
+            told: Mutex::default(),
             check: Mutex::default(),
             answering: Mutex::default(),
         }
@@ -113,6 +121,16 @@ impl Health {
             notes.pop_front();
         }
         notes.push_back(Note { code, text });
+    }
+
+    /// Tells operators of a block that cannot be had, once in a while: a client may ask for it again and again.
+    pub(super) fn note_damage(&self, lsn: Lsn, text: impl FnOnce() -> String) {
+        let mut told = lock(&self.told);
+        told.retain(|_, when| when.elapsed() < TOLD_TIME);
+        if told.len() < TOLD_MAX && told.insert(lsn, Instant::now()).is_none() {
+            drop(told);
+            self.note("damaged", text());
+        }
     }
 
     /// What there is to tell.

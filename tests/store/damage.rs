@@ -243,6 +243,50 @@ fn a_comparison_names_the_side_and_repairs_it() {
     assert!(written.nodes[0].verify(Some("nothing"), false).is_err());
 }
 
+/// A segment of which the dead blocks were given back on both nodes: nobody has them, and nobody needs them.
+#[test]
+fn a_segment_with_holes_is_made_again_without_what_is_dead() {
+    let written = Written::new(Medium::Tcp);
+    let volume = written.nodes[0].volume("root").unwrap();
+    for round in 0..8 {
+        for block in (0..BLOCKS).filter(|block| block % 4 != 1) {
+            write(&volume, block * BLOCK as u64, &pattern(block + 10_000 * (round + 1), BLOCK));
+        }
+        volume.flush(&here).unwrap();
+    }
+    for node in &written.nodes {
+        wait_for(node, |status| status.counts.punched_bytes > 0);
+    }
+    let lives = |node| {
+        let path = segments(&written.rig, node).remove(0);
+        let bytes = std::fs::read(&path).unwrap();
+        let is_there = |block: &u64| {
+            let wanted = content(*block);
+            bytes.chunks_exact(BLOCK).any(|found| found == wanted)
+        };
+        (path, (0..300).filter(|block| block % 4 == 1).filter(is_there).collect::<BTreeSet<_>>())
+    };
+    for node in [1, 0] {
+        let (path, expected) = lives(node);
+        assert!(expected.len() > 50, "{expected:?}");
+        std::fs::remove_file(&path).unwrap();
+        let found = written.nodes[node].scrub(true).unwrap();
+        assert_eq!(found.ranges.len(), expected.len(), "each is a range of its own");
+        assert_eq!(blocks(&found.ranges, Side::Here, Outcome::Repaired), expected);
+        assert_eq!(lives(node), (path.clone(), expected));
+        use std::os::unix::fs::MetadataExt;
+        let taken = std::fs::metadata(&path).unwrap().blocks() * 512;
+        assert!(taken < SEGMENT_BYTES * 3 / 4, "{taken} bytes of {SEGMENT_BYTES}: its holes are filled");
+        assert_eq!(written.nodes[node].verify(None, false).unwrap().differing_blocks, 0);
+    }
+    // Replay finds what it needs.
+    drop(volume);
+    let Written { rig, nodes, .. } = written;
+    drop(nodes);
+    let [primary, _secondary] = rig.pair();
+    assert_eq!(read(&primary.volume("root").unwrap(), BLOCK as u64, BLOCK), content(1));
+}
+
 #[test]
 fn what_is_bad_on_both_sides_is_told_and_left() {
     let written = Written::new(Medium::Tcp);

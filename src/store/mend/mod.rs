@@ -17,6 +17,7 @@
 mod read;
 mod remake;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -69,6 +70,8 @@ impl Broken {
 struct Source<'a> {
     table: &'a Table,
     ring: Option<(RingMemory, Table)>,
+    /// Why the peer is not asked any more: it did not answer.
+    silent: OnceCell<String>,
 }
 
 impl Pair {
@@ -130,26 +133,23 @@ impl Pair {
         engine.sums.forget(base);
         // What it is worth is what is there now.
         let judge = |one: &Broken| {
+            let lacks = done.clone()?;
             let mut buffer = vec![0; usize::try_from(one.bytes()).expect("of one segment")];
-            match engine.read_file(one.lsn, one.size, &mut buffer) {
-                Ok(()) => {
-                    done.clone()?;
-                    count(&engine.shared.counters.repaired_blocks, one.blocks);
-                    Ok(())
-                }
-                Err(error) => Err(done.clone().err().unwrap_or_else(|| error.to_string())),
-            }
+            let read = engine.read_file(one.lsn, one.size, &mut buffer);
+            read.map_err(|error| lacks.unwrap_or_else(|| error.to_string()))?;
+            count(&engine.shared.counters.repaired_blocks, one.blocks);
+            Ok(())
         };
         broken.iter().map(judge).collect()
     }
 
-    /// Puts bad blocks where they belong.
+    /// Puts bad blocks where they belong; why not all of them, if nobody has some.
     ///
     /// # Errors
-    /// The file could not be written or synced, or nobody has some of them: why. The others are mended all the same.
-    fn mend_in_place(&self, base: Lsn, table: &Table, broken: &[Broken]) -> Result<(), String> {
+    /// The file could not be written or synced.
+    fn mend_in_place(&self, base: Lsn, table: &Table, broken: &[Broken]) -> Result<Option<String>, String> {
         let files = &self.engine.files;
-        let source = Source { table, ring: self.engine.ring_table(base) };
+        let source = Source { table, ring: self.engine.ring_table(base), silent: OnceCell::new() };
         let mut lacks = None;
         for one in broken {
             for (lsn, blocks) in pieces(one.lsn, one.size, one.blocks) {
@@ -167,7 +167,7 @@ impl Pair {
             }
         }
         files.mended(base).map_err(|error| error.to_string())?;
-        lacks.map_or(Ok(()), Err)
+        Ok(lacks)
     }
 
     /// Which of the blocks at `lsn` the file has, a bit for each, with their bytes.
@@ -214,9 +214,15 @@ impl Pair {
         if good == all {
             return (good, None);
         }
+        if let Some(why) = source.silent.get() {
+            return (good, Some(why.clone()));
+        }
         match self.engine.health.peer.blocks(lsn, size, count as u64) {
             Ok(fetched) => take(&mut good, &fetched.bytes, fetched.good),
-            Err(error) => return (good, Some(error.to_string())),
+            Err(error) => {
+                let why = source.silent.get_or_init(|| error.to_string());
+                return (good, Some(why.clone()));
+            }
         }
         (good, (good != all).then(|| "the peer's copy is damaged too".into()))
     }

@@ -34,7 +34,7 @@ impl Engine {
                 let block = first + (lsn.since(broken.lsn) >> size.shift());
                 let run = Broken { volume, first: block, lsn, size, blocks: bad };
                 if let Err(error) = self.fetch(lsn, size, &mut piece[start..start + len]) {
-                    self.health.note("damaged", format!("{}: {why}; {error}", self.describe(&run)));
+                    self.health.note_damage(lsn, || format!("{}: {why}; {error}", self.describe(&run)));
                     return Err(why);
                 }
                 self.health.mend_soon(run);

@@ -4,6 +4,7 @@
 //! the old file if it matches, else from the ring or the peer; so replay finds the records that it needs, whether their blocks live or not.
 //! What nobody has is dead on the peer, and its room is given back, or is damaged on both.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 
 use super::{Broken, Source, block_bytes, pieces};
@@ -23,11 +24,11 @@ struct Filled {
 }
 
 impl Pair {
-    /// Makes the segment's file again, as far as anybody has it.
+    /// Makes the segment's file again, as far as anybody has it; why not all of it, where blocks are on neither node: some may be dead.
     ///
     /// # Errors
-    /// Why it cannot be: the old file, if there is one, is as it was. Or some blocks are on neither node.
-    pub(super) fn remake(&self, base: Lsn, epoch: u64, broken: &[Broken]) -> Result<(), String> {
+    /// Why it cannot be: the old file, if there is one, is as it was.
+    pub(super) fn remake(&self, base: Lsn, epoch: u64, broken: &[Broken]) -> Result<Option<String>, String> {
         let fetched = self.engine.whole_table(base)?;
         let Ok(table) = Table::of(fetched.head, &fetched);
         if !broken.iter().all(|one| table.knows(one.lsn, one.size, one.blocks)) {
@@ -47,7 +48,7 @@ impl Pair {
                 break;
             }
         }
-        lacks.map_or(Ok(()), Err)
+        Ok(lacks)
     }
 
     /// Puts the payloads of all records that anybody has; what was filled, and why not all that is needed.
@@ -59,7 +60,8 @@ impl Pair {
     ) -> Result<(Filled, Option<String>), String> {
         let layout = fetched.head.layout;
         let mut filled = Filled::new(layout.segment_bytes(), layout.device_block_bytes());
-        let source = Source { table, ring: self.engine.ring_table(fetched.head.base) };
+        let ring = self.engine.ring_table(fetched.head.base);
+        let source = Source { table, ring, silent: OnceCell::new() };
         let mut lacks = None;
         let mut scan = Scan::new(fetched.head, Verify::Slots);
         loop {
@@ -73,6 +75,9 @@ impl Pair {
                 let mut buffer = vec![0; usize::try_from(blocks << size.shift()).expect("at most 32 KiB")];
                 let had = self.own(&source, lsn, size, &mut buffer);
                 let (good, why) = self.obtain(&source, lsn, size, &mut buffer, had);
+                if let Some(why) = source.silent.get() {
+                    return Err(why.clone());
+                }
                 lacks = why.or(lacks);
                 for (number, piece) in (0..blocks).zip(buffer.chunks_exact(block_bytes(size))) {
                     if good >> number & 1 == 1 {
@@ -82,6 +87,13 @@ impl Pair {
                     }
                 }
             }
+        }
+        if scan.table_start() != fetched.start {
+            return Err(format!(
+                "the peer's table begins at {}, its records' at {}",
+                fetched.start,
+                scan.table_start()
+            ));
         }
         Ok((filled, lacks))
     }

@@ -8,6 +8,7 @@ use crate::store::health::Seen;
 use crate::store::mend::Broken;
 use crate::store::pair::Pair;
 use crate::store::pair::compare::DETAIL_BLOCKS_MAX;
+use crate::store::peer::PeerError;
 use crate::store::ranges::{Outcome, Ranges, Side};
 use crate::store::stored::{BlockLook, BlockState};
 
@@ -182,7 +183,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Mends each difference on the side that is bad; of each whether it is the same and good on both now.
-    pub(super) fn repair(&mut self) -> Result<Vec<Outcome>, CommandError> {
+    pub(super) fn repair(&mut self) -> Vec<Outcome> {
         let broken: Vec<_> = self
             .differences
             .iter()
@@ -202,27 +203,30 @@ impl<'a> Walk<'a> {
                 Side::Both => Outcome::Unrecoverable,
                 Side::Neither | Side::Maps => Outcome::Unrepaired,
                 Side::Here | Side::Peer => {
-                    if side == Side::Peer {
-                        let peer = &self.pair.engine.health.peer;
-                        let mended = peer.mend(span.volume, span.first, span.count);
-                        mended.map_err(|error| told(&error))?;
+                    let peer = &self.pair.engine.health.peer;
+                    let asked = match side {
+                        Side::Peer => peer.mend(span.volume, span.first, span.count),
+                        Side::Here | Side::Both | Side::Neither | Side::Maps => Ok(()),
+                    };
+                    // What was found is told, whatever becomes of the peer.
+                    match asked.and_then(|()| self.is_whole(span)) {
+                        Ok(true) => Outcome::Repaired,
+                        Ok(false) | Err(_) => Outcome::Unrepaired,
                     }
-                    self.is_whole(span)?
                 }
             });
         }
-        Ok(outcomes)
+        outcomes
     }
 
     /// Whether blocks are the same and good on both, or were written again.
-    fn is_whole(&self, Span { volume, first, count }: Span) -> Result<Outcome, CommandError> {
+    fn is_whole(&self, Span { volume, first, count }: Span) -> Result<bool, PeerError> {
         let engine = &self.pair.engine;
-        let theirs =
-            engine.health.peer.detail(self.pass, volume, first, count).map_err(|error| told(&error))?;
-        let Some(look) = engine.look(volume) else { return Ok(Outcome::Repaired) };
+        let theirs = engine.health.peer.detail(self.pass, volume, first, count)?;
+        let Some(look) = engine.look(volume) else { return Ok(true) };
         let ours = engine.detail(&look, first..first + count, &mut Seen::new());
         let is_bad = |(ours, theirs)| matches!(compare(ours, theirs), Compared::Bad(_));
-        Ok(if ours.iter().zip(&theirs).any(is_bad) { Outcome::Unrepaired } else { Outcome::Repaired })
+        Ok(!ours.iter().zip(&theirs).any(is_bad))
     }
 
     pub(super) fn judge(self, outcomes: &[Outcome]) -> Verified {
