@@ -8,11 +8,18 @@ mod common;
 #[allow(dead_code, reason = "each test binary uses its part")]
 #[path = "common/line_child.rs"]
 mod child;
+#[path = "common/nbd_client.rs"]
+mod client;
+#[path = "across/disk.rs"]
+mod disk;
 #[path = "across/fence.rs"]
 mod fence;
 #[allow(dead_code, reason = "each test binary uses its part")]
 #[path = "common/ledger.rs"]
 mod ledger;
+#[cfg(feature = "serve")]
+#[path = "nbd/memory.rs"]
+mod memory;
 #[path = "across/reconnects.rs"]
 mod reconnects;
 #[path = "across/region.rs"]
@@ -45,6 +52,8 @@ fn role() {
         "fenced-holder" => fence::fenced_holder(),
         "fenced-owner" => fence::fenced_owner(),
         "reconnects" => reconnects::reconnects(),
+        "disk-writer" => disk::disk_writer(),
+        "disk-reader" => disk::disk_reader(),
         other => panic!("no role {other}"),
     }
 }

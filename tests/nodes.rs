@@ -9,13 +9,17 @@ mod common;
 #[allow(dead_code, reason = "each test binary uses its part")]
 #[path = "common/line_child.rs"]
 mod child;
+#[path = "common/nbd_client.rs"]
+mod client;
 #[path = "common/tool.rs"]
 mod tool;
 
 #[path = "nodes/bad_files.rs"]
 mod bad_files;
-#[path = "nodes/client.rs"]
-mod client;
+#[path = "nodes/databases.rs"]
+mod databases;
+#[path = "nodes/device.rs"]
+mod device;
 #[path = "nodes/disk.rs"]
 mod disk;
 #[path = "nodes/full.rs"]
@@ -24,8 +28,18 @@ mod full;
 mod kills;
 #[path = "nodes/ledger.rs"]
 mod ledger;
+#[path = "nodes/memory.rs"]
+mod memory;
+#[path = "nodes/mounted.rs"]
+mod mounted;
+#[path = "nodes/reclaim.rs"]
+mod reclaim;
+#[path = "nodes/resync.rs"]
+mod resync;
 #[path = "nodes/rig.rs"]
 mod rig;
+#[path = "nodes/s7.rs"]
+mod s7;
 #[path = "nodes/tools.rs"]
 mod tools;
 #[path = "nodes/writer.rs"]

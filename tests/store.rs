@@ -4,7 +4,10 @@ mod store {
     pub(crate) mod alone;
     pub(crate) mod content;
     pub(crate) mod damage;
+    mod marker;
     pub(crate) mod pair;
+    pub(crate) mod proxy;
     pub(crate) mod replace;
+    pub(crate) mod resync;
     pub(crate) mod rig;
 }

@@ -109,6 +109,8 @@ pub(crate) struct Outcome {
     pub rate: Ratio,
     /// Stores a second, ours / bare.
     pub rate_bare: Option<Ratio>,
+    /// Median latency, ours / bare.
+    pub p50_bare: Option<Ratio>,
     /// Median latency, ours / limit.
     pub p50: Ratio,
     /// As `p50`, of latencies less what the timer costs.

@@ -72,6 +72,7 @@ pub(crate) struct Contest<'a> {
 struct Ratios {
     rate: Vec<f64>,
     rate_bare: Vec<f64>,
+    p50_bare: Vec<f64>,
     p50: Vec<f64>,
     p50_net: Vec<f64>,
     control: Vec<f64>,
@@ -107,6 +108,7 @@ impl Contest<'_> {
             }
             if let Some((bare, total)) = bare.zip(bare_total.as_mut()) {
                 ratios.rate_bare.push(ours.rate() / bare.rate());
+                ratios.p50_bare.push(p50(&ours, 0) / p50(&bare, 0));
                 total.add(&bare);
             }
             ratios.add(&ours, &limit, &again, self.timer_ns);
@@ -120,6 +122,7 @@ impl Contest<'_> {
             bare: bare_total,
             rate: median(ratios.rate),
             rate_bare: (!ratios.rate_bare.is_empty()).then(|| median(ratios.rate_bare)),
+            p50_bare: (!ratios.p50_bare.is_empty()).then(|| median(ratios.p50_bare)),
             p50: median(ratios.p50),
             p50_net: median(ratios.p50_net),
             control: median(ratios.control),
@@ -133,15 +136,19 @@ impl Contest<'_> {
 }
 
 impl Ratios {
-    #[allow(clippy::cast_precision_loss, reason = "latencies have three digits")]
     fn add(&mut self, ours: &Slice, limit: &Slice, again: &Slice, timer_ns: u64) {
-        let p50 = |slice: &Slice, less: u64| slice.latencies.at(0.5).saturating_sub(less).max(1) as f64;
         self.rate.push(ours.rate() / limit.rate());
         self.p50.push(p50(ours, 0) / p50(limit, 0));
         self.p50_net.push(p50(ours, timer_ns) / p50(limit, timer_ns));
         self.control.push(limit.rate() / again.rate());
         self.control_p50.push(p50(limit, 0) / p50(again, 0));
     }
+}
+
+/// The median latency of a slice, less what of it is the timer's.
+#[allow(clippy::cast_precision_loss, reason = "latencies have three digits")]
+fn p50(slice: &Slice, less: u64) -> f64 {
+    slice.latencies.at(0.5).saturating_sub(less).max(1) as f64
 }
 
 #[cfg(test)]
@@ -197,6 +204,11 @@ mod tests {
         assert!((outcome.control_p50.median - 1.0).abs() < 0.002, "{:?}", outcome.control_p50);
         assert_eq!((outcome.void(Figure::Rate), outcome.void(Figure::P50)), (None, None));
         assert!(outcome.bare.is_some_and(|bare| bare.stores_per_s() > outcome.limit.stores_per_s()));
+        assert!(
+            outcome.p50_bare.is_some_and(|ratio| (ratio.median - 2.5).abs() < 0.05),
+            "{:?}",
+            outcome.p50_bare
+        );
         assert_eq!(outcome.ours.calls_per_store(), None);
     }
 

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::admin::{
     AdminError, Counters, DatasetStatus, DiskState, ErrorCode, Event, EventLog, Latencies, NodeStatus,
-    Reason, ReplicationState, RingStatus, Role, ScrubReport, Subject, VerifyReport, VolumeStatus, Watermarks,
+    Reason, ReplicationState, ResyncProgress, RingStatus, Role, ScrubReport, Subject, VerifyReport,
+    VolumeStatus, Watermarks,
 };
 use super::checks;
 use super::exports::Waits;
@@ -64,9 +65,11 @@ fn told(error: CommandError) -> AdminError {
         CommandError::Io(IoError::RoleChanged | IoError::Stopping) => ErrorCode::NotPrimary,
         CommandError::Io(IoError::NoSpace(_)) => ErrorCode::NoSpace,
         CommandError::Refused(_) | CommandError::Volume(_) => ErrorCode::Refused,
-        CommandError::Io(_) | CommandError::Register(_) | CommandError::Open(_) | CommandError::Peer(_) => {
-            ErrorCode::Failed
-        }
+        CommandError::Io(_)
+        | CommandError::Register(_)
+        | CommandError::Note(_)
+        | CommandError::Open(_)
+        | CommandError::Peer(_) => ErrorCode::Failed,
     };
     AdminError::new(code, error.to_string())
 }
@@ -166,6 +169,8 @@ fn status(served: &Served) -> DatasetStatus {
         replication_state: match found.replication {
             store::ReplicationState::Established => ReplicationState::Established,
             store::ReplicationState::CatchingUp => ReplicationState::CatchingUp,
+            store::ReplicationState::SyncSource => ReplicationState::SyncSource,
+            store::ReplicationState::SyncTarget => ReplicationState::SyncTarget,
             store::ReplicationState::LinkLost => ReplicationState::LinkLost,
             store::ReplicationState::Alone => ReplicationState::Alone,
             store::ReplicationState::Waiting => ReplicationState::WaitingForPeer,
@@ -180,6 +185,7 @@ fn status(served: &Served) -> DatasetStatus {
             durable_peer: found.durable_peer.0,
             applied: found.appended.0,
             checkpoint: found.checkpoint.0,
+            marker: found.marker.unwrap_or_default().0,
         },
         ring: RingStatus {
             bytes: found.ring_bytes,
@@ -190,6 +196,13 @@ fn status(served: &Served) -> DatasetStatus {
         volumes: found.volumes.into_iter().map(volume).collect(),
         unreplicated_bytes: found.unreplicated_bytes,
         check: found.check.map(checks::status),
+        resync: found.resync.map(|resync| ResyncProgress {
+            total_bytes: resync.total_bytes,
+            left_bytes: resync.left_bytes,
+            in_sync_hundredths: resync.hundredths,
+            bytes_per_second: resync.bytes_per_second,
+            seconds_left: resync.seconds_left,
+        }),
         counters: counters(&found.counts),
         latency: Latencies {
             read: served.waits.read.status(),
@@ -215,5 +228,8 @@ fn counters(counts: &store::Counts) -> Counters {
         damaged_blocks: counts.damaged_blocks,
         repaired_blocks: counts.repaired_blocks,
         masked_reads: counts.masked_reads,
+        resync_pieces: counts.resync_pieces,
+        resync_data_bytes: counts.resync_data_bytes,
+        resync_table_bytes: counts.resync_table_bytes,
     }
 }

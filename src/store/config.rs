@@ -118,6 +118,20 @@ pub enum OpenError {
     /// The register.
     #[error(transparent)]
     Register(#[from] RegisterError),
+    /// The note of a resync.
+    #[error(transparent)]
+    Note(#[from] super::resync::NoteError),
+    /// What the node had before it was resynced is not whole any more.
+    #[error(
+        "this node was being brought up to date and had the log to {wanted}, but its files have it to {found} only: empty the directory, \
+         and all is fetched from the peer"
+    )]
+    OldPoint {
+        /// What the files have.
+        found: Lsn,
+        /// What the note says.
+        wanted: Lsn,
+    },
     /// The log.
     #[error("the log cannot be replayed: {0}")]
     Replay(#[from] ReplayError<std::io::Error>),
@@ -132,13 +146,32 @@ pub enum OpenError {
     },
     /// The checkpoint has what the log that is to be followed never had.
     #[error(
-        "the checkpoint is at {checkpoint}, behind {fork} where the peer's log leaves this one: empty the directory, to be copied whole"
+        "the checkpoint is at {checkpoint}, behind {fork} where the peer's log leaves this one, {}: empty the directory, to be copied whole",
+        marker.map_or("and there is no marker".to_owned(), |marker| format!("and so is the marker at {marker}"))
     )]
     CheckpointBehindFork {
         /// Its position.
         checkpoint: Lsn,
         /// Where the logs part.
         fork: Lsn,
+        /// Where the marker lies, if there is one.
+        marker: Option<Lsn>,
+    },
+    /// The log between the marker and the fork is not there any more.
+    #[error(
+        "the checkpoint is at {checkpoint}, behind {fork} where the peer's log leaves this one, and the way back to there from the marker at \
+         {marker} is gone: {error}; empty the directory, to be copied whole"
+    )]
+    NoWayBack {
+        /// The checkpoint's position.
+        checkpoint: Lsn,
+        /// Where the logs part.
+        fork: Lsn,
+        /// The marker's position.
+        marker: Lsn,
+        /// What is missing.
+        #[source]
+        error: Box<Self>,
     },
     /// Nobody can reach this node's memory.
     #[error(transparent)]
@@ -173,6 +206,9 @@ pub enum CommandError {
     /// The register was not changed.
     #[error(transparent)]
     Register(#[from] RegisterError),
+    /// The note of a resync.
+    #[error(transparent)]
+    Note(#[from] super::resync::NoteError),
     /// What was needed for it could not be had.
     #[error(transparent)]
     Open(#[from] OpenError),

@@ -53,6 +53,12 @@ counters! {
     repaired_blocks,
     /// Reads that the peer's data answered, because this node's was bad.
     masked_reads,
+    /// Answers with data to a node that is brought up to date.
+    resync_pieces,
+    /// Bytes of data in them.
+    resync_data_bytes,
+    /// Bytes of maps and of tables of segments that it was sent.
+    resync_table_bytes,
 }
 
 /// Raises a count.

@@ -10,15 +10,17 @@ use super::config::{CommandError, DatasetConfig, OpenError};
 use super::directory::Directory;
 use super::engine::{Engine, Sluggish};
 use super::error::IoError;
-use super::health::{Health, Note};
+use super::health::{self, Health};
 use super::io::{Mark, Volume};
 use super::keeper::Keeper;
 use super::log::Payload;
+use super::marker::Marker;
 use super::pair::{Pair, PairGate};
 use super::peer::Peer;
 use super::primary::Mode;
-use super::recover::recover;
-use super::register::LocalRegister;
+use super::recover::recover_noted;
+use super::register::{LocalRegister, Position};
+use super::resync::{Note, Puller};
 use super::ring_memory::RingMemory;
 use super::scrub::Scrubbed;
 use super::segment_files::SegmentFiles;
@@ -28,7 +30,7 @@ use super::sums::{SUMS_BYTES_MAX, Sums};
 use super::tender::Tender;
 use super::verify::Verified;
 use super::volumes::{CHANGE_BYTES, VolumeChange, VolumeError, VolumeInfo, Volumes, blocks_of};
-use crate::base::{BlockNumber, BlockSize, VolumeId};
+use crate::base::{BlockNumber, BlockSize, Lsn, VolumeId};
 use crate::node::{Holder, HolderConfig, KeySet};
 use crate::segment::{RecordKind, Request};
 
@@ -63,13 +65,24 @@ impl Dataset {
         let directory = Directory::open(&config.directory, config.id, &config.node, config.layout, true)?;
         let files = SegmentFiles::open(&directory.segments(), config.layout)?;
         // It is made before any segment is, and never goes: a log without one has lost it.
-        let is_new = files.list()?.is_empty();
+        let is_empty = files.list()?.is_empty();
+        // Segments that were brought here before the node was: it lacks less of the peer's log then, and has none of its own.
+        let is_seeded = directory.is_new() && !is_empty;
+        let is_new = is_empty || is_seeded;
         let path = directory.checkpoint();
         let checkpoint = Checkpoint::open(&path, config.id, is_new);
         let checkpoint = checkpoint.map_err(|error| OpenError::Checkpoint { path, error })?;
+        let path = directory.marker();
+        let begins = is_new && checkpoint.snapshot().position == Lsn::ZERO;
+        let marker = Marker::open(&path, config.id, begins);
+        let marker = marker.map_err(|error| OpenError::Checkpoint { path, error })?;
         let start = checkpoint.snapshot().clone();
         let position = start.position;
-        let found = recover(&files, config.id, config.layout, start, None)?;
+        let mut note = Note::open(&config.directory)?;
+        if is_seeded {
+            note.write(Position::default())?;
+        }
+        let found = recover_noted(&files, &config, start, &mut note)?;
         let register = LocalRegister::open(&config.directory)?;
         let mut holder =
             HolderConfig::new(config.listen.clone(), RingMemory::region_bytes(config.layout, config.places));
@@ -81,17 +94,19 @@ impl Dataset {
             epoch: 1,
             reason: Reason::new("starting", "looks for the peer"),
             checkpoint: position,
+            marker: marker.position(),
             stopping: false,
         };
         let sums = Sums::new(config.layout, SUMS_BYTES_MAX);
         let peer =
             Peer::new(config.peer.clone(), keys.clone(), config.id, config.node.clone(), config.layout);
         let engine = Arc::new(Engine::new(config, state, files, sums, Health::new(peer)));
-        let pair = Arc::new(Pair::new(engine, keys.clone(), register, checkpoint));
+        let pair = Arc::new(Pair::new(engine, keys.clone(), register, checkpoint, marker, note));
         pair.set_holder(Holder::start_with(holder, keys, Arc::new(PairGate(Arc::downgrade(&pair))))?);
         let dataset = Self { pair, threads: Mutex::default(), _directory: directory };
         dataset.start("mirrorbus-tender", |pair| Tender::new().run(pair))?;
-        dataset.start("mirrorbus-keeper", |pair| Keeper::new().run(pair))?;
+        dataset.start("mirrorbus-keeper", |pair| Keeper::new(pair).run(pair))?;
+        dataset.start("mirrorbus-resync", |pair| Puller::new().run(pair))?;
         dataset.start("mirrorbus-mender", Pair::run_mender)?;
         dataset.start("mirrorbus-pair", |pair| {
             while !pair.stopping.load(Ordering::SeqCst) {
@@ -123,6 +138,12 @@ impl Dataset {
     #[must_use]
     pub fn status(&self) -> DatasetStatus {
         status::of(&self.pair)
+    }
+
+    /// Whether a checkpoint is being written or room given back just now: for those who want to know what that costs.
+    #[must_use]
+    pub fn is_keeping(&self) -> bool {
+        self.engine().shared.keeping.load(Ordering::Relaxed)
     }
 
     /// The volumes, served here or not.
@@ -227,7 +248,7 @@ impl Dataset {
 
     /// What happened to stored data since the last call, for operators.
     #[must_use]
-    pub fn take_notes(&self) -> Vec<Note> {
+    pub fn take_notes(&self) -> Vec<health::Note> {
         self.engine().health.take_notes()
     }
 
@@ -290,7 +311,7 @@ impl Dataset {
     }
 
     fn write_checkpoint(&self) -> Result<(), IoError> {
-        let written = Keeper::new().look(&self.pair, true);
+        let written = Keeper::new(&self.pair).look(&self.pair, true);
         written.map_err(|error| IoError::Failed(error.to_string()))
     }
 }
@@ -305,6 +326,7 @@ impl Drop for Dataset {
         self.pair.keeper.ring();
         self.engine().health.bell.ring();
         self.engine().health.resting.ring();
+        self.pair.puller.ring();
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = thread.join();
         }

@@ -17,6 +17,7 @@
 use std::collections::VecDeque;
 
 use super::log::{Log, Post};
+use super::resync::Source;
 use super::ring_memory::{FLUSH_AT, OWN_DURABLE_AT, SECONDARY_AT, SECONDARY_BYTES, SecondaryWords, Trouble};
 use crate::base::{LogGeneration, Lsn, Sequence};
 use crate::mirror::{Lane, StoreError, WaitError};
@@ -136,6 +137,10 @@ pub(super) struct Primary {
     pub(super) no_file: Option<String>,
     /// The peer took note that it is a member.
     is_told: bool,
+    /// The peer is brought up to date: it lacks more than the ring has.
+    pub(super) resync: Option<Box<Source>>,
+    /// To where the peer was durable when it was last there.
+    peer_had: Lsn,
     /// Links that are done with, to be closed by whoever holds no lock: that takes time.
     pub(super) done: Vec<Link>,
 }
@@ -153,6 +158,8 @@ impl Primary {
             placed: Lsn::ZERO,
             no_file: None,
             is_told: false,
+            resync: None,
+            peer_had: Lsn::ZERO,
             done: Vec::new(),
         }
     }
@@ -173,9 +180,14 @@ impl Primary {
     }
 
     /// From which position on the peer lacks what is in the log, as far as is known; `None` while it has all of it.
-    pub(super) fn peer_lacks_from(&self) -> Option<Lsn> {
+    /// `marker`: it had all before that once.
+    pub(super) fn peer_lacks_from(&self, marker: Option<Lsn>) -> Option<Lsn> {
         match self.mode {
-            Mode::Alone | Mode::CatchingUp { .. } => Some(self.log.peer_durable()),
+            Mode::Alone => Some(self.peer_had.max(marker.unwrap_or_default())),
+            Mode::CatchingUp { .. } => match &self.resync {
+                Some(source) => Some(source.roots.since.position),
+                None => Some(self.log.peer_durable()),
+            },
             Mode::SettingIn => Some(self.placed.max(self.log.peer_durable())),
             Mode::Held { .. } => Some(self.committed),
             Mode::Mirrored => None,
@@ -236,8 +248,13 @@ impl Primary {
 
     /// From now on without the peer.
     pub(super) fn be_alone(&mut self) {
+        // What a resync has moved does not count before all of it is there.
+        if self.mode != Mode::Alone && self.resync.is_none() {
+            self.peer_had = self.log.peer_durable();
+        }
         self.mode = Mode::Alone;
         self.is_told = false;
+        self.resync = None;
         self.done.extend(self.link.take());
         self.placed = Lsn::ZERO;
         self.log.part();
@@ -253,7 +270,7 @@ impl Primary {
     /// Whether the peer has all that it lacked.
     pub(super) fn is_caught_up(&self) -> bool {
         match self.mode {
-            Mode::CatchingUp { until } => self.log.peer_durable() >= until,
+            Mode::CatchingUp { until } => self.resync.is_none() && self.log.peer_durable() >= until,
             Mode::SettingIn => true,
             Mode::Alone | Mode::Mirrored | Mode::Held { .. } => false,
         }

@@ -1,8 +1,9 @@
 //! What a node has after a start: the checkpoint, and the log behind it.
 
 use super::checkpoint::Snapshot;
-use super::config::OpenError;
+use super::config::{DatasetConfig, OpenError};
 use super::register::Position;
+use super::resync::Note;
 use super::segment_files::SegmentFiles;
 use super::volumes::{CHANGE_BYTES, VolumeChange, Volumes};
 use crate::base::{DatasetId, Lsn};
@@ -31,7 +32,7 @@ pub(super) fn recover(
 ) -> Result<Recovered, OpenError> {
     let Snapshot { position: from, generation: last, mut volumes } = start;
     if let Some(fork) = fork.filter(|fork| *fork < from) {
-        return Err(OpenError::CheckpointBehindFork { checkpoint: from, fork });
+        return Err(OpenError::CheckpointBehindFork { checkpoint: from, fork, marker: None });
     }
     let mut segments = files.heads(dataset, from)?;
     if let Some(fork) = fork {
@@ -67,6 +68,55 @@ pub(super) fn recover(
     let generation = heads.last().map_or(last, |head| head.generation.max(last));
     let position = Position { generation: generation.0, end: end.0, highest: highest.0 };
     Ok(Recovered { volumes, position, heads })
+}
+
+/// [`recover`] of a node that may have been resynced when it ended: then it has what it had before.
+///
+/// # Errors
+/// Those, and that what it had is not whole.
+pub(super) fn recover_noted(
+    files: &SegmentFiles,
+    config: &DatasetConfig,
+    start: Snapshot,
+    note: &mut Note,
+) -> Result<Recovered, OpenError> {
+    let (dataset, layout) = (config.id, config.layout);
+    // One that has ended makes its checkpoint first.
+    let old = note.from().filter(|old| old.end() >= start.position);
+    let Some(old) = old else {
+        note.remove()?;
+        return recover(files, dataset, layout, start, None);
+    };
+    for base in files.list()?.into_iter().filter(|base| *base >= old.end()) {
+        // What was being written is worth nothing, and need not be fit to be read.
+        if files.head(dataset, base, Lsn::MAX)?.is_none() {
+            files.remove(base)?;
+        }
+    }
+    let found = recover(files, dataset, layout, start, Some(old.end()))?;
+    if found.position.end() != old.end() {
+        return Err(OpenError::OldPoint { found: found.position.end(), wanted: old.end() });
+    }
+    let highest = found.position.highest.max(old.highest);
+    Ok(Recovered { position: Position { highest, ..found.position }, ..found })
+}
+
+/// The snapshot from which a log that is to end at `fork` is read again: the checkpoint, or the marker if that lies behind the fork.
+///
+/// # Errors
+/// Both do.
+pub(super) fn start_before(
+    checkpoint: &Snapshot,
+    marker: Option<&Snapshot>,
+    fork: Lsn,
+) -> Result<Snapshot, OpenError> {
+    let before = |snapshot: &&Snapshot| snapshot.position <= fork;
+    let found = Some(checkpoint).filter(before).or_else(|| marker.filter(before));
+    found.cloned().ok_or_else(|| OpenError::CheckpointBehindFork {
+        checkpoint: checkpoint.position,
+        fork,
+        marker: marker.map(|marker| marker.position),
+    })
 }
 
 fn change(

@@ -1,4 +1,7 @@
-"""Every command with every flag, by libnbd, against a disk of 32 MiB that is empty. Argument: its URI."""
+"""Every command with every flag, by libnbd, against a disk of 32 MiB that is empty.
+
+Arguments: its URI, its name, its description, and whether it is `thin`: zeroes are a hole then, whatever is asked for.
+"""
 
 import errno
 import sys
@@ -6,7 +9,7 @@ import sys
 import nbd
 
 SIZE = 32 << 20
-uri = sys.argv[1]
+uri, name, description, kind = sys.argv[1:]
 
 
 def connect(prepare=lambda handle: None):
@@ -31,17 +34,18 @@ def negotiation():
     handle.set_full_info(True)
     handle.connect_uri(uri)
     exports = []
-    handle.opt_list(lambda name, description: exports.append((name, description)) or 0)
-    assert exports == [("disk", "the disk in memory")], exports
+    handle.opt_list(lambda found, told: exports.append((found, told)) or 0)
+    assert exports == [(name, description)], exports
     contexts = []
-    handle.opt_list_meta_context(lambda name: contexts.append(name) or 0)
-    assert contexts == ["base:allocation"], contexts
+    handle.opt_list_meta_context(lambda context: contexts.append(context) or 0)
+    # What is thin is a volume of a pair.
+    assert contexts == ["base:allocation"] + ["mirrorbus:unreplicated"] * (kind == "thin"), contexts
     handle.opt_info()
-    assert handle.get_size() == SIZE and handle.get_canonical_export_name() == "disk"
-    assert handle.get_export_description() == "the disk in memory"
+    assert handle.get_size() == SIZE and handle.get_canonical_export_name() == name
+    assert handle.get_export_description() == description
     handle.set_export_name("no such disk")
     refused(errno.ENOENT, handle.opt_go)
-    handle.set_export_name("disk")
+    handle.set_export_name(name)
     handle.add_meta_context("base:allocation")
     handle.opt_go()
     assert handle.get_structured_replies_negotiated() and handle.can_meta_context("base:allocation")
@@ -75,7 +79,7 @@ def commands():
         handle.zero(8192, 0, of)
         assert handle.pread(8192, 0) == bytes(8192)
         found = extents(handle, 8192, 0)
-        assert found == [8192, 0 if flags & 2 else 3], (flags, found)
+        assert found == [8192, 0 if flags & 2 and kind != "thin" else 3], (flags, found)
     for flags in (0, nbd.CMD_FLAG_FUA):
         handle.pwrite(b"\xa5" * 8192, 0)
         handle.trim(8192, 0, flags)

@@ -219,6 +219,6 @@ fn libnbd_calls_everything() {
     let mut python = tool("/usr/bin/python3", "python3");
     let there = Command::new("/usr/bin/python3").args(["-c", "import nbd"]).output().unwrap();
     assert!(there.status.success(), "apt-get install python3-libnbd, or `cargo xtask test`: {there:?}");
-    let said = run(python.arg(script).arg(rig.uri()));
+    let said = run(python.arg(script).args([&rig.uri(), "disk", "the disk in memory", "thick"]));
     assert!(said.contains("everything as it should be"), "{said}");
 }

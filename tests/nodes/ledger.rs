@@ -6,8 +6,7 @@
 
 use std::collections::VecDeque;
 
-/// Bytes of a block.
-pub(crate) const BLOCK: usize = 4096;
+pub(crate) use crate::client::{BLOCK, content};
 
 /// What must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,21 +38,6 @@ pub(crate) struct Ledger {
     pub(crate) in_flight: u64,
     /// Flushes that were acknowledged.
     pub(crate) flushes: u64,
-}
-
-/// The content of a block after the write with this number.
-pub(crate) fn content(block: u64, number: u32) -> [u8; BLOCK] {
-    let mut bytes = [0; BLOCK];
-    let mut state = (block << 32 | u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    for word in bytes.chunks_exact_mut(8) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        word.copy_from_slice(&state.to_le_bytes());
-    }
-    bytes[..8].copy_from_slice(&block.to_le_bytes());
-    bytes[8..12].copy_from_slice(&number.to_le_bytes());
-    bytes
 }
 
 impl Ledger {

@@ -194,8 +194,24 @@ impl Rig {
     }
 
     pub(crate) fn signal(&self, node: usize, signal: Signal) {
-        let id = self.nodes[node].as_ref().unwrap().id();
+        let id = self.process(node);
         kill_process(Pid::from_raw(id.cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// The number of the node's process.
+    pub(crate) fn process(&self, node: usize) -> u32 {
+        let id = self.nodes[node].as_ref().unwrap().id();
+        if self.plan.under.is_empty() {
+            return id;
+        }
+        // What it runs under has one child, and would let it run on if it were killed itself.
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        children.split_whitespace().next().map_or(id, |child| child.parse().unwrap())
+    }
+
+    /// Bytes of the mirrored region: a page of words, and the ring.
+    pub(crate) fn region_bytes(&self) -> usize {
+        4096 + usize::try_from(self.plan.ring_mib << 20).unwrap()
     }
 
     /// Kills a node, and waits until it is gone.
@@ -247,30 +263,23 @@ impl Rig {
         }
     }
 
-    /// Waits until the two are mirrored, or say that they cannot be; which of them serves.
-    pub(crate) fn meet(&self) -> Result<usize, String> {
+    /// Waits until the two are mirrored; which of them serves.
+    pub(crate) fn wait_for_pair(&self) -> usize {
+        self.wait_for_primary("mirrored", |status| status.replication_state == ReplicationState::Established)
+    }
+
+    /// Waits until one of the two serves, and is as wanted; which.
+    pub(crate) fn wait_for_primary(&self, what: &str, wanted: impl Fn(&DatasetStatus) -> bool) -> usize {
         let began = Instant::now();
         loop {
             let found = [self.status(0), self.status(1)];
-            for (node, status) in found.iter().enumerate() {
-                let Some(status) = status else { continue };
-                let code = status.reason.code.as_str();
-                match (status.role, status.replication_state) {
-                    (Role::Primary, ReplicationState::Established) => return Ok(node),
-                    (Role::Primary, _) if code == "needs-full-copy" => {
-                        return Err(status.reason.text.clone());
-                    }
-                    _ => {}
-                }
+            let serves = |status: &DatasetStatus| status.role == Role::Primary && wanted(status);
+            if let Some(node) = found.iter().position(|status| status.as_ref().is_some_and(serves)) {
+                return node;
             }
-            assert!(began.elapsed() < PATIENCE, "the two do not meet: {found:#?}\n{}", self.logs());
+            assert!(began.elapsed() < PATIENCE, "none serves {what}: {found:#?}\n{}", self.logs());
             std::thread::sleep(LOOK);
         }
-    }
-
-    /// Waits until the two are mirrored; which of them serves.
-    pub(crate) fn wait_for_pair(&self) -> usize {
-        self.meet().unwrap_or_else(|why| panic!("the two are no pair: {why}\n{}", self.logs()))
     }
 
     /// A client of the volume.
@@ -302,9 +311,15 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        for child in self.nodes.iter_mut().flatten() {
-            let _ = child.kill();
-            let _ = child.wait();
+        for node in 0..2 {
+            if self.nodes[node].is_some() {
+                let id = Pid::from_raw(self.process(node).cast_signed()).unwrap();
+                let _ = kill_process(id, Signal::KILL);
+            }
+            if let Some(child) = &mut self.nodes[node] {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
         }
         if std::thread::panicking() {
             // What there is may tell why; the logs say where.

@@ -155,3 +155,44 @@ fn libnbd_is_told_what_the_peer_lacks() {
     rig.wait_for_pair();
     assert_eq!(unreplicated(&rig), [8 * MIB, 0]);
 }
+
+#[test]
+fn libnbd_calls_everything_on_a_pair() {
+    let mut rig = pair(Medium::Shm, 32);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nbd/every_command.py");
+    // The system's own, for which the package is made.
+    let everything = |uri: &str| {
+        let mut python = tool("/usr/bin/python3", "python3-libnbd");
+        run(python.arg(&script).args([uri, "root", "33554432 bytes in blocks of 4096", "thin"]))
+    };
+    let said = everything(&rig.uri(0));
+    assert!(said.contains("everything as it should be"), "{said}");
+    // What it left is on the other node, which takes the same.
+    let before = rig.path("before");
+    qemu_img(&["convert", "-f", "raw", "-O", "raw", &rig.uri(0), text(&before)]);
+    let uri = take_over(&mut rig);
+    qemu_img(&["compare", "-f", "raw", "-F", "raw", text(&before), &uri]);
+    let mut client = rig.client(1);
+    assert_eq!(client.trim(0, 32 << 20), 0);
+    let said = everything(&uri);
+    assert!(said.contains("everything as it should be"), "{said}");
+}
+
+#[test]
+fn nbdkit_stands_on_top_of_a_pair() {
+    let mut rig = pair(Medium::Tcp, 32);
+    let (from, to) = (rig.path("from"), rig.path("to"));
+    let bytes = image(&from, 32 * MIB);
+    // It runs the script while it serves, at a socket of its own.
+    let on_top = |node: usize| {
+        let mut nbdkit = tool("nbdkit", "nbdkit");
+        nbdkit.args(["--run", "exec sh -c \"$SCRIPT\" sh \"$uri\""]);
+        nbdkit.args(["nbd", &format!("uri={}", rig.uri(node))]);
+        nbdkit
+    };
+    run(on_top(0).env("SCRIPT", format!("nbdcopy --flush {} \"$1\"", from.display())));
+    run(on_top(0).env("SCRIPT", format!("nbdcopy \"$1\" {}", to.display())));
+    assert!(std::fs::read(&to).unwrap() == bytes);
+    let uri = take_over(&mut rig);
+    qemu_img(&["compare", "-f", "raw", "-F", "raw", text(&from), &uri]);
+}

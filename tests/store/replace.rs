@@ -53,3 +53,30 @@ fn with_both_down_nothing_is_served_beside_an_empty_peer() {
     wait_for(&whole, |status| status.replication == ReplicationState::Established);
     assert_eq!(read(&whole.volume("root").unwrap(), 0, 4096), pattern(1, 4096));
 }
+
+#[test]
+fn a_new_node_is_filled_with_all_that_there_is() {
+    let rig = Rig::new(Medium::Tcp);
+    let [primary, secondary] = rig.pair();
+    let volume = primary.volume("root").unwrap();
+    // Twice what the ring has.
+    for block in 0..2048 {
+        write(&volume, block * 4096, &pattern(block, 4096));
+    }
+    volume.flush(&|| false).unwrap();
+    drop(secondary);
+    wait_for(&primary, |status| status.replication == ReplicationState::LinkLost);
+    primary.alone().unwrap();
+    std::fs::remove_dir_all(rig.path(1)).unwrap();
+    primary.replace_peer().unwrap();
+    let secondary = rig.open(1);
+    wait_for(&primary, |status| status.replication == ReplicationState::Established);
+    for node in [&primary, &secondary] {
+        let found = node.verify(None, false).unwrap();
+        assert_eq!((found.differing_blocks, found.moving_blocks), (0, 0), "{found:?}");
+        let found = node.scrub(false).unwrap();
+        assert_eq!((found.damaged_blocks, found.blocks), (0, 2048), "{found:?}");
+    }
+    assert_eq!(volume.unreplicated(0, 2048 * 4096, 10).unwrap().0.len(), 1);
+    assert!(!volume.unreplicated(0, 2048 * 4096, 10).unwrap().0[0].lacks);
+}

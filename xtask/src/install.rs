@@ -94,6 +94,14 @@ pub(crate) fn nbd_clients() -> Result<()> {
     system("certtool", &["gnutls-bin"], "it makes the certificates for NBD under TLS")
 }
 
+/// The servers of NBD that the block store is compared with, and the client.
+pub(crate) fn nbd_servers() -> Result<()> {
+    system("fio", &["fio"], "it is the client of all that are compared")?;
+    system("nbdkit", &["nbdkit"], "its memory plugin is what the volume is compared with")?;
+    let why = "two of them mirror as the volume does, for comparison";
+    system("qemu-storage-daemon", &["qemu-system-common"], why)
+}
+
 /// What the demonstration of the block store works with.
 pub(crate) fn disk_images() -> Result<()> {
     system(
@@ -122,9 +130,20 @@ pub(crate) fn node_tests() -> Result<()> {
     )?;
     system_by("command -v strace", &["strace"], "a test sees by it that a flush syncs on both nodes")?;
     system_by(
-        "command -v mount && command -v fallocate",
+        "command -v mount && command -v losetup && command -v fallocate && command -v setpriv",
         &["mount", "util-linux"],
-        "a test fills a small disk",
+        "tests fill a small disk, and mount file systems that are on volumes",
+    )?;
+    system("nbdfuse", &["libnbd-bin"], "it makes a file of a volume, and a loop device a disk of that")?;
+    system_by(
+        "/usr/bin/python3 -c 'import sqlite3'",
+        &["python3"],
+        "SQLite is on a volume when its node is killed",
+    )?;
+    system_by(
+        "ls /usr/lib/postgresql/*/bin/initdb && ls /usr/lib/postgresql/*/bin/pgbench && getent passwd postgres",
+        &["postgresql", "postgresql-contrib"],
+        "PostgreSQL is on a volume when its node is killed",
     )
 }
 
@@ -133,7 +152,10 @@ pub(crate) fn emulator() -> Result<()> {
     system("qemu-system-x86_64", &["qemu-system-x86"], "it emulates two machines with soft-RoCE")?;
     system("xz", &["xz-utils"], "the guests' kernel is compressed with it")?;
     system("dpkg-deb", &["dpkg"], "the guests' programs are unpacked from Debian's packages")?;
-    system("strip", &["binutils"], "the guests have little memory for what only a debugger reads")
+    system("strip", &["binutils"], "the guests have little memory for what only a debugger reads")?;
+    let why = "its cache filter is a disk that loses with a guest's power what was not flushed";
+    system_by("nbdkit --filter=cache --dump-plugin null", &["nbdkit"], why)?;
+    system_by("PATH=$PATH:/usr/sbin:/sbin; mke2fs -V", &["e2fsprogs"], "it formats the guests' disks")
 }
 
 /// What soft-RoCE on this host itself takes.

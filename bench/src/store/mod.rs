@@ -3,15 +3,18 @@
 //! ```text
 //!  this process: primary, one thread that writes ══ shm or tcp ══ a child: secondary
 //!  the limit: the same bytes copied twice and summed once, with a fence for each acknowledged batch
+//!  messages: the same bytes sent to a process that receives them and answers, over tcp within this machine
 //! ```
 //!
 //! The limit is what memory allows for the copies made. It has no log, no map and no disk, so it stays one for every store.
 
 mod limit;
 mod measure;
+mod messages;
 mod options;
 mod peer;
 mod report;
+mod steady;
 mod subject;
 
 use std::process::ExitCode;
@@ -31,18 +34,31 @@ pub(crate) use peer::run as run_peer;
 pub(crate) fn run(options: &StoreOptions) -> Result<ExitCode, Failure> {
     let machine = Machine::here();
     let mut subject = subject::Subject::open(options)?;
+    if let Some(rate) = options.steady {
+        let steady = steady::run(options, &mut subject, rate)?;
+        print!("{}", steady.table());
+        write(options, &steady.json())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut limit = limit::Limit::new(options)?;
+    let mut messages = messages::messages(options)?;
+    let (messages, _) = messages.contenders();
     let timer_ns = histogram::timer_cost();
-    let mut contest = Contest { ours: &mut subject, limit: &mut limit, bare: None, timer_ns };
+    let mut contest = Contest { ours: &mut subject, limit: &mut limit, bare: Some(messages), timer_ns };
     let outcome = contest.run(Schedule::of(options.duration(), None))?;
     let status = subject.status();
     let report = report::Report { options, outcome: &outcome, status: &status, machine: &machine, timer_ns };
     print!("{}", report.table());
-    if let Some(path) = &options.json {
-        let text = format!("{:#}\n", report.json());
-        std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    }
+    write(options, &report.json())?;
     // As with the mirrored region: one at a time is judged by its median, several by their rate.
     let figure = if options.depth == 1 { Figure::P50 } else { Figure::Rate };
     Ok(if outcome.void(figure).is_some() { ExitCode::from(crate::EXIT_VOID) } else { ExitCode::SUCCESS })
+}
+
+fn write(options: &StoreOptions, report: &serde_json::Value) -> Result<(), Failure> {
+    if let Some(path) = &options.json {
+        std::fs::write(path, format!("{report:#}\n"))
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(())
 }

@@ -50,7 +50,9 @@ impl Report<'_> {
             "{:<10}{:>12}{:>10}{:>10}{:>10}{:>12}",
             "", "writes/s", "p50 ns", "p99 ns", "p99.9 ns", "max ns"
         )?;
-        for (name, total) in [("store", &outcome.ours), ("limit", &outcome.limit)] {
+        let messages = outcome.bare.as_ref().map(|messages| ("messages", messages));
+        for (name, total) in [("store", &outcome.ours), ("limit", &outcome.limit)].into_iter().chain(messages)
+        {
             let latency = total.latency();
             writeln!(
                 text,
@@ -65,6 +67,11 @@ impl Report<'_> {
         let interval = |ratio: Ratio| format!("{:.3} [{:.3}, {:.3}]", ratio.median, ratio.low, ratio.high);
         writeln!(text, "\nrate / limit      {}", interval(outcome.rate))?;
         writeln!(text, "p50 / limit       {}", interval(outcome.p50))?;
+        for (name, ratio) in [("rate", outcome.rate_bare), ("p50", outcome.p50_bare)] {
+            if let Some(ratio) = ratio {
+                writeln!(text, "{:<18}{}", format!("{name} / messages"), interval(ratio))?;
+            }
+        }
         writeln!(text, "rate, limit/limit {}", interval(outcome.control))?;
         writeln!(text, "p50, limit/limit  {}", interval(outcome.control_p50))?;
         writeln!(text, "bytes destaged for each byte written  {:.3}", self.amplification())?;
@@ -95,8 +102,12 @@ impl Report<'_> {
         json!({
             "size": options.size, "depth": options.depth, "volume": options.volume, "ring": options.ring,
             "fabric": format!("{:?}", options.fabric).to_lowercase(),
-            "store": total(&outcome.ours), "limit": total(&outcome.limit),
-            "ratio": { "rate": ratio(outcome.rate), "p50": ratio(outcome.p50), "control": ratio(outcome.control), "control_p50": ratio(outcome.control_p50) },
+            "store": total(&outcome.ours), "limit": total(&outcome.limit), "messages": outcome.bare.as_ref().map(total),
+            "ratio": {
+                "rate": ratio(outcome.rate), "p50": ratio(outcome.p50),
+                "rate_messages": outcome.rate_bare.map(ratio), "p50_messages": outcome.p50_bare.map(ratio),
+                "control": ratio(outcome.control), "control_p50": ratio(outcome.control_p50),
+            },
             "write_amplification": self.amplification(),
             "timer_ns": self.timer_ns,
             "void_rate_why": outcome.void(Figure::Rate),

@@ -39,7 +39,7 @@ pub use service_manager::{ServiceState, notify_service_manager};
 pub use source::StatusSource;
 pub use status::{
     Bucket, CheckKind, CheckStatus, Counters, DatasetStatus, DiskState, Latencies, LatencyStatus, NodeStatus,
-    Reason, ReplicationState, RingStatus, Role, VolumeStatus, Watermarks,
+    Reason, ReplicationState, ResyncProgress, RingStatus, Role, VolumeStatus, Watermarks,
 };
 pub use subject::{AdminError, ErrorCode, Outcome, RangeReport, ScrubReport, Side, Subject, VerifyReport};
 

@@ -14,6 +14,7 @@ pub fn metrics_page(status: &NodeStatus) -> String {
     states(&mut page, &status.datasets);
     log(&mut page, &status.datasets);
     checks(&mut page, &status.datasets);
+    resync(&mut page, &status.datasets);
     volumes(&mut page, &status.datasets);
     counters(&mut page, &status.datasets);
     latencies(&mut page, &status.datasets);
@@ -84,7 +85,7 @@ fn log(page: &mut Page, datasets: &[DatasetStatus]) {
         });
     }
     let help = "Bytes from a position of the log to its end: what is not yet committed, durable here or at the \
-                peer, applied, in the checkpoint.";
+                peer, applied, in the checkpoint, in the marker.";
     let mut family = page.family(Kind::Gauge, "mirrorbus_log_behind_bytes", help);
     for dataset in datasets {
         for (position, lsn) in dataset.lsn.named() {
@@ -115,6 +116,28 @@ fn checks(page: &mut Page, datasets: &[DatasetStatus]) {
     }
 }
 
+/// Of datasets that are being resynced only.
+fn resync(page: &mut Page, datasets: &[DatasetStatus]) {
+    let under_way = || datasets.iter().filter_map(|dataset| Some((&*dataset.name, dataset.resync?)));
+    let help = "Bytes of data that were lacking when the resync began; 0 while that is not known.";
+    let mut family = page.family(Kind::Gauge, "mirrorbus_resync_bytes", help);
+    under_way().for_each(|(name, resync)| {
+        family.sample(&[("dataset", name)], resync.total_bytes);
+    });
+    let help = "Bytes of them that are lacking now.";
+    let mut family = page.family(Kind::Gauge, "mirrorbus_resync_left_bytes", help);
+    under_way().for_each(|(name, resync)| {
+        family.sample(&[("dataset", name)], resync.left_bytes);
+    });
+    let help = "How long the rest takes at the rate of late; absent while that is not known.";
+    let mut family = page.family(Kind::Gauge, "mirrorbus_resync_left_seconds", help);
+    under_way().for_each(|(name, resync)| {
+        if let Some(left) = resync.seconds_left {
+            family.sample(&[("dataset", name)], left);
+        }
+    });
+}
+
 fn volumes(page: &mut Page, datasets: &[DatasetStatus]) {
     let mut family = page.family(Kind::Gauge, "mirrorbus_volume_bytes", "The volume's size.");
     for dataset in datasets {
@@ -132,7 +155,7 @@ fn volumes(page: &mut Page, datasets: &[DatasetStatus]) {
 }
 
 /// Names of the counters' families, in the order of `Counters::named`.
-const COUNTERS: [(&str, &str); 14] = [
+const COUNTERS: [(&str, &str); 17] = [
     ("mirrorbus_reads_total", "Read requests."),
     ("mirrorbus_read_bytes_total", "Bytes read."),
     ("mirrorbus_writes_total", "Write requests."),
@@ -147,6 +170,9 @@ const COUNTERS: [(&str, &str); 14] = [
     ("mirrorbus_damaged_blocks_total", "Blocks that did not match their checksum, as scrubs found."),
     ("mirrorbus_repaired_blocks_total", "Blocks written again from good data."),
     ("mirrorbus_masked_reads_total", "Reads answered from the peer's data, because this node's was bad."),
+    ("mirrorbus_resync_pieces_total", "Answers with data to a peer that is brought up to date."),
+    ("mirrorbus_resync_data_bytes_total", "Bytes of data in them."),
+    ("mirrorbus_resync_table_bytes_total", "Bytes of maps and of segments' tables that it was sent."),
 ];
 
 fn counters(page: &mut Page, datasets: &[DatasetStatus]) {
@@ -172,4 +198,4 @@ fn latencies(page: &mut Page, datasets: &[DatasetStatus]) {
 }
 
 #[cfg(test)]
-pub(super) const COUNTER_NAMES: [(&str, &str); 14] = COUNTERS;
+pub(super) const COUNTER_NAMES: [(&str, &str); 17] = COUNTERS;

@@ -21,8 +21,9 @@ impl Volume {
     /// The range is none, or the volume is not served here any more.
     pub fn unreplicated(&self, offset: u64, len: u64, most: usize) -> Result<(Vec<LackRun>, Mark), IoError> {
         let mut state = self.engine.shared.lock();
+        let marker = state.marker;
         let primary = state.primary(self.epoch)?;
-        let (mark, from) = (Mark(primary.log.end().0), primary.peer_lacks_from());
+        let (mark, from) = (Mark(primary.log.end().0), primary.peer_lacks_from(marker));
         let blocks = self.blocks(&state, offset, len)?;
         let map = &self.entry(&state)?.map;
         let shift = self.block_size.shift();

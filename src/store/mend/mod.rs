@@ -9,6 +9,7 @@
 //! * It counts when it is synced.
 //! * The peer is asked without a lock of the dataset's but the one that lets one mend at a time.
 //! * A file takes another's place only while the role stands in which it was made: a segment that was cut off does not come back.
+//! * While a node is being resynced its files are the resync's: nothing is mended.
 //! * A segment that is still written is its writer's: of it only blocks are mended whose records its table has.
 //!
 //! A client that reads a bad block is served from the peer, and the block is mended by a thread of its own, so that the client
@@ -27,6 +28,7 @@ use super::counters::count;
 use super::pair::Pair;
 use super::pair::compare::PIECE_BYTES_MAX;
 use super::ring_memory::RingMemory;
+use super::state::Role;
 use super::stored::Look;
 use super::sums::Table;
 use crate::base::{BlockSize, Lsn, VolumeId};
@@ -118,6 +120,10 @@ impl Pair {
         let _alone = engine.health.mending.lock().unwrap_or_else(PoisonError::into_inner);
         let (epoch, is_closed) = {
             let state = engine.shared.lock();
+            if matches!(&state.role, Role::Secondary(secondary) if secondary.resync.is_some()) {
+                let why = "this node is being brought up to date: scrub again when that is done";
+                return vec![Err(why.into()); broken.len()];
+            }
             (state.epoch, engine.is_closed(base, super::keeper::durable(&state)))
         };
         if is_closed {

@@ -1,5 +1,6 @@
 //! What this node does because somebody says so: the peer's questions, and the operator's word.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::Pair;
@@ -11,12 +12,12 @@ use crate::store::config::{CommandError, OpenError};
 use crate::store::error::IoError;
 use crate::store::follower::{Secondary, Stage};
 use crate::store::primary::Mode;
-use crate::store::recover::recover;
+use crate::store::recover::{Recovered, recover, start_before};
 use crate::store::register::{Configuration, Fork, Register};
 use crate::store::state::{Reason, Role};
 
 /// How long the peer's question waits for a move of this node to end.
-const MOVES_TIME: Duration = Duration::from_secs(1);
+pub(super) const MOVES_TIME: Duration = Duration::from_secs(1);
 /// How long taking the primary's access away may take.
 const FENCE_TIME: Duration = Duration::from_secs(5);
 
@@ -56,31 +57,42 @@ impl HolderGate for PairGate {
     }
 }
 
-fn refused(code: &str, text: String) -> Answer {
+pub(super) fn refused(code: &str, text: String) -> Answer {
     Answer::Refused { code: code.to_owned(), text }
 }
 
 impl Pair {
     fn answer(&self, question: Question) -> Answer {
-        let (Question::Hello(theirs)
-        | Question::Follow { from: theirs, .. }
-        | Question::Note { from: theirs, .. }) = &question;
-        // Who asks is told who this is, even if it is nobody of this pair: it says why itself.
-        if !matches!(question, Question::Hello(_))
-            && let Some((code, text)) = self.hello().refuse(theirs)
-        {
-            return refused(code, text);
+        match &question {
+            // Who asks is told who this is, even if it is nobody of this pair: it says why itself.
+            Question::Hello(_) => {}
+            Question::Follow { from, .. }
+            | Question::Note { from, .. }
+            | Question::BeResynced { from, .. } => {
+                if let Some((code, text)) = self.hello().refuse(from) {
+                    return refused(code, text);
+                }
+            }
+            // Its session was told to the peer alone.
+            Question::Resync { .. } => {}
         }
         match question {
             Question::Hello(_) => Answer::Hello(self.hello()),
             Question::Follow { from, configuration, fork, history } => {
                 self.follow(&from, configuration, Lsn(fork), &history)
             }
-            Question::Note { configuration, .. } => self.note(configuration),
+            Question::Note { configuration, .. } => self.take_note(configuration),
+            Question::BeResynced { from, session } => self.be_resynced(&from, session),
+            Question::Resync { session, total, left, ask } => {
+                match self.answer_resync(session, (total, left), &ask) {
+                    Ok(reply) => Answer::Resync(reply),
+                    Err((code, text)) => refused(code, text),
+                }
+            }
         }
     }
 
-    fn note(&self, configuration: Configuration) -> Answer {
+    fn take_note(&self, configuration: Configuration) -> Answer {
         let id = configuration.id;
         match self.configure(|last| newer(last, configuration)) {
             Ok(kept) if kept.id == id => Answer::Noted,
@@ -162,6 +174,14 @@ impl Pair {
         let fenced = holder.fence(Deadline::within(FENCE_TIME));
         fenced.map_err(|error| CommandError::Refused(format!("the primary's access stands: {error}")))?;
         loop {
+            // What came for maps that are not whole is void, all of it.
+            if let Role::Secondary(secondary) = &mut self.engine.shared.lock().role
+                && secondary.give_up_resync()
+            {
+                secondary.stage = Stage::Waiting;
+                secondary.since = holder.status().generation;
+                return Ok(());
+            }
             let moved = self.engine.follow_step()?;
             let mut state = self.engine.shared.lock();
             let Role::Secondary(secondary) = &mut state.role else { return Ok(()) };
@@ -187,13 +207,11 @@ impl Pair {
     /// Sets aside what lies behind the fork; where the log ends then.
     fn truncate(&self, from: &Hello, fork: Lsn) -> Result<Lsn, CommandError> {
         let engine = &self.engine;
+        let _filling = self.filling();
         let mut position = super::position(&engine.shared.lock());
         if position.end() > fork {
             log::warn!("{}: what lies between {fork} and {} is void", engine.config.name, position.end());
-            let checkpoint = self.checkpoint.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let start = checkpoint.snapshot().clone();
-            drop(checkpoint);
-            let found = recover(&engine.files, engine.config.id, engine.layout(), start, Some(fork))?;
+            let found = self.recover_to(fork)?;
             let kept: Vec<_> = found.heads.iter().map(|head| head.base).collect();
             for base in engine.files.list().map_err(OpenError::from)? {
                 if !kept.contains(&base) {
@@ -204,6 +222,11 @@ impl Pair {
             let highest = position.highest.max(found.position.highest);
             position = crate::store::register::Position { highest, ..found.position };
             engine.shared.lock().volumes = found.volumes;
+            self.verified().clear();
+            let mut note = self.note();
+            if note.from().is_some() {
+                note.write(position)?;
+            }
         }
         let mut state = engine.shared.lock();
         state.position = position;
@@ -214,6 +237,33 @@ impl Pair {
         state.epoch += 1;
         state.reason = Reason::new("following", format!("follows {}", from.node));
         Ok(end)
+    }
+
+    /// What this node has of the log to `fork`. A checkpoint that has more goes back to the marker: before anything of the log is removed, so
+    /// that a start finds the log whole behind the checkpoint, whichever of the two it is.
+    fn recover_to(&self, fork: Lsn) -> Result<Recovered, OpenError> {
+        let engine = &self.engine;
+        let mut checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        let marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
+        let (has, start) =
+            (checkpoint.snapshot().position, start_before(checkpoint.snapshot(), marker.snapshot(), fork)?);
+        let found = recover(&engine.files, engine.config.id, engine.layout(), start.clone(), Some(fork));
+        if has <= fork {
+            return found;
+        }
+        let marker = start.position;
+        let found = found.map_err(|error| OpenError::NoWayBack {
+            checkpoint: has,
+            fork,
+            marker,
+            error: error.into(),
+        })?;
+        log::warn!("{}: the checkpoint at {has} goes back to the marker at {marker}", engine.config.name);
+        let path = || engine.config.directory.join("checkpoint.redb");
+        let went = checkpoint.go_back(&start);
+        went.map_err(|error| OpenError::Checkpoint { path: path(), error })?;
+        engine.shared.lock().checkpoint = marker;
+        Ok(found)
     }
 
     /// Serves from what this node has, because the operator vouches that the peer does not.

@@ -92,7 +92,7 @@ impl Pair {
         let state = self.engine.shared.lock();
         let is_there = match &state.role {
             Role::Primary(primary) => matches!(primary.mode, Mode::SettingIn | Mode::Mirrored),
-            Role::Secondary(secondary) => secondary.words().is_some(),
+            Role::Secondary(secondary) => secondary.words().is_some() && secondary.resync.is_none(),
             Role::Undecided | Role::Failed { .. } => false,
         };
         if is_there {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::failure::{Context, Failure, Result};
-use crate::shell::program;
+use crate::shell::{program, run};
 
 use super::artifacts::Artifact;
 use super::cpio::Archive;
@@ -21,6 +21,9 @@ const TOOLS: &[&str] = &["rdma", "ibv_devices", "ibv_devinfo", "ibv_rc_pingpong"
 
 /// Those that come on request.
 const PERFTEST: &[&str] = &["ib_write_lat", "ib_write_bw"];
+
+/// The library that keeps a program from syncing.
+const UNSYNCED: &str = "usr/lib/unsynced.so";
 
 /// What QEMU starts.
 #[derive(Debug, Clone)]
@@ -51,6 +54,7 @@ pub(crate) fn build(
     packer.tools(TOOLS)?;
     packer.tools(if perftest { PERFTEST } else { &[] })?;
     packer.verbs()?;
+    packer.archive.file(UNSYNCED, 0o755, &read(&unsynced(cache)?)?)?;
     packer.archive.finish()?;
     Ok(Image { kernel: kernel.image.clone(), initrd })
 }
@@ -62,6 +66,14 @@ fn strip(from: &Path, to: &Path) -> Result<()> {
     let what = || format!("strip {}", from.display());
     let status = program("strip", &["--strip-debug", "-o"]).arg(to).arg(from).status().context(what)?;
     if status.success() { Ok(()) } else { Err(Failure::new(format!("{}: {status}", what()))) }
+}
+
+/// Compiles the library that keeps a program from syncing.
+fn unsynced(cache: &Path) -> Result<PathBuf> {
+    let (source, library) = (cache.join("unsynced.c"), cache.join("unsynced.so"));
+    fs::write(&source, include_bytes!("unsynced.c")).context(|| format!("writing {}", source.display()))?;
+    run(program("cc", &["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&library).arg(&source))?;
+    Ok(library)
 }
 
 struct Packer<'a, W> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! packages, kernel, modules ─┐
-//! artifacts ─────────────────┴▶ image ─▶ guests (two of guest, on qemu and port) ─▶ cases
+//! artifacts ─────────────────┴▶ image ─▶ guests (two of guest, on qemu, disk and port) ─▶ cases
 //! ```
 //!
 //! Nothing is asked of this machine's kernel: no RDMA, no modules, no KVM, no network device, no root. The link between the
@@ -12,6 +12,7 @@ mod artifacts;
 mod cases;
 mod console;
 mod cpio;
+mod disk;
 mod guest;
 mod guests;
 mod host;

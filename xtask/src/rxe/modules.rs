@@ -12,9 +12,19 @@ use crate::failure::{Context, Failure, Result};
 /// What the guests load, beside what these need.
 ///
 /// `crc32_generic` is asked for by name when `rdma_rxe` starts; no dependency says so. The variant with carry-less
-/// multiplication would be slower under emulation.
-pub(crate) const WANTED: &[&str] =
-    &["virtio_pci", "virtio_console", "virtio_net", "crc32_generic", "rdma_rxe", "rdma_ucm", "ib_uverbs"];
+/// multiplication would be slower under emulation. So does ext4 with `crc32c_generic`.
+pub(crate) const WANTED: &[&str] = &[
+    "virtio_pci",
+    "virtio_console",
+    "virtio_net",
+    "virtio_blk",
+    "crc32_generic",
+    "crc32c_generic",
+    "rdma_rxe",
+    "rdma_ucm",
+    "ib_uverbs",
+    "ext4",
+];
 
 /// The modules below a directory, by name.
 pub(crate) fn find(directory: &Path) -> Result<BTreeMap<String, PathBuf>> {

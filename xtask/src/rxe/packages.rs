@@ -45,11 +45,13 @@ pub(crate) fn kernel(cache: &Path) -> Result<Kernel> {
     let package = kernel_package()?;
     let version = field(&package, "Version")?;
     let place = cache.join(format!("kernel/{package}_{}", version.replace([':', '/'], "_")));
-    let list = place.join("modules");
-    if !list.exists() {
+    let (list, stamp) = (place.join("modules"), place.join("wanted"));
+    let wanted = modules::WANTED.join("\n");
+    if !list.exists() || fs::read_to_string(&stamp).unwrap_or_default() != wanted {
         println!("downloading {package} {version}: the guests' kernel; it is not installed");
         let unpacked = unpack(&place, "kernel", |folder| apt_get(&["download", &package], Some(folder)))?;
         prepare(&unpacked, &place)?;
+        write(&stamp, wanted.as_bytes())?;
         fs::remove_dir_all(&unpacked).context(|| format!("removing {}", unpacked.display()))?;
     }
     let order = fs::read_to_string(&list).context(|| format!("reading {}", list.display()))?;

@@ -1,17 +1,18 @@
 //! One QEMU process: how it is started, told of its link, and ended for certain.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 
 use crate::failure::{Context, Failure, Result};
 
+use super::disk;
 use super::image::Image;
 
 /// Commands that a guest can carry out at the same time.
@@ -20,7 +21,7 @@ pub(crate) const PORTS: usize = 8;
 /// QEMU answers at once, or not at all.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Runs QEMU until stdin ends: whatever becomes of us, the pipe behind it closes, and the guest is gone.
+/// Runs a program until stdin ends: whatever becomes of us, the pipe behind it closes, and the guest is gone.
 const GUARD: &str = r#""$@" & read -r _; kill -KILL $!; wait $!"#;
 
 /// What a guest is made of.
@@ -58,18 +59,29 @@ impl Hardware {
         self.directory.join("qemu.log")
     }
 
+    /// Its disk, of which there is one when this file is there at its start.
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.directory.join("disk")
+    }
+
+    /// The socket at which QEMU finds the disk.
+    fn disk_socket(&self) -> PathBuf {
+        self.directory.join("disk.nbd")
+    }
+
     /// A pair of FIFOs, to the guest and from it.
     pub(crate) fn port(&self, number: usize) -> [PathBuf; 2] {
         ["in", "out"].map(|way| self.directory.join(format!("port{number}.{way}")))
     }
 
-    fn arguments(&self) -> Vec<String> {
+    fn arguments(&self, has_disk: bool) -> Vec<String> {
         let Self { number, memory_mib, processors, image, directory, peer } = self;
         let directory = directory.display();
-        // `guest=N` is no word of the kernel's, so it becomes a variable of the first process.
+        // `guest=N` is no word of the kernel's, so it becomes a variable of the first process. On a host that does much else the kernel's
+        // check of the timer finds it broken, and goes on without one for ever.
         let kernel = format!(
             "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable clocksource=tsc nowatchdog \
-             random.trust_cpu=on guest={number}"
+             no_timer_check random.trust_cpu=on guest={number}"
         );
         let mut all: Vec<String> = [
             // KVM is never tried: there are hosts on which the attempt hangs.
@@ -97,6 +109,13 @@ impl Hardware {
             let device = format!("virtserialport,chardev=port{port},name=port{port},nr={}", port + 1);
             all.extend(["-device".to_owned(), device]);
         }
+        if has_disk {
+            let socket = self.disk_socket();
+            // The guest's flushes go through, and nothing is kept here.
+            let drive = format!("file=nbd:unix:{},format=raw,if=none,id=disk,cache=none", socket.display());
+            let device = "virtio-blk-pci,drive=disk".to_owned();
+            all.extend(["-drive".to_owned(), drive, "-device".to_owned(), device]);
+        }
         all.extend(["-append".to_owned(), kernel]);
         all
     }
@@ -105,7 +124,10 @@ impl Hardware {
 /// The process. Dropping it is the guest's power loss.
 #[derive(Debug)]
 pub(crate) struct Qemu {
-    guard: Child,
+    /// QEMU's, and that of the disk behind it.
+    guards: Vec<Child>,
+    /// While it is open they run.
+    power: Option<PipeWriter>,
     control: PathBuf,
 }
 
@@ -118,7 +140,7 @@ impl Qemu {
         }
         fs::create_dir_all(directory).context(|| format!("making {}", directory.display()))?;
         let control = directory.join("qmp");
-        let stale = [hardware.link(), hardware.link_aside(), control.clone()];
+        let stale = [hardware.link(), hardware.link_aside(), hardware.disk_socket(), control.clone()];
         let ports = (0..PORTS).flat_map(|port| hardware.port(port));
         for path in ports.clone().chain(stale) {
             if path.exists() {
@@ -128,22 +150,19 @@ impl Qemu {
         for path in ports {
             mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).context(|| format!("making {}", path.display()))?;
         }
-        let log = |path: &Path| {
-            let file = File::options().create(true).append(true).open(path);
-            file.context(|| format!("opening {}", path.display()))
-        };
-        let output = log(&hardware.errors())?;
-        let guard = Command::new("sh")
-            .args(["-c", GUARD, "sh", "qemu-system-x86_64"])
-            .args(hardware.arguments())
-            .stdin(Stdio::piped())
-            .stdout(output.try_clone().context(|| "a descriptor".to_owned())?)
-            .stderr(output)
-            // Ctrl-C ends us, and by that QEMU: it should not take itself what we were to see first.
-            .process_group(0)
-            .spawn()
-            .context(|| "starting a guest".to_owned())?;
-        Ok(Self { guard, control })
+        let (ends, power) = std::io::pipe().context(|| "a pipe".to_owned())?;
+        let mut qemu = Self { guards: Vec::new(), power: Some(power), control };
+        let disk = hardware.disk();
+        let has_disk = disk.exists();
+        if has_disk {
+            let socket = hardware.disk_socket();
+            qemu.guards.push(guarded(&disk::server(&disk, &socket), &ends, hardware)?);
+            disk::until_served(&socket)
+                .context(|| fs::read_to_string(hardware.errors()).unwrap_or_default())?;
+        }
+        let words = [vec!["qemu-system-x86_64".to_owned()], hardware.arguments(has_disk)].concat();
+        qemu.guards.push(guarded(&words, &ends, hardware)?);
+        Ok(qemu)
     }
 
     /// Raises or drops the carrier of its network card.
@@ -177,14 +196,36 @@ impl Qemu {
 
 impl Drop for Qemu {
     fn drop(&mut self) {
-        drop(self.guard.stdin.take());
-        let _ = self.guard.wait();
+        // All of them at once: what is on its way from one to the other is lost too.
+        drop(self.power.take());
+        for guard in &mut self.guards {
+            let _ = guard.wait();
+        }
     }
+}
+
+/// A program of this guest, which is killed when `ends` ends.
+fn guarded(words: &[String], ends: &PipeReader, hardware: &Hardware) -> Result<Child> {
+    let what = || format!("starting {}", words[0]);
+    let output = File::options().create(true).append(true).open(hardware.errors()).context(what)?;
+    let guard = Command::new("sh")
+        .args(["-c", GUARD, "sh"])
+        .args(words)
+        .env("TMPDIR", &hardware.directory)
+        .stdin(ends.try_clone().context(what)?)
+        .stdout(output.try_clone().context(what)?)
+        .stderr(output)
+        // Ctrl-C ends us, and by that QEMU: it should not take itself what we were to see first.
+        .process_group(0)
+        .spawn();
+    guard.context(what)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+    use std::process::Stdio;
 
     #[test]
     fn the_guard_ends_its_program_when_the_pipe_ends() {

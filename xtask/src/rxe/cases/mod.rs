@@ -6,6 +6,8 @@ mod demo;
 mod faults;
 mod holders;
 mod leaks;
+mod ledger;
+mod power;
 mod programs;
 mod roles;
 mod tcp;
@@ -236,6 +238,18 @@ const CASES: &[Case] = &[
         about: "50 reconnections under load: nothing leaks on either side",
         random: true,
         on: On::Two(|guests, random| leaks::reconnects(guests, random, "rdma")),
+    },
+    Case {
+        name: "power-unsynced",
+        about: "nodes that skip the sync of segments are found out by a power cut of both",
+        random: false,
+        on: On::Two(power::unsynced),
+    },
+    Case {
+        name: "power",
+        about: "nodes on disks that lose what was not flushed: power cuts of either and of both",
+        random: true,
+        on: On::Two(power::cuts),
     },
 ];
 

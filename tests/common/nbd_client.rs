@@ -1,10 +1,41 @@
 //! A client of NBD that does one thing after another, or as many at once as it is told to.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
-use crate::rig::PATIENCE;
+/// When an answer must have come, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes of a block of content.
+pub(crate) const BLOCK: usize = 4096;
+
+/// The content of a block after the write with this number, which is not 0.
+pub(crate) fn content(block: u64, number: u32) -> [u8; BLOCK] {
+    let mut bytes = [0; BLOCK];
+    let mut state = (block << 32 | u64::from(number)).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    for word in bytes.chunks_exact_mut(8) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        word.copy_from_slice(&state.to_le_bytes());
+    }
+    bytes[..8].copy_from_slice(&block.to_le_bytes());
+    bytes[8..12].copy_from_slice(&number.to_le_bytes());
+    bytes
+}
+
+/// After which write a block has this content, 0 for zeroes; `None` if it is the content of no write of it.
+pub(crate) fn number_of(block: u64, bytes: &[u8]) -> Option<u32> {
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Some(0);
+    }
+    let number = u32::from_le_bytes(bytes[8..12].try_into().unwrap());
+    (bytes == content(block, number)).then_some(number)
+}
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
