@@ -10,4 +10,5 @@ mod store {
     pub(crate) mod replace;
     pub(crate) mod resync;
     pub(crate) mod rig;
+    pub(crate) mod spoil;
 }
