@@ -65,6 +65,8 @@ pub(super) struct Log {
     pub(super) destage: Destage,
     /// Segments whose bytes are in the ring, needed there or not; by rising base.
     resident: VecDeque<SegmentHead>,
+    /// Those that were brought back from their files, unchecked: they are for the peer's ring only.
+    adopted: Vec<Lsn>,
     /// The segments to this one have their files.
     prepared: Lsn,
     posts: VecDeque<Post>,
@@ -98,6 +100,7 @@ impl Log {
             append: Append::new(head),
             destage: Destage::new(durable),
             resident: VecDeque::new(),
+            adopted: Vec::new(),
             prepared: head.base,
             posts: VecDeque::new(),
             extents: Vec::new(),
@@ -234,8 +237,9 @@ impl Log {
 
     /// What lay there in the region is no more.
     fn evict(&mut self, offset: usize) {
-        let Self { resident, memory, .. } = self;
+        let Self { resident, adopted, memory, .. } = self;
         resident.retain(|resident| memory.offset(resident.base) != offset);
+        adopted.retain(|base| memory.offset(*base) != offset);
     }
 
     fn post(&mut self, post: Post) {
@@ -284,6 +288,7 @@ impl Log {
             self.evict(self.memory.offset(head.base));
             let at = self.resident.partition_point(|resident| resident.base < head.base);
             self.resident.insert(at, head);
+            self.adopted.push(head.base);
         }
     }
 
@@ -376,10 +381,11 @@ impl Log {
         self.peer_durable
     }
 
-    /// Whether the bytes at `lsn` can be read from the ring, as long as the state is not given up.
+    /// Whether the bytes at `lsn` can be read from the ring, as long as the state is not given up. What was brought back from a file is read
+    /// from there, against its checksum.
     pub(super) fn in_ring(&self, lsn: Lsn) -> bool {
         let base = self.memory.layout().base(lsn);
-        self.resident.binary_search_by_key(&base, |head| head.base).is_ok()
+        !self.adopted.contains(&base) && self.resident.binary_search_by_key(&base, |head| head.base).is_ok()
     }
 }
 

@@ -124,6 +124,38 @@ fn xfs_survives() {
     file_system_survives(320, make.arg("-q"), tool("xfs_repair", "xfsprogs").args(["-n", "-f"]));
 }
 
+/// What the peer lacks, as libnbd is told: bytes and state of each stretch.
+fn unreplicated(rig: &Rig) -> Vec<u64> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nodes/unreplicated.py");
+    // The system's own, for which the package is made.
+    let mut python = tool("/usr/bin/python3", "python3");
+    let there = Command::new("/usr/bin/python3").args(["-c", "import nbd"]).output().unwrap();
+    assert!(there.status.success(), "apt-get install python3-libnbd, or `cargo xtask test`: {there:?}");
+    let said = run(python.arg(script).arg(rig.uri(0)));
+    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{said}: {error}"))
+}
+
+#[test]
+fn libnbd_is_told_what_the_peer_lacks() {
+    const BLOCK: u64 = 4096;
+    let mut rig = pair(Medium::Tcp, 8);
+    let mut client = rig.client(0);
+    let mut write = |block: u64| assert_eq!(client.write(block * BLOCK, &[7; 4096]), 0);
+    (0..10).for_each(&mut write);
+    assert_eq!(unreplicated(&rig), [8 * MIB, 0]);
+    assert_eq!(rig.client(0).flush(), 0);
+    rig.kill(1);
+    rig.told(0, &["alone", "vm"]);
+    assert_eq!(unreplicated(&rig), [8 * MIB, 0], "nothing was written since");
+    [3, 20, 21].into_iter().for_each(&mut write);
+    let expected = [3 * BLOCK, 0, BLOCK, 1, 16 * BLOCK, 0, 2 * BLOCK, 1, 8 * MIB - 22 * BLOCK, 0];
+    assert_eq!(unreplicated(&rig), expected);
+    assert!(rig.status(0).unwrap().unreplicated_bytes > 0);
+    rig.start(1);
+    rig.wait_for_pair();
+    assert_eq!(unreplicated(&rig), [8 * MIB, 0]);
+}
+
 #[test]
 fn libnbd_calls_everything_on_a_pair() {
     let mut rig = pair(Medium::Shm, 32);

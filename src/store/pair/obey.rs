@@ -45,6 +45,9 @@ impl HolderGate for PairGate {
     }
 
     fn answer(&self, request: &[u8]) -> Vec<u8> {
+        if let (Some(json), Some(pair)) = (super::compare::question(request), self.0.upgrade()) {
+            return pair.compare(json);
+        }
         let answer = match (self.0.upgrade(), serde_json::from_slice::<Question>(request)) {
             (None, _) => refused("stopping", "the node is stopping".into()),
             (_, Err(error)) => refused("unclear", error.to_string()),

@@ -152,6 +152,9 @@ impl Pair {
             }
             RoleWord::Undecided | RoleWord::Secondary { .. } => {}
         }
+        if let Some(reason) = self.refuse_empty(&theirs) {
+            return Err(reason);
+        }
         let fork = self.common(&theirs).ok_or_else(|| diverged(&theirs))?;
         let Some(configuration) = self.register().contents().configuration.clone() else {
             return Err(Reason::new("cannot-serve", "the register is empty"));
