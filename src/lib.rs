@@ -10,6 +10,7 @@
 //! serve     the doors of a node: NBD, configuration, admin socket, metrics
 //! store     a dataset on this node: its volumes, its files, its peer
 //! node      threads, sockets, files: joins what follows
+//! replica   what a node lacks that was away, how it gets it, how fast
 //! volume    block maps: which position of the log has a block's data
 //! segment   the log of a block store, in pieces: format, append, destage, replay
 //! mirror    region, lane, window, ticket        control   the authenticated connection, without I/O
@@ -26,6 +27,7 @@ pub mod fabric;
 pub mod memory;
 pub mod mirror;
 pub mod node;
+pub mod replica;
 pub mod segment;
 #[cfg(feature = "serve")]
 pub mod serve;

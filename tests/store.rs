@@ -4,5 +4,7 @@ mod store {
     pub(crate) mod alone;
     pub(crate) mod content;
     pub(crate) mod pair;
+    pub(crate) mod proxy;
+    pub(crate) mod resync;
     pub(crate) mod rig;
 }

@@ -11,6 +11,7 @@ mod driver;
 mod histogram;
 mod limit;
 mod machine;
+mod nbd;
 mod options;
 mod outcome;
 mod pair;
@@ -55,6 +56,13 @@ fn main() -> ExitCode {
         }
         Command::Store(options) => match options.mistake() {
             None => store::run(&options),
+            Some(why) => {
+                eprintln!("mirrorbus-bench: {why}");
+                Ok(ExitCode::from(EXIT_USAGE))
+            }
+        },
+        Command::Nbd(options) => match options.mistake() {
+            None => nbd::run(&options),
             Some(why) => {
                 eprintln!("mirrorbus-bench: {why}");
                 Ok(ExitCode::from(EXIT_USAGE))

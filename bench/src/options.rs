@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use mirrorbus::FabricUrl;
 use mirrorbus::base::parse_bytes;
 
+use crate::nbd::NbdOptions;
 use crate::pair::Schedule;
 use crate::store::{StoreOptions, StorePeerOptions};
 use crate::workload::{DEPTH_MAX, Fabric, Pattern, Polling, THREADS_MAX, Workload};
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Region(RegionOptions),
     /// Measure writes to a volume of a mirrored pair, in process.
     Store(StoreOptions),
+    /// Measure a volume of a mirrored pair over NBD, beside other servers of NBD, with fio.
+    Nbd(NbdOptions),
     /// Be the other side of the limit of tcp or RDMA, for a run from another host.
     LimitPeer(LimitPeerOptions),
     /// Be the other node of a pair for a run of this program.

@@ -1,6 +1,6 @@
 //! The shell: threads, sockets and files, joining the mirror to its control connection.
 //!
-//! [`Holder`] keeps a copy for an owner; [`Region`] is the owner's; [`ask`] and [`HolderGate`] are between their applications. `driver` moves the bytes of one control
+//! [`Holder`] keeps a copy for an owner; [`Region`] is the owner's; [`ask`], [`Inquirer`] and [`HolderGate`] are between their applications. `driver` moves the bytes of one control
 //! connection, `message` is what the two say over it, `stream` is where they meet.
 
 mod cipher;
@@ -18,7 +18,7 @@ pub use holder::{
 pub use key_file::KeyFileError;
 pub use message::{REQUEST_BYTES_MAX, RefusalCode};
 pub use owner::{
-    Attach, CallError, LinkStatus, OpenError, ReconnectError, Reconnected, Region, RegionConfig, ask,
+    Attach, CallError, Inquirer, LinkStatus, OpenError, ReconnectError, Reconnected, Region, RegionConfig, ask,
 };
 
 use crate::fabric::WindowId;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::admin::{
     AdminError, Counters, DatasetStatus, DiskState, ErrorCode, Event, EventLog, Latencies, NodeStatus,
-    Reason, ReplicationState, RingStatus, Role, ScrubReport, Subject, VolumeStatus, Watermarks,
+    Reason, ReplicationState, ResyncProgress, RingStatus, Role, ScrubReport, Subject, VolumeStatus, Watermarks,
 };
 use super::exports::Waits;
 use crate::base::BlockSize;
@@ -63,9 +63,11 @@ fn told(error: CommandError) -> AdminError {
         CommandError::Io(IoError::RoleChanged | IoError::Stopping) => ErrorCode::NotPrimary,
         CommandError::Io(IoError::NoSpace(_)) => ErrorCode::NoSpace,
         CommandError::Refused(_) | CommandError::Volume(_) => ErrorCode::Refused,
-        CommandError::Io(_) | CommandError::Register(_) | CommandError::Open(_) | CommandError::Peer(_) => {
-            ErrorCode::Failed
-        }
+        CommandError::Io(_)
+        | CommandError::Register(_)
+        | CommandError::Note(_)
+        | CommandError::Open(_)
+        | CommandError::Peer(_) => ErrorCode::Failed,
     };
     AdminError::new(code, error.to_string())
 }
@@ -162,6 +164,8 @@ fn status(served: &Served) -> DatasetStatus {
         replication_state: match found.replication {
             store::ReplicationState::Established => ReplicationState::Established,
             store::ReplicationState::CatchingUp => ReplicationState::CatchingUp,
+            store::ReplicationState::SyncSource => ReplicationState::SyncSource,
+            store::ReplicationState::SyncTarget => ReplicationState::SyncTarget,
             store::ReplicationState::LinkLost => ReplicationState::LinkLost,
             store::ReplicationState::Alone => ReplicationState::Alone,
             store::ReplicationState::Waiting => ReplicationState::WaitingForPeer,
@@ -185,6 +189,13 @@ fn status(served: &Served) -> DatasetStatus {
         },
         volumes: found.volumes.into_iter().map(volume).collect(),
         unreplicated_bytes: found.unreplicated_bytes,
+        resync: found.resync.map(|resync| ResyncProgress {
+            total_bytes: resync.total_bytes,
+            left_bytes: resync.left_bytes,
+            in_sync_hundredths: resync.hundredths,
+            bytes_per_second: resync.bytes_per_second,
+            seconds_left: resync.seconds_left,
+        }),
         counters: counters(&found.counts),
         latency: Latencies {
             read: served.waits.read.status(),
@@ -208,5 +219,8 @@ fn counters(counts: &store::Counts) -> Counters {
         segments_removed: counts.segments_removed,
         punched_bytes: counts.punched_bytes,
         damaged_blocks: counts.damaged_blocks,
+        resync_pieces: counts.resync_pieces,
+        resync_data_bytes: counts.resync_data_bytes,
+        resync_table_bytes: counts.resync_table_bytes,
     }
 }

@@ -118,6 +118,20 @@ pub enum OpenError {
     /// The register.
     #[error(transparent)]
     Register(#[from] RegisterError),
+    /// The note of a resync.
+    #[error(transparent)]
+    Note(#[from] super::resync::NoteError),
+    /// What the node had before it was resynced is not whole any more.
+    #[error(
+        "this node was being brought up to date and had the log to {wanted}, but its files have it to {found} only: empty the directory, \
+         and all is fetched from the peer"
+    )]
+    OldPoint {
+        /// What the files have.
+        found: Lsn,
+        /// What the note says.
+        wanted: Lsn,
+    },
     /// The log.
     #[error("the log cannot be replayed: {0}")]
     Replay(#[from] ReplayError<std::io::Error>),
@@ -173,6 +187,9 @@ pub enum CommandError {
     /// The register was not changed.
     #[error(transparent)]
     Register(#[from] RegisterError),
+    /// The note of a resync.
+    #[error(transparent)]
+    Note(#[from] super::resync::NoteError),
     /// What was needed for it could not be had.
     #[error(transparent)]
     Open(#[from] OpenError),

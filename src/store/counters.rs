@@ -49,6 +49,12 @@ counters! {
     punched_bytes,
     /// Blocks that did not match their checksum.
     damaged_blocks,
+    /// Answers with data to a node that is brought up to date.
+    resync_pieces,
+    /// Bytes of data in them.
+    resync_data_bytes,
+    /// Bytes of maps and of tables of segments that it was sent.
+    resync_table_bytes,
 }
 
 /// Raises a count.

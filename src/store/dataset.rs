@@ -15,8 +15,9 @@ use super::keeper::Keeper;
 use super::log::Payload;
 use super::pair::{Pair, PairGate};
 use super::primary::Mode;
-use super::recover::recover;
-use super::register::LocalRegister;
+use super::recover::recover_noted;
+use super::register::{LocalRegister, Position};
+use super::resync::{Note, Puller};
 use super::ring_memory::RingMemory;
 use super::scrub::Scrubbed;
 use super::segment_files::SegmentFiles;
@@ -60,13 +61,20 @@ impl Dataset {
         let directory = Directory::open(&config.directory, config.id, &config.node, config.layout, true)?;
         let files = SegmentFiles::open(&directory.segments(), config.layout)?;
         // It is made before any segment is, and never goes: a log without one has lost it.
-        let is_new = files.list()?.is_empty();
+        let is_empty = files.list()?.is_empty();
+        // Segments that were brought here before the node was: it lacks less of the peer's log then, and has none of its own.
+        let is_seeded = directory.is_new() && !is_empty;
+        let is_new = is_empty || is_seeded;
         let path = directory.checkpoint();
         let checkpoint = Checkpoint::open(&path, config.id, is_new);
         let checkpoint = checkpoint.map_err(|error| OpenError::Checkpoint { path, error })?;
         let start = checkpoint.snapshot().clone();
         let position = start.position;
-        let found = recover(&files, config.id, config.layout, start, None)?;
+        let mut note = Note::open(&config.directory)?;
+        if is_seeded {
+            note.write(Position::default())?;
+        }
+        let found = recover_noted(&files, &config, start, &mut note)?;
         let register = LocalRegister::open(&config.directory)?;
         let mut holder =
             HolderConfig::new(config.listen.clone(), RingMemory::region_bytes(config.layout, config.places));
@@ -82,11 +90,12 @@ impl Dataset {
         };
         let sums = Sums::new(config.layout, SUMS_BYTES_MAX);
         let engine = Arc::new(Engine::new(config, state, files, sums));
-        let pair = Arc::new(Pair::new(engine, keys.clone(), register, checkpoint));
+        let pair = Arc::new(Pair::new(engine, keys.clone(), register, checkpoint, note));
         pair.set_holder(Holder::start_with(holder, keys, Arc::new(PairGate(Arc::downgrade(&pair))))?);
         let dataset = Self { pair, threads: Mutex::default(), _directory: directory };
         dataset.start("mirrorbus-tender", |pair| Tender::new().run(pair))?;
         dataset.start("mirrorbus-keeper", |pair| Keeper::new().run(pair))?;
+        dataset.start("mirrorbus-resync", |pair| Puller::new().run(pair))?;
         dataset.start("mirrorbus-pair", |pair| {
             while !pair.stopping.load(Ordering::SeqCst) {
                 let rest = pair.tick();
@@ -117,6 +126,12 @@ impl Dataset {
     #[must_use]
     pub fn status(&self) -> DatasetStatus {
         status::of(&self.pair)
+    }
+
+    /// Whether a checkpoint is being written or room given back just now: for those who want to know what that costs.
+    #[must_use]
+    pub fn is_keeping(&self) -> bool {
+        self.engine().shared.keeping.load(Ordering::Relaxed)
     }
 
     /// The volumes, served here or not.
@@ -270,6 +285,7 @@ impl Drop for Dataset {
         self.engine().shared.bell().ring();
         self.pair.bell.ring();
         self.pair.keeper.ring();
+        self.pair.puller.ring();
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = thread.join();
         }

@@ -7,6 +7,7 @@
 //! Destaging has one turn: a client that flushes takes it and does the work on its own thread, so no thread is woken for it; those
 //! who come meanwhile find their position durable when they get it. Lock order: the turn, then the state.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ use super::segment_files::SegmentFiles;
 use super::state::{Role, Shared, State};
 use super::sums::Sums;
 use crate::base::{BlockSize, Lsn};
+use crate::replica::Latencies;
 use crate::segment::{Destage, SegmentLayout, Sync};
 
 /// Bytes of a round of destaging at most: what comes meanwhile waits for the next, or a busy writer would put every sync off.
@@ -31,6 +33,9 @@ pub(super) struct Engine {
     pub(super) shared: Shared,
     pub(super) files: SegmentFiles,
     pub(super) sums: Sums,
+    /// How long clients waited until what they wrote was committed, while it is measured: a resync goes by it.
+    pub(super) commits: Latencies,
+    pub(super) measures: AtomicBool,
     turn: Mutex<Turn>,
 }
 
@@ -58,7 +63,15 @@ const UNSYNCED_TIME_MAX: std::time::Duration = std::time::Duration::from_millis(
 
 impl Engine {
     pub(super) fn new(config: DatasetConfig, state: State, files: SegmentFiles, sums: Sums) -> Self {
-        Self { config, shared: Shared::new(state), files, sums, turn: Mutex::default() }
+        Self {
+            config,
+            shared: Shared::new(state),
+            files,
+            sums,
+            commits: Latencies::default(),
+            measures: AtomicBool::new(false),
+            turn: Mutex::default(),
+        }
     }
 
     pub(super) const fn layout(&self) -> SegmentLayout {

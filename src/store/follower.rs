@@ -10,6 +10,7 @@
 //! attached with begins at *start*, so the first segment may be one that this node has in part; it is written anew beside the old
 //! file, which stays until the new one has all that it had.
 
+use super::resync::Staging;
 use super::ring_memory::{PrimaryWords, RingMemory, SecondaryWords, Trouble};
 use super::volumes::{CHANGE_BYTES, VolumeChange, VolumeError, Volumes};
 use crate::base::{DatasetId, Generation, LogGeneration, Lsn};
@@ -47,6 +48,10 @@ pub(super) struct Secondary {
     pub(super) is_stuck: bool,
     /// The segment that is written anew, until it is durable beyond this position.
     pub(super) renewed: Option<(Lsn, Lsn)>,
+    /// While it is resynced: what is applied goes there, and what this node has stays as it is.
+    pub(super) resync: Option<Box<Staging>>,
+    /// It was resynced in the session of this number, and the primary does not know yet that it is done.
+    pub(super) resynced: Option<u64>,
 }
 
 /// Where a follower is in the ring.
@@ -78,7 +83,7 @@ pub(super) enum FollowError {
     Dataset { found: DatasetId, wanted: DatasetId },
     #[error("the ring has no primary's words")]
     NoWords,
-    #[error("the ring begins at {start}, this node has the log to {applied}: it has to be copied whole")]
+    #[error("the ring begins at {start}, this node has the log to {applied}, and was not told that it is resynced")]
     Gap { start: Lsn, applied: Lsn },
     #[error("no segment of the ring continues the log at {applied}")]
     NoSegment { applied: Lsn },
@@ -105,7 +110,18 @@ impl Secondary {
             since,
             is_stuck: false,
             renewed: None,
+            resync: None,
+            resynced: None,
         }
+    }
+
+    /// It has what it had again, if it was being resynced; whether it was.
+    pub(super) fn give_up_resync(&mut self) -> bool {
+        let Some(staging) = self.resync.take() else { return false };
+        (self.applied, self.durable) = (staging.old.end(), staging.old.end());
+        self.generation = staging.old.generation();
+        self.renewed = None;
+        true
     }
 
     pub(super) fn destage(&mut self) -> Option<(&mut Destage, RingMemory)> {
@@ -157,7 +173,10 @@ impl Secondary {
         if words.dataset != dataset {
             return Err(FollowError::Dataset { found: words.dataset, wanted: dataset });
         }
-        if words.start > self.applied {
+        if self.resync.is_some() {
+            // The maps of the log before are fetched, and come to stand beside what it has.
+            self.applied = words.start;
+        } else if words.start > self.applied {
             return Err(FollowError::Gap { start: words.start, applied: self.applied });
         }
         let heads = memory.heads(dataset);
@@ -166,6 +185,10 @@ impl Secondary {
         // A file may be there with a head and no record: the node followed before, and none came.
         if head.previous_end < self.applied || has_file(head.base) {
             self.renewed = Some((head.base, self.applied));
+        }
+        if let Some(staging) = &mut self.resync {
+            staging.begin(self.applied, head.base);
+            self.durable = head.previous_end;
         }
         let mut destage = Destage::new(head.previous_end);
         destage.open(head);
@@ -189,6 +212,9 @@ impl Secondary {
         let Stage::Following(following) = &mut self.stage else { return Ok(Step::Idle) };
         let mut moved = false;
         for _ in 0..RECORDS_AT_ONCE {
+            if self.resync.as_ref().is_some_and(|staging| !staging.has_room()) {
+                break;
+            }
             let place = following.memory.place(following.scan.head().base);
             let next = match following.scan.next(&place) {
                 Ok(next) => next,
@@ -208,7 +234,10 @@ impl Secondary {
             let end = extent.end;
             if end > self.applied {
                 let change = following.change(&record)?;
-                volumes.apply(&record, change)?;
+                match &mut self.resync {
+                    None => volumes.apply(&record, change)?,
+                    Some(staging) => staging.take(&record, change)?,
+                }
                 self.applied = end;
             }
             following.destage.append(extent);

@@ -11,14 +11,20 @@ use super::checkpoint::{CheckpointError, Snapshot};
 use super::counters::count;
 use super::pair::Pair;
 use super::reclaim::{self, Kept};
+use super::register::Position;
+use super::resync::NoteError;
 use super::ring_memory::Trouble;
 use super::state::{Role, State};
+use super::volumes::Volumes;
 use crate::base::Lsn;
 
 /// Between two looks.
 const LOOK_TIME: Duration = Duration::from_millis(100);
 /// On a full disk a checkpoint is tried again after so long.
 const NO_SPACE_TIME: Duration = Duration::from_secs(5);
+/// A checkpoint is written when the log has grown by so many rings. A restart reads that much, at the speed of the disk; a checkpoint costs as
+/// much as there are leaves that changed.
+const CHECKPOINT_RINGS: u64 = 2;
 /// A checkpoint is written at the latest after so long, if anything changed.
 const CHECKPOINT_TIME: Duration = Duration::from_secs(30);
 
@@ -66,13 +72,17 @@ impl Keeper {
             if self.pending.as_ref().is_some_and(|(_, epoch)| *epoch != state.epoch) {
                 self.pending = None;
             }
-            let now_at = super::pair::position(&state);
+            let Some((now_at, volumes)) = state.to_checkpoint() else {
+                self.pending = None;
+                return Ok(());
+            };
             let end = now_at.end();
-            let is_due = end.0 >= state.checkpoint.0 + ring_bytes / 2
+            let is_due = end.0 >= state.checkpoint.0 + CHECKPOINT_RINGS * ring_bytes
                 || self.last.elapsed() >= CHECKPOINT_TIME
-                || is_full(&state) && self.last.elapsed() >= FULL_TIME;
+                || is_full(&state) && self.last.elapsed() >= FULL_TIME
+                || is_resynced(&state);
             if self.pending.is_none() && end > state.checkpoint && (is_due || now) {
-                let (generation, volumes) = (now_at.generation(), state.volumes.clone());
+                let (generation, volumes) = (now_at.generation(), volumes.clone());
                 self.pending = Some((Snapshot { position: end, generation, volumes }, state.epoch));
             }
             let Some((snapshot, _)) = &self.pending else { return Ok(()) };
@@ -81,11 +91,17 @@ impl Keeper {
             }
         }
         let Some((snapshot, epoch)) = self.pending.take() else { return Ok(()) };
-        self.write(pair, &snapshot, epoch)
+        let keeping = &pair.engine.shared.keeping;
+        keeping.store(true, Ordering::Relaxed);
+        let written = self.write(pair, &snapshot, epoch);
+        keeping.store(false, Ordering::Relaxed);
+        written
     }
 
     fn write(&mut self, pair: &Pair, snapshot: &Snapshot, epoch: u64) -> Result<(), CheckpointError> {
         let engine = &pair.engine;
+        // Nobody tells this node to follow anew between the checkpoint and the end of the resync that it makes.
+        let filling = pair.filling();
         {
             let mut checkpoint = pair.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
             // A node that was told to follow another log may have set aside what the snapshot has.
@@ -100,14 +116,23 @@ impl Keeper {
             }
             checkpoint.write(snapshot)?;
         }
+        if pair.end_staging().map_err(unnoted)? {
+            self.kept = Kept::default();
+        }
+        drop(filling);
         self.last = Instant::now();
         count(&engine.shared.counters.checkpoints, 1);
-        let (limit, is_full) = {
+        let (limit, is_full, resync) = {
             let mut state = engine.shared.lock();
             state.checkpoint = snapshot.position;
-            (reclaimable(&state, engine.config.ring_bytes()), is_full(&state))
+            let resync = match &state.role {
+                Role::Primary(primary) => primary.resync.as_ref().map(|source| source.roots.clone()),
+                Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => None,
+            };
+            (reclaimable(&state, engine.config.ring_bytes()), is_full(&state), resync)
         };
-        if let Err(error) = reclaim::run(engine, snapshot, limit, is_full, &mut self.kept) {
+        let pinned: Vec<_> = resync.iter().map(|roots| &roots.now.volumes).collect();
+        if let Err(error) = reclaim::run(engine, snapshot, &pinned, limit, is_full, &mut self.kept) {
             // Room is not given back, and nothing else is wrong.
             log::warn!("{}: {error}", engine.config.name);
         }
@@ -121,6 +146,34 @@ fn is_full(state: &State) -> bool {
         Role::Primary(primary) => primary.is_full(),
         Role::Secondary(secondary) => secondary.trouble == Trouble::NoSpace,
         Role::Undecided | Role::Failed { .. } => false,
+    }
+}
+
+/// Whether all that this node lacked is here, and a checkpoint makes it its own.
+fn is_resynced(state: &State) -> bool {
+    matches!(&state.role, Role::Secondary(secondary) if secondary.resync.is_some())
+}
+
+fn unnoted(error: NoteError) -> CheckpointError {
+    match error {
+        NoteError::File { path, error } => CheckpointError::System { path, call: "unlink", error },
+        NoteError::Damaged { path, why } => {
+            CheckpointError::System { path, call: "read", error: std::io::Error::other(why) }
+        }
+    }
+}
+
+impl State {
+    /// What a checkpoint would have now, and where; `None` while this node is being resynced.
+    fn to_checkpoint(&self) -> Option<(Position, &Volumes)> {
+        if let Role::Secondary(secondary) = &self.role
+            && let Some(staging) = &secondary.resync
+        {
+            let volumes = staging.volumes().filter(|_| staging.is_whole)?;
+            let (generation, end, highest) = (secondary.generation.0, secondary.applied.0, secondary.highest.0);
+            return Some((Position { generation, end, highest }, volumes));
+        }
+        Some((super::pair::position(self), &self.volumes))
     }
 }
 

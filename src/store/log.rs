@@ -293,7 +293,9 @@ impl Log {
     /// *Reaches back*: a segment in the memory continues the log at `from` or before, and all after it are there.
     pub(super) fn meet(&mut self, from: Lsn) -> bool {
         self.gather();
-        let Some(first) = self.resident.iter().rposition(|head| head.previous_end <= from) else {
+        // What is not on the own disk yet is needed there too.
+        let reach = from.min(self.own_durable);
+        let Some(first) = self.resident.iter().rposition(|head| head.previous_end <= reach) else {
             return false;
         };
         let needed: Vec<_> = self.resident.iter().skip(first).copied().collect();

@@ -6,12 +6,14 @@
 //!                     ring ─▶ segment files ─▶ fdatasync ─▶ durable                                  engine, tender
 //!  secondary: its ring ─▶ scan ─▶ maps, segment files ─▶ durable ─▶ a word that the primary fetches   follower, tender
 //!                     maps ─▶ checkpoint ─▶ dead blocks given back                                   keeper, reclaim
+//!  what the ring lost: maps, tables and blocks, asked for one by one                                resync
 //!  who serves: hello, follow, attach, set in; promote, alone                                         pair, register
 //! ```
 //!
 //! A write runs on the thread of whoever writes, from its bytes to the peer's memory: no thread is woken on its way.
 //!
-//! Locks, in this order: the pair's moves, the register, the checkpoint, the turn to destage, the state. The state is never held over
+//! Locks, in this order: the pair's moves, what fills in files of a resync, its note, the register, the checkpoint, the turn to destage, the
+//! way of a resync's pieces, the state. The state is never held over
 //! a file, a socket or a wait; the others may be.
 
 mod appended;
@@ -33,6 +35,7 @@ mod primary;
 mod reclaim;
 mod recover;
 mod register;
+mod resync;
 mod ring_memory;
 mod scrub;
 mod segment_files;
@@ -53,6 +56,7 @@ pub use error::IoError;
 pub use identity::{IDENTITY_BYTES, Identity, IdentityError, NODE_NAME_BYTES_MAX};
 pub use io::{ExtentRun, Mark, Source, Volume};
 pub use register::{Configuration, Fork, RegisterError};
+pub use resync::{NoteError, ResyncStatus};
 pub use scrub::Scrubbed;
 pub use segment_files::{FileSource, OPEN_FILES_MAX, SegmentFileError, SegmentFiles};
 pub use state::Reason;

@@ -17,6 +17,7 @@
 use std::collections::VecDeque;
 
 use super::log::{Log, Post};
+use super::resync::Source;
 use super::ring_memory::{FLUSH_AT, OWN_DURABLE_AT, SECONDARY_AT, SECONDARY_BYTES, SecondaryWords, Trouble};
 use crate::base::{LogGeneration, Lsn, Sequence};
 use crate::mirror::{Lane, StoreError, WaitError};
@@ -136,6 +137,8 @@ pub(super) struct Primary {
     pub(super) no_file: Option<String>,
     /// The peer took note that it is a member.
     is_told: bool,
+    /// The peer is brought up to date: it lacks more than the ring has.
+    pub(super) resync: Option<Box<Source>>,
     /// Links that are done with, to be closed by whoever holds no lock: that takes time.
     pub(super) done: Vec<Link>,
 }
@@ -153,6 +156,7 @@ impl Primary {
             placed: Lsn::ZERO,
             no_file: None,
             is_told: false,
+            resync: None,
             done: Vec::new(),
         }
     }
@@ -228,6 +232,7 @@ impl Primary {
     pub(super) fn be_alone(&mut self) {
         self.mode = Mode::Alone;
         self.is_told = false;
+        self.resync = None;
         self.done.extend(self.link.take());
         self.placed = Lsn::ZERO;
         self.log.part();
@@ -243,7 +248,7 @@ impl Primary {
     /// Whether the peer has all that it lacked.
     pub(super) fn is_caught_up(&self) -> bool {
         match self.mode {
-            Mode::CatchingUp { until } => self.log.peer_durable() >= until,
+            Mode::CatchingUp { until } => self.resync.is_none() && self.log.peer_durable() >= until,
             Mode::SettingIn => true,
             Mode::Alone | Mode::Mirrored | Mode::Held { .. } => false,
         }

@@ -1,8 +1,9 @@
 //! What a node has after a start: the checkpoint, and the log behind it.
 
 use super::checkpoint::Snapshot;
-use super::config::OpenError;
+use super::config::{DatasetConfig, OpenError};
 use super::register::Position;
+use super::resync::Note;
 use super::segment_files::SegmentFiles;
 use super::volumes::{CHANGE_BYTES, VolumeChange, Volumes};
 use crate::base::{DatasetId, Lsn};
@@ -67,6 +68,37 @@ pub(super) fn recover(
     let generation = heads.last().map_or(last, |head| head.generation.max(last));
     let position = Position { generation: generation.0, end: end.0, highest: highest.0 };
     Ok(Recovered { volumes, position, heads })
+}
+
+/// [`recover`] of a node that may have been resynced when it ended: then it has what it had before.
+///
+/// # Errors
+/// Those, and that what it had is not whole.
+pub(super) fn recover_noted(
+    files: &SegmentFiles,
+    config: &DatasetConfig,
+    start: Snapshot,
+    note: &mut Note,
+) -> Result<Recovered, OpenError> {
+    let (dataset, layout) = (config.id, config.layout);
+    // One that has ended makes its checkpoint first.
+    let old = note.from().filter(|old| old.end() >= start.position);
+    let Some(old) = old else {
+        note.remove()?;
+        return recover(files, dataset, layout, start, None);
+    };
+    for base in files.list()?.into_iter().filter(|base| *base >= old.end()) {
+        // What was being written is worth nothing, and need not be fit to be read.
+        if files.head(dataset, base, Lsn::MAX)?.is_none() {
+            files.remove(base)?;
+        }
+    }
+    let found = recover(files, dataset, layout, start, Some(old.end()))?;
+    if found.position.end() != old.end() {
+        return Err(OpenError::OldPoint { found: found.position.end(), wanted: old.end() });
+    }
+    let highest = found.position.highest.max(old.highest);
+    Ok(Recovered { position: Position { highest, ..found.position }, ..found })
 }
 
 fn change(

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::write_whole;
-use crate::base::{LogGeneration, Lsn, crc32c};
+use super::files::{read_checked, write_checked};
+use crate::base::{LogGeneration, Lsn};
 
 /// Generations that are remembered. A node that left before the oldest is copied whole.
 pub(super) const HISTORY_MAX: usize = 1024;
@@ -126,28 +126,17 @@ impl LocalRegister {
     /// Of the dataset in `directory`.
     pub(super) fn open(directory: &Path) -> Result<Self, RegisterError> {
         let path = directory.join("register");
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self { path, contents: Contents::default() });
-            }
-            Err(error) => return Err(RegisterError::File { path, error }),
+        let damaged = |why: String| RegisterError::Damaged { path: path.clone(), why };
+        let text = read_checked(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidData => damaged(error.to_string()),
+            _ => RegisterError::File { path: path.clone(), error },
+        })?;
+        let contents = match text {
+            Some(text) => serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?,
+            None => Contents::default(),
         };
-        let contents = parse(&text).map_err(|why| RegisterError::Damaged { path: path.clone(), why })?;
         Ok(Self { path, contents })
     }
-}
-
-/// The first line is the checksum of the second.
-fn parse(text: &str) -> Result<Contents, String> {
-    let (sum, json) = text.split_once('\n').ok_or("it has no second line")?;
-    let json = json.trim_end_matches('\n');
-    let found = u32::from_str_radix(sum, 16).map_err(|error| format!("its checksum {sum:?}: {error}"))?;
-    let computed = crc32c(json.as_bytes());
-    if found != computed {
-        return Err(format!("its checksum is {found:08x}, its bytes give {computed:08x}"));
-    }
-    serde_json::from_str(json).map_err(|error| error.to_string())
 }
 
 impl Register for LocalRegister {
@@ -161,8 +150,7 @@ impl Register for LocalRegister {
             return Err(RegisterError::Changed { expected, found });
         }
         let json = serde_json::to_string(&next).expect("numbers and names");
-        let text = format!("{:08x}\n{json}\n", crc32c(json.as_bytes()));
-        write_whole(&self.path, text.as_bytes())
+        write_checked(&self.path, &json)
             .map_err(|error| RegisterError::File { path: self.path.clone(), error })?;
         self.contents = next;
         Ok(())

@@ -1,9 +1,10 @@
-//! The mirrored region of a dataset: a page of words, then the ring of open segments.
+//! The mirrored region of a dataset: a page of words, then the ring of open segments, then the window of a resync.
 //!
 //! ```text
 //!     0  "MBRING01"   8 dataset   24 generation   32 start   40 flush   48 own durable       the primary's, mirrored
 //!  2048  durable   2056 end   2064 trouble   2072 check                                      the secondary's own
 //!  4096  place 0 │ place 1 │ …                                                               segments
+//!        behind them: what a resync brings, piece by piece                                   the primary's, when it is asked
 //! ```
 //!
 //! The secondary's words are never written by the primary: it fetches them one-sided. Their place in the primary's own memory is
@@ -28,6 +29,9 @@ const GENERATION_AT: usize = 24;
 const START_AT: usize = 32;
 pub(super) const FLUSH_AT: usize = 40;
 pub(super) const OWN_DURABLE_AT: usize = 48;
+
+/// Bytes of the window by which a resync brings its pieces: apart from the ring, so that what clients write never waits for it there.
+pub(super) const WINDOW_BYTES: usize = 1 << 20;
 
 /// Words of the secondary.
 pub(super) const SECONDARY_AT: usize = 2048;
@@ -115,7 +119,21 @@ pub(super) struct RingMemory {
 impl RingMemory {
     /// Bytes of a region with this many places.
     pub(super) fn region_bytes(layout: SegmentLayout, places: u64) -> usize {
+        Self::window_at(layout, places) + WINDOW_BYTES
+    }
+
+    /// Where the window of a resync begins.
+    fn window_at(layout: SegmentLayout, places: u64) -> usize {
         CONTROL_BYTES + usize::try_from(places * layout.segment_bytes()).expect("it fits the memory")
+    }
+
+    /// Where the window of a resync begins in the region, and its memory.
+    pub(super) fn window(&self) -> (usize, VolatileSlice<'_>) {
+        let at = Self::window_at(self.layout, self.places);
+        match self.memory.slice().subslice(at, WINDOW_BYTES) {
+            Some(slice) => (at, slice),
+            None => unreachable!("the region ends with it"),
+        }
     }
 
     /// # Panics
@@ -242,9 +260,13 @@ mod tests {
         for (at, word) in secondary.encode() {
             memory.slice().store_word(at, word);
         }
+        let (at, window) = ring.window();
+        assert_eq!(at + WINDOW_BYTES, bytes);
+        window.fill(0, WINDOW_BYTES, 0xee);
         for base in 0..3 {
             ring.place(Lsn(base << 16)).fill(0, 1 << 16, 0xff);
         }
+        assert!(window.to_vec().iter().all(|byte| *byte == 0xee));
         assert_eq!((ring.primary(), ring.secondary()), (Some(primary), Some(secondary)));
         memory.slice().store_word(SECONDARY_AT, 11);
         assert_eq!(ring.secondary(), None, "a word of another time");

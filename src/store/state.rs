@@ -8,7 +8,7 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -129,6 +129,8 @@ pub(super) struct Shared {
     /// Wakes the tender.
     tender: Arc<Bell>,
     pub(super) counters: Counters,
+    /// A checkpoint is being written, or room given back.
+    pub(super) keeping: AtomicBool,
 }
 
 /// Wakes one thread that naps.
@@ -164,6 +166,7 @@ impl Shared {
             waiters: AtomicU64::new(0),
             tender: Arc::default(),
             counters: Counters::default(),
+            keeping: AtomicBool::new(false),
         }
     }
 

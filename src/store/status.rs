@@ -6,6 +6,7 @@ use super::counters::Counts;
 use super::pair::Pair;
 use super::primary::Mode;
 use super::register::Configuration;
+use super::resync::ResyncStatus;
 use super::state::{Reason, Role, State};
 use super::volumes::{Entry, VolumeInfo};
 use crate::base::{DatasetId, LogGeneration, Lsn};
@@ -46,6 +47,10 @@ pub enum ReplicationState {
     Established,
     /// The peer follows, and lacks some of the log.
     CatchingUp,
+    /// The peer was away for longer than the ring reaches back, and is brought up to date from this node's files.
+    SyncSource,
+    /// This node is brought up to date from the primary's files, and has what it had until that is done.
+    SyncTarget,
     /// The link is lost and requests are held.
     LinkLost,
     /// The primary serves without the peer.
@@ -89,8 +94,10 @@ pub struct DatasetStatus {
     pub ring_places: (u64, u64),
     /// The volumes.
     pub volumes: Vec<VolumeInfo>,
-    /// Bytes of the log that the peer's memory does not have.
+    /// Bytes of the log, or of what a resync has left to do, that the peer does not have.
     pub unreplicated_bytes: u64,
+    /// How far a resync is, while there is one.
+    pub resync: Option<ResyncStatus>,
     /// What was done.
     pub counts: Counts,
     /// Whether the state could not be looked at in time: then only the name, the counts and the register are right.
@@ -119,17 +126,18 @@ pub(super) fn of(pair: &Pair) -> DatasetStatus {
         ring_places: (0, config.places),
         volumes: Vec::new(),
         unreplicated_bytes: 0,
+        resync: None,
         counts: engine.shared.counters.counts(),
         busy: true,
     };
-    let Some(state) = engine.shared.try_lock(BUSY_TIME) else { return status };
-    fill(&mut status, &state);
+    let Some(mut state) = engine.shared.try_lock(BUSY_TIME) else { return status };
+    fill(&mut status, &mut state);
     drop(state);
     status.configuration = pair.configuration();
     status
 }
 
-fn fill(status: &mut DatasetStatus, state: &State) {
+fn fill(status: &mut DatasetStatus, state: &mut State) {
     let position = super::pair::position(state);
     status.busy = false;
     status.reason = state.reason.clone();
@@ -137,7 +145,7 @@ fn fill(status: &mut DatasetStatus, state: &State) {
     status.appended = position.end();
     status.checkpoint = state.checkpoint;
     status.volumes = state.volumes.entries().iter().map(Entry::info).collect();
-    match &state.role {
+    match &mut state.role {
         Role::Undecided => status.durable_own = position.end(),
         Role::Failed { .. } => (status.role, status.disk) = (RoleStatus::Failed, DiskState::Failed),
         Role::Secondary(secondary) => {
@@ -145,7 +153,11 @@ fn fill(status: &mut DatasetStatus, state: &State) {
             (status.durable_own, status.durable_peer) = (secondary.durable, secondary.primary_durable);
             status.committed = secondary.applied;
             let is_following = matches!(secondary.stage, super::follower::Stage::Following(_));
-            if is_following {
+            if let Some(staging) = &mut secondary.resync {
+                status.resync = Some(staging.status());
+                (status.disk, status.replication) = (DiskState::Outdated, ReplicationState::SyncTarget);
+                (status.durable_own, status.committed) = (staging.old.end(), staging.old.end());
+            } else if is_following {
                 (status.disk, status.replication) = (DiskState::UpToDate, ReplicationState::Established);
             }
         }
@@ -157,6 +169,7 @@ fn fill(status: &mut DatasetStatus, state: &State) {
             status.ring_places.0 = primary.log.used() as u64;
             status.replication = match primary.mode {
                 Mode::Alone => ReplicationState::Alone,
+                Mode::CatchingUp { .. } if primary.resync.is_some() => ReplicationState::SyncSource,
                 Mode::CatchingUp { .. } | Mode::SettingIn => ReplicationState::CatchingUp,
                 Mode::Mirrored => ReplicationState::Established,
                 Mode::Held { .. } => ReplicationState::LinkLost,
@@ -164,6 +177,8 @@ fn fill(status: &mut DatasetStatus, state: &State) {
             let with_peer =
                 if primary.has_member() { primary.committed() } else { primary.log.peer_durable() };
             status.unreplicated_bytes = primary.log.end().0.saturating_sub(with_peer.0);
+            status.resync = primary.resync.as_mut().map(|source| source.status());
+            status.unreplicated_bytes += status.resync.map_or(0, |resync| resync.left_bytes);
         }
     }
 }

@@ -23,12 +23,15 @@ const REST: Duration = Duration::from_micros(200);
 const REST_IDLE: Duration = Duration::from_millis(2);
 /// Rounds without a change until the rest becomes long.
 const BUSY_ROUNDS: u32 = 50;
+/// Steps that a follower takes between two looks at what is to be destaged: what came in a burst is written as one, without a rest in
+/// between.
+const STEPS_AT_ONCE: u32 = 16;
 /// What lies in a device block that is not full becomes durable when nothing came for so long.
 const IDLE_PAD_TIME: Duration = Duration::from_secs(1);
 /// A disk that was full is tried again so often.
 const FULL_TIME: Duration = Duration::from_millis(200);
 /// Left free of segments, for checkpoints: room is given back only behind one, and to write one takes room.
-const KEPT_FREE_BYTES: u64 = 16 << 20;
+pub(super) const KEPT_FREE_BYTES: u64 = 16 << 20;
 
 /// What the tender remembers between rounds.
 #[derive(Debug)]
@@ -138,7 +141,11 @@ impl Tender {
     fn tend_secondary(&mut self, pair: &Pair) -> Result<bool, IoError> {
         let engine = &pair.engine;
         begin_to_follow(pair);
-        let moved = engine.follow_step()?;
+        let mut steps = 0;
+        while steps < STEPS_AT_ONCE && engine.follow_step()? {
+            steps += 1;
+        }
+        let moved = steps > 0;
         if moved {
             self.last_change = Instant::now();
         }
@@ -181,6 +188,20 @@ fn begin_to_follow(pair: &Pair) {
     let Some(holder) = pair.holder() else { return };
     let status = holder.status();
     let engine = &pair.engine;
+    let is_whole =
+        |since| status.content == Content::Complete && status.connected && status.generation > since;
+    let follows_what_it_has = match &engine.shared.lock().role {
+        Role::Secondary(secondary) => {
+            matches!(secondary.stage, Stage::Waiting)
+                && is_whole(secondary.since)
+                && secondary.resync.is_none()
+        }
+        Role::Undecided | Role::Primary(_) | Role::Failed { .. } => false,
+    };
+    if follows_what_it_has && let Err(error) = pair.forget_resync() {
+        log::warn!("{}: {error}", engine.config.name);
+        return;
+    }
     let mut state = engine.shared.lock();
     let Role::Secondary(secondary) = &mut state.role else { return };
     let has_moved = secondary.grant().is_some_and(|grant| grant != status.generation);
@@ -188,9 +209,7 @@ fn begin_to_follow(pair: &Pair) {
         let memory = RingMemory::new(holder.memory(), engine.config.layout, engine.config.places);
         secondary.move_to(memory, status.generation);
     }
-    let is_whole =
-        status.content == Content::Complete && status.connected && status.generation > secondary.since;
-    if !matches!(secondary.stage, Stage::Waiting) || !is_whole {
+    if !matches!(secondary.stage, Stage::Waiting) || !is_whole(secondary.since) {
         return;
     }
     let config = &engine.config;
@@ -202,6 +221,7 @@ fn begin_to_follow(pair: &Pair) {
             let made =
                 if renews == Some(base) { engine.files.renew(base) } else { engine.files.create(base) };
             match made {
+                Ok(()) if secondary.resync.is_some() => {}
                 Ok(()) => state.reason = Reason::new("following", "follows the primary"),
                 Err(error) => {
                     secondary.stage = Stage::Waiting;

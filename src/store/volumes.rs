@@ -192,6 +192,17 @@ impl Volumes {
         &self.entries
     }
 
+    /// Equal on two nodes when each volume has the same name, and each of its blocks the same position.
+    pub(super) fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.next.to_le_bytes());
+        for entry in &self.entries {
+            hasher.update(&entry.id.0.to_le_bytes()).update(&(entry.name.len() as u64).to_le_bytes());
+            hasher.update(entry.name.as_bytes()).update(&entry.map.digest());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     /// The number that the next volume gets.
     pub(super) const fn next(&self) -> u32 {
         self.next

@@ -50,6 +50,8 @@ struct Frame<'a> {
 pub struct Diff<'a> {
     stack: Vec<Frame<'a>>,
     visited: u64,
+    /// Blocks before are left out.
+    first: u64,
 }
 
 impl BlockMap {
@@ -59,8 +61,17 @@ impl BlockMap {
     /// When the block sizes differ.
     #[must_use]
     pub fn diff<'a>(&'a self, new: &'a Self) -> Diff<'a> {
+        self.diff_from(new, BlockNumber(0))
+    }
+
+    /// As [`diff`](Self::diff), from block `first` on: so a long one can be continued where it was left. What lies before is not walked.
+    ///
+    /// # Panics
+    /// When the block sizes differ.
+    #[must_use]
+    pub fn diff_from<'a>(&'a self, new: &'a Self, first: BlockNumber) -> Diff<'a> {
         assert_eq!(self.block_size(), new.block_size(), "two maps of different block sizes");
-        let mut diff = Diff { stack: Vec::new(), visited: 0 };
+        let mut diff = Diff { stack: Vec::new(), visited: 0, first: first.0 };
         let side = |map: &'a Self| Side { child: &map.root, level: map.level };
         diff.enter(side(self), side(new), self.level.max(new.level), 0);
         diff
@@ -80,7 +91,10 @@ impl<'a> Diff<'a> {
         let shared = old.level == new.level && old.child.is_shared_with(new.child);
         if !(shared || is_void(old) && is_void(new)) {
             self.visited += 1;
-            self.stack.push(Frame { old, new, level, base, next: 0 });
+            let child_blocks = if level == 0 { 1 } else { span(level - 1) };
+            let before = self.first.saturating_sub(base) / child_blocks;
+            let next = usize::try_from(before).map_or(FAN, |before| before.min(FAN));
+            self.stack.push(Frame { old, new, level, base, next });
         }
     }
 }

@@ -63,3 +63,23 @@ fn equal_digests_end_the_walk_where_nothing_is_shared() {
     assert_eq!(diff.by_ref().count(), 1);
     assert_eq!(diff.visited(), 3);
 }
+
+#[test]
+fn it_is_continued_from_any_block() {
+    let mut map = BlockMap::new(BlockSize::Large, 1 << 20);
+    map.write(BlockNumber(0), 1 << 20, Lsn(1 << 33));
+    let before = map.clone();
+    for (at, block) in [0, 1, 63, 64, 4095, 4096, 300_000, (1 << 20) - 1].into_iter().enumerate() {
+        map.write(BlockNumber(block), 1, Lsn((1 << 34) + at as u64 * 4096));
+    }
+    let all: Vec<_> = before.diff(&map).collect();
+    for first in all.iter().flat_map(|change| [change.block.0, change.block.0 + 1]).chain([1 << 40, u64::MAX])
+    {
+        let mut diff = before.diff_from(&map, BlockNumber(first));
+        let found: Vec<_> = diff.by_ref().collect();
+        let expected: Vec<_> = all.iter().copied().filter(|change| change.block.0 >= first).collect();
+        assert_eq!(found, expected, "from {first}");
+        // The paths to two blocks at most, the first of which may be left out.
+        assert!(found.len() > 1 || diff.visited() <= 7, "{} nodes from {first}", diff.visited());
+    }
+}

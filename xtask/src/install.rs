@@ -94,6 +94,14 @@ pub(crate) fn nbd_clients() -> Result<()> {
     system("certtool", &["gnutls-bin"], "it makes the certificates for NBD under TLS")
 }
 
+/// The servers of NBD that the block store is compared with, and the client.
+pub(crate) fn nbd_servers() -> Result<()> {
+    system("fio", &["fio"], "it is the client of all that are compared")?;
+    system("nbdkit", &["nbdkit"], "its memory plugin is what the volume is compared with")?;
+    let why = "two of them mirror as the volume does, for comparison";
+    system("qemu-storage-daemon", &["qemu-system-common"], why)
+}
+
 /// What the demonstration of the block store works with.
 pub(crate) fn disk_images() -> Result<()> {
     system(

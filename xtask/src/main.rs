@@ -4,6 +4,7 @@
 //! with the way out. Nothing is skipped silently: what could not be checked is printed and counted.
 
 mod ci;
+mod compare;
 mod demo;
 mod failure;
 mod fuzz;
@@ -53,6 +54,8 @@ enum Command {
         #[arg(long, default_value_t = fuzz::SECONDS)]
         seconds: u32,
     },
+    /// Measure the block store beside other servers of NBD, and in process; needs an idle machine
+    Compare(compare::Arguments),
     /// Test on soft-RoCE: two emulated machines and the link between them, which is cut; nothing is needed of this one
     Rxe(rxe::Arguments),
     /// Everything a change has to pass
@@ -80,6 +83,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo { arguments } => demo::run(&arguments),
         Command::Instructions => instructions::run(),
         Command::Fuzz { seconds } => fuzz::run(seconds),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Rxe(arguments) => rxe::run(&arguments),
         Command::Ci { full } => ci::run(full),
     }

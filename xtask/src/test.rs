@@ -6,9 +6,12 @@
 use std::process::Command;
 
 use crate::failure::{Failure, Result};
-use crate::shell::{cargo, tee};
+use crate::shell::{cargo, program, tee};
 use crate::steps::{Counts, Steps};
 use crate::{install, instructions};
+
+/// Tests that need no minutes. The others run the same code with RDMA built in and without, and run once, but for `--full`.
+const QUICK: [&str; 7] = ["contract", "cli", "bad_input", "durable", "revoke", "nbd", "operate"];
 
 /// Runs every test; `full` asks those that have a long version for it.
 pub(crate) fn run(full: bool) -> Result<()> {
@@ -29,7 +32,12 @@ pub(crate) fn run(full: bool) -> Result<()> {
         // A directory of its own: the two would build each other's programs anew.
         let mut command =
             cargo(&["test", "--package", "mirrorbus", "--no-fail-fast", "--no-default-features"]);
-        command.args(["--features", "cli", "--lib", "--bins", "--tests"]);
+        command.args(["--features", "cli", "--lib", "--bins"]);
+        if full {
+            command.arg("--tests");
+        } else {
+            command.args(QUICK.iter().flat_map(|test| ["--test", *test]));
+        }
         // Where there are no libraries of verbs, as far as a build can see.
         command.env("PKG_CONFIG_LIBDIR", "/nonexistent");
         counted(command.args(["--target-dir", "target/no-rdma"]))
@@ -61,8 +69,27 @@ pub(crate) fn run(full: bool) -> Result<()> {
                 .env("MIRIFLAGS", "-Zmiri-disable-isolation"),
         )
     });
+    // Whether it measures at all; figures of a debug build on a busy machine mean nothing, and may be void.
+    steps.run("the bench, briefly", || {
+        install::nbd_servers()?;
+        crate::shell::run(&mut cargo(&["build", "--workspace", "--bins"]))?;
+        let small = ["--volume", "128M", "--ring", "32M"];
+        bench(&[&["store", "--seconds", "0.5"], &small[..]].concat())?;
+        bench(&[&["store", "--seconds", "4", "--steady", "5000"], &small[..]].concat())?;
+        bench(&[&["nbd", "--rounds", "1", "--seconds", "0.2", "--wear", "0.5"], &small[..]].concat())?;
+        Ok(Counts { passed: 3, ..Counts::default() })
+    });
     steps.run("instructions per store", || instructions::run().map(|()| Counts::one()));
     steps.finish()
+}
+
+/// Exit code 3 says that figures are void.
+fn bench(arguments: &[&str]) -> Result<()> {
+    let ended = tee(&mut program("target/debug/mirrorbus-bench", arguments))?;
+    if ended.success || ended.output.contains("VOID") {
+        return Ok(());
+    }
+    Err(Failure::new(format!("mirrorbus-bench {}: see above", arguments.join(" "))))
 }
 
 /// Runs tests and counts them. None at all is a failure: a filter that matches nothing proves nothing.
@@ -135,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_run_without_a_test_is_a_failure() {
-        let print = |text: &str| counted(&mut crate::shell::program("printf", &["%s", text]));
+        let print = |text: &str| counted(&mut program("printf", &["%s", text]));
         assert!(print("test result: ok. 0 passed; 0 failed; 0 ignored;").is_err());
         assert_eq!(print(PASSED).unwrap().passed, 12);
     }

@@ -14,6 +14,7 @@ mod messages;
 mod options;
 mod peer;
 mod report;
+mod steady;
 mod subject;
 
 use std::process::ExitCode;
@@ -33,6 +34,12 @@ pub(crate) use peer::run as run_peer;
 pub(crate) fn run(options: &StoreOptions) -> Result<ExitCode, Failure> {
     let machine = Machine::here();
     let mut subject = subject::Subject::open(options)?;
+    if let Some(rate) = options.steady {
+        let steady = steady::run(options, &mut subject, rate)?;
+        print!("{}", steady.table());
+        write(options, &steady.json())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut limit = limit::Limit::new(options)?;
     let mut messages = messages::messages(options)?;
     let (messages, _) = messages.contenders();
@@ -42,11 +49,16 @@ pub(crate) fn run(options: &StoreOptions) -> Result<ExitCode, Failure> {
     let status = subject.status();
     let report = report::Report { options, outcome: &outcome, status: &status, machine: &machine, timer_ns };
     print!("{}", report.table());
-    if let Some(path) = &options.json {
-        let text = format!("{:#}\n", report.json());
-        std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    }
+    write(options, &report.json())?;
     // As with the mirrored region: one at a time is judged by its median, several by their rate.
     let figure = if options.depth == 1 { Figure::P50 } else { Figure::Rate };
     Ok(if outcome.void(figure).is_some() { ExitCode::from(crate::EXIT_VOID) } else { ExitCode::SUCCESS })
+}
+
+fn write(options: &StoreOptions, report: &serde_json::Value) -> Result<(), Failure> {
+    if let Some(path) = &options.json {
+        std::fs::write(path, format!("{report:#}\n"))
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(())
 }

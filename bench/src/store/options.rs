@@ -44,6 +44,9 @@ pub(crate) struct StoreOptions {
     /// Seconds during which the store is measured; the limit takes as long twice over.
     #[arg(long, default_value_t = 10.0)]
     pub seconds: f64,
+    /// Make so many writes a second, one at a time, and tell latencies while a checkpoint is written or room given back from others.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000), conflicts_with = "depth")]
+    pub steady: Option<u64>,
     /// Write the figures here as JSON.
     #[arg(long)]
     pub json: Option<PathBuf>,

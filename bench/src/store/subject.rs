@@ -85,8 +85,13 @@ impl Subject {
         self.dataset.as_ref().map(Dataset::status).expect("open until it is dropped")
     }
 
+    /// Whether this node writes a checkpoint or gives room back just now.
+    pub(super) fn is_keeping(&self) -> bool {
+        self.dataset.as_ref().is_some_and(Dataset::is_keeping)
+    }
+
     /// One batch, acknowledged.
-    fn batch(&mut self) -> Result<(), Failure> {
+    pub(super) fn batch(&mut self) -> Result<(), Failure> {
         let mut last = None;
         for _ in 0..self.depth {
             self.random ^= self.random << 13;

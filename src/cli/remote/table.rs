@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use mirrorbus::base::format_bytes;
 use mirrorbus::serve::admin::{
-    DatasetStatus, DiskState, LatencyStatus, NodeStatus, ReplicationState, Role, VolumeStatus,
+    DatasetStatus, DiskState, LatencyStatus, NodeStatus, ReplicationState, ResyncProgress, Role, VolumeStatus,
 };
 
 use super::plain;
@@ -72,6 +72,9 @@ fn dataset(text: &mut String, status: &DatasetStatus) {
             &format!("{} are on this node only", format_bytes(status.unreplicated_bytes)),
         );
     }
+    if let Some(progress) = &status.resync {
+        row(text, "resync", &resync(progress));
+    }
     counters(text, status);
     for (operation, latency) in status.latency.named() {
         if latency.count > 0 {
@@ -101,9 +104,25 @@ fn words(role: Role, disk: DiskState, replication: ReplicationState) -> String {
         ReplicationState::WaitingForPeer => "the peer has not been heard",
         ReplicationState::Attaching => "the two are finding out what each has",
         ReplicationState::CatchingUp => "one is being given what it lacks",
+        ReplicationState::SyncSource => "the peer is given what it lacks out of this node's files",
+        ReplicationState::SyncTarget => "it is given what it lacks out of the primary's files",
         ReplicationState::LinkLost => "the link to the peer is lost",
     };
     format!("{role}; {disk}; {replication}")
+}
+
+fn resync(progress: &ResyncProgress) -> String {
+    if progress.total_bytes == 0 {
+        return "finding out what is lacking".to_owned();
+    }
+    let [left, total, rate] =
+        [progress.left_bytes, progress.total_bytes, progress.bytes_per_second].map(format_bytes);
+    let (whole, part) = (progress.in_sync_hundredths / 100, progress.in_sync_hundredths % 100);
+    let rest = match progress.seconds_left {
+        Some(seconds) => format!("{} left", duration(seconds * 1000)),
+        None => "nothing moves".to_owned(),
+    };
+    format!("{whole}.{part:02} % in sync, {left} of {total} to go, {rate} a second, {rest}")
 }
 
 fn counters(text: &mut String, status: &DatasetStatus) {

@@ -43,6 +43,39 @@ pub fn ask(url: &FabricUrl, keys: &KeySet, body: &[u8], timeout: Duration) -> Re
     answer
 }
 
+/// A connection for many questions, one at a time: what one question costs besides its answer is one round trip. Nothing is attached, and
+/// an owner that is attached is not disturbed.
+#[derive(Debug)]
+pub struct Inquirer {
+    session: Session,
+}
+
+impl Inquirer {
+    /// Connects to the application of the holder at `url`.
+    ///
+    /// # Errors
+    /// [`CallError`]: `Ended` where nobody listens.
+    pub fn connect(url: &FabricUrl, keys: &KeySet, timeout: Duration) -> Result<Self, CallError> {
+        let mut deadline = Deadline::within(timeout);
+        let session = Session::connect(url, keys, HEARTBEAT, SILENCE, Weak::new(), &mut deadline)?;
+        Ok(Self { session })
+    }
+
+    /// Asks. `body` has at most [`REQUEST_BYTES_MAX`] bytes, and so has the answer.
+    ///
+    /// # Errors
+    /// [`CallError`]; after it this connection is of no use. After a timeout the question may have been heard, or may be yet.
+    pub fn ask(&self, body: &[u8], timeout: Duration) -> Result<Vec<u8>, CallError> {
+        self.session.ask(body, &mut Deadline::within(timeout))
+    }
+}
+
+impl Drop for Inquirer {
+    fn drop(&mut self) {
+        self.session.close(CLOSE_TIME);
+    }
+}
+
 fn check(body: &[u8]) -> Result<(), CallError> {
     let (len, max) = (body.len(), REQUEST_BYTES_MAX);
     if len > max { Err(CallError::TooLong { len, max }) } else { Ok(()) }

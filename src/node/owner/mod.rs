@@ -18,7 +18,7 @@ mod region;
 mod session;
 mod transfer;
 
-pub use ask::ask;
+pub use ask::{Inquirer, ask};
 pub use call::CallError;
 pub use config::{Attach, OpenError, RegionConfig};
 pub(super) use data_stream::{PURPOSE_PLAIN, PURPOSE_SEALED};

@@ -39,7 +39,7 @@ pub use service_manager::{ServiceState, notify_service_manager};
 pub use source::StatusSource;
 pub use status::{
     Bucket, Counters, DatasetStatus, DiskState, Latencies, LatencyStatus, NodeStatus, Reason,
-    ReplicationState, RingStatus, Role, VolumeStatus, Watermarks,
+    ReplicationState, ResyncProgress, RingStatus, Role, VolumeStatus, Watermarks,
 };
 pub use subject::{AdminError, ErrorCode, ScrubReport, Subject};
 

@@ -51,6 +51,9 @@ pub struct DatasetStatus {
     pub volumes: Vec<VolumeStatus>,
     /// Bytes of the log that are acknowledged to clients and not at the peer: above 0 only where the primary goes on alone.
     pub unreplicated_bytes: u64,
+    /// How far a resync is; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resync: Option<ResyncProgress>,
     /// What was done since the start.
     pub counters: Counters,
     /// How long clients waited for their answers.
@@ -130,9 +133,30 @@ words! {
         Attaching,
         /// The one that is behind is given what it lacks.
         CatchingUp,
+        /// The peer was away for long, or is new, and is given what it lacks out of this node's files.
+        SyncSource,
+        /// This node is given what it lacks out of the primary's files; until that is done it has what it had.
+        SyncTarget,
         /// The link broke; what to do is not decided yet.
         LinkLost,
     }
+}
+
+/// How far a resync is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResyncProgress {
+    /// Bytes of data that were lacking when it began; 0 while that is not known.
+    pub total_bytes: u64,
+    /// Bytes of them that are lacking now.
+    pub left_bytes: u64,
+    /// What is done, in hundredths of a percent.
+    pub in_sync_hundredths: u64,
+    /// Bytes a second of late.
+    pub bytes_per_second: u64,
+    /// How long the rest takes at that rate; absent while that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<u64>,
 }
 
 /// Why something is as it is.
@@ -247,6 +271,12 @@ counters! {
     punched_bytes,
     /// Blocks that did not match their checksum.
     damaged_blocks,
+    /// Answers with data to a peer that is brought up to date.
+    resync_pieces,
+    /// Bytes of data in them.
+    resync_data_bytes,
+    /// Bytes of maps and of segments' tables that it was sent.
+    resync_table_bytes,
 }
 
 /// How long clients waited, by what they asked for.

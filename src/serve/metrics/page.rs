@@ -13,6 +13,7 @@ pub fn metrics_page(status: &NodeStatus) -> String {
     node(&mut page, status);
     states(&mut page, &status.datasets);
     log(&mut page, &status.datasets);
+    resync(&mut page, &status.datasets);
     volumes(&mut page, &status.datasets);
     counters(&mut page, &status.datasets);
     latencies(&mut page, &status.datasets);
@@ -93,6 +94,28 @@ fn log(page: &mut Page, datasets: &[DatasetStatus]) {
     }
 }
 
+/// Of datasets that are being resynced only.
+fn resync(page: &mut Page, datasets: &[DatasetStatus]) {
+    let under_way = || datasets.iter().filter_map(|dataset| Some((&*dataset.name, dataset.resync?)));
+    let help = "Bytes of data that were lacking when the resync began; 0 while that is not known.";
+    let mut family = page.family(Kind::Gauge, "mirrorbus_resync_bytes", help);
+    under_way().for_each(|(name, resync)| {
+        family.sample(&[("dataset", name)], resync.total_bytes);
+    });
+    let help = "Bytes of them that are lacking now.";
+    let mut family = page.family(Kind::Gauge, "mirrorbus_resync_left_bytes", help);
+    under_way().for_each(|(name, resync)| {
+        family.sample(&[("dataset", name)], resync.left_bytes);
+    });
+    let help = "How long the rest takes at the rate of late; absent while that is not known.";
+    let mut family = page.family(Kind::Gauge, "mirrorbus_resync_left_seconds", help);
+    under_way().for_each(|(name, resync)| {
+        if let Some(left) = resync.seconds_left {
+            family.sample(&[("dataset", name)], left);
+        }
+    });
+}
+
 fn volumes(page: &mut Page, datasets: &[DatasetStatus]) {
     let mut family = page.family(Kind::Gauge, "mirrorbus_volume_bytes", "The volume's size.");
     for dataset in datasets {
@@ -110,7 +133,7 @@ fn volumes(page: &mut Page, datasets: &[DatasetStatus]) {
 }
 
 /// Names of the counters' families, in the order of `Counters::named`.
-const COUNTERS: [(&str, &str); 12] = [
+const COUNTERS: [(&str, &str); 15] = [
     ("mirrorbus_reads_total", "Read requests."),
     ("mirrorbus_read_bytes_total", "Bytes read."),
     ("mirrorbus_writes_total", "Write requests."),
@@ -123,6 +146,9 @@ const COUNTERS: [(&str, &str); 12] = [
     ("mirrorbus_segments_removed_total", "Segments removed because all in them was dead."),
     ("mirrorbus_punched_bytes_total", "Bytes of dead blocks given back to the filesystem."),
     ("mirrorbus_damaged_blocks_total", "Blocks that did not match their checksum."),
+    ("mirrorbus_resync_pieces_total", "Answers with data to a peer that is brought up to date."),
+    ("mirrorbus_resync_data_bytes_total", "Bytes of data in them."),
+    ("mirrorbus_resync_table_bytes_total", "Bytes of maps and of segments' tables that it was sent."),
 ];
 
 fn counters(page: &mut Page, datasets: &[DatasetStatus]) {
@@ -148,4 +174,4 @@ fn latencies(page: &mut Page, datasets: &[DatasetStatus]) {
 }
 
 #[cfg(test)]
-pub(super) const COUNTER_NAMES: [(&str, &str); 12] = COUNTERS;
+pub(super) const COUNTER_NAMES: [(&str, &str); 15] = COUNTERS;

@@ -1,6 +1,7 @@
 //! Waiting until an answer may leave, and until it is durable.
 
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
@@ -72,12 +73,17 @@ impl Engine {
         mark: Mark,
         gone: &dyn Fn() -> bool,
     ) -> Result<(), IoError> {
+        let began = self.measures.load(Ordering::Relaxed).then(Instant::now);
         let mut pause = Pause::default();
         loop {
             let mut state = self.shared.lock();
             let primary = state.primary(epoch)?;
             primary.push();
             if primary.committed().0 >= mark.0 {
+                drop(state);
+                if let Some(began) = began {
+                    self.commits.record(began.elapsed());
+                }
                 return Ok(());
             }
             if primary.writes_through() && primary.log.own_durable().0 < mark.0 {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::store::register::{Configuration, Fork, Position};
+use crate::store::resync::{Ask, Reply};
 
 /// The number of this language.
 pub(super) const VERSION: u32 = 1;
@@ -33,6 +34,7 @@ pub(super) struct Hello {
     pub(super) segment_bytes: u64,
     pub(super) device_block_bytes: u64,
     pub(super) places: u64,
+    pub(super) window_bytes: u64,
 }
 
 /// A question.
@@ -45,6 +47,10 @@ pub(super) enum Question {
     Follow { from: Hello, configuration: Configuration, fork: u64, history: Vec<Fork> },
     /// The configuration is this now.
     Note { from: Hello, configuration: Configuration },
+    /// The ring does not reach back to what you have: keep that until you have been given the rest, in the session of this number.
+    BeResynced { from: Hello, session: u64 },
+    /// Of a node that is being resynced: how much there was to do, how much is left, and what it wants next.
+    Resync { session: u64, total: u64, left: u64, ask: Ask },
 }
 
 /// An answer.
@@ -56,6 +62,8 @@ pub(super) enum Answer {
         end: u64,
     },
     Noted,
+    /// To a node that is being resynced.
+    Resync(Reply),
     /// It does not, and why: a word for machines, and a sentence.
     Refused {
         code: String,
@@ -92,6 +100,9 @@ impl Hello {
         if other.places != self.places {
             return differs("segments in the ring", &self.places, &other.places);
         }
+        if other.window_bytes != self.window_bytes {
+            return differs("bytes of the window of a resync", &self.window_bytes, &other.window_bytes);
+        }
         None
     }
 
@@ -127,6 +138,7 @@ mod tests {
             segment_bytes: 1,
             device_block_bytes: 2,
             places: 3,
+            window_bytes: 4,
         }
     }
 

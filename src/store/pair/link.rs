@@ -9,6 +9,7 @@ use crate::base::Deadline;
 use crate::node::{CallError, LinkStatus, ReconnectError, RefusalCode};
 use crate::store::primary::{Link, Mode};
 use crate::store::register::Configuration;
+use crate::store::ring_memory::Trouble;
 use crate::store::state::{Reason, Role, State};
 
 /// How long one attempt to reconnect may take.
@@ -22,6 +23,14 @@ impl Pair {
             let Role::Primary(primary) = &mut state.role else { return STEP_TIME_BUSY };
             primary.push();
             primary.ask_peer();
+            if primary.resync.is_some() && primary.peer.trouble != Trouble::None {
+                // What it lacks it will not get: it must not keep this node's ring.
+                primary.be_alone();
+                drop(state);
+                let text = "the peer's disk is full, or failed, while it is brought up to date: see its status";
+                self.leave_alone(Reason::new("peer-no-space", text));
+                return STEP_TIME;
+            }
             primary.is_caught_up()
         };
         if !is_ready {
@@ -65,7 +74,7 @@ impl Pair {
                 self.set_out(Reason::new("peer-refuses", format!("the peer is no member ({code}): {text}")));
             }
             // Whether it heard is not known: it is asked again, and nothing is acknowledged without it meanwhile.
-            Ok(Answer::Hello(_) | Answer::Following { .. }) => {
+            Ok(Answer::Hello(_) | Answer::Following { .. } | Answer::Resync(_)) => {
                 self.explain(Reason::new("peer-unclear", "the peer answers something else"));
             }
             Err(reason) => self.explain(reason),

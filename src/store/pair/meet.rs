@@ -135,7 +135,7 @@ impl Pair {
             Answer::Refused { code, text } => {
                 Err(Reason::new("peer-refuses", format!("the peer does not follow ({code}): {text}")))
             }
-            Answer::Hello(_) | Answer::Noted => {
+            Answer::Hello(_) | Answer::Noted | Answer::Resync(_) => {
                 Err(Reason::new("peer-unclear", "the peer answers something else"))
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  both started:  hello ⇄ hello ─▶ the one with more: follow! ─▶ serves alone ─▶ ring pushed ─▶ caught up ─▶ set in ─▶ mirrored
+//!                 the ring does not reach back:  be resynced! ─▶ ring pushed, maps and data pulled ─▶ caught up ─▶ …
 //!  link lost:     held ─▶ reconnected, or `alone` by the operator
 //!  primary gone:  `promote` by the operator at the secondary: fence, drain, serve alone
 //! ```
@@ -16,18 +17,23 @@ mod hello;
 mod link;
 mod meet;
 mod obey;
+mod resync;
 mod serve;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::checkpoint::Checkpoint;
 use super::config::CommandError;
 use super::engine::Engine;
 use super::primary::Mode;
 use super::register::{Configuration, LocalRegister, Position, Register};
+use super::resync::{Carrier, Note};
+use super::ring_memory::WINDOW_BYTES;
 use super::state::{Bell, Reason, Role, State};
+use crate::base::Lsn;
 use crate::node::{Holder, KeySet};
 use hello::{Answer, Hello, Question, RoleWord, VERSION};
 pub(super) use obey::PairGate;
@@ -49,10 +55,22 @@ pub(super) struct Pair {
     moves: parking_lot::Mutex<()>,
     holder: OnceLock<Holder>,
     pub(super) checkpoint: Mutex<Checkpoint>,
+    /// Whoever fills in files of a resync, makes an end of it, or sets aside what files have. Taken after `moves`.
+    filling: parking_lot::Mutex<()>,
+    /// That this node is being resynced, and from where. Taken after `filling`.
+    note: Mutex<Note>,
+    /// Segments of which this node was found to have all that it needs, in this or an earlier resync.
+    verified: Mutex<BTreeSet<Lsn>>,
+    /// What brings the other one up to date. Taken after `moves`, before the state.
+    carrier: Mutex<Option<Carrier>>,
+    /// The peer said that it cannot follow now: it is left alone until then.
+    rests_until: Mutex<Option<Instant>>,
     /// Wakes the pair's thread.
     pub(super) bell: Arc<Bell>,
     /// Wakes the keeper.
     pub(super) keeper: Bell,
+    /// Wakes whoever pulls what a resync lacks.
+    pub(super) puller: Bell,
     pub(super) stopping: AtomicBool,
 }
 
@@ -68,6 +86,7 @@ impl Pair {
         keys: KeySet,
         register: LocalRegister,
         checkpoint: Checkpoint,
+        note: Note,
     ) -> Self {
         Self {
             engine,
@@ -76,8 +95,14 @@ impl Pair {
             moves: parking_lot::Mutex::new(()),
             holder: OnceLock::new(),
             checkpoint: Mutex::new(checkpoint),
+            filling: parking_lot::Mutex::new(()),
+            note: Mutex::new(note),
+            verified: Mutex::default(),
+            carrier: Mutex::default(),
+            rests_until: Mutex::default(),
             bell: Arc::default(),
             keeper: Bell::default(),
+            puller: Bell::default(),
             stopping: AtomicBool::new(false),
         }
     }
@@ -156,6 +181,7 @@ impl Pair {
             segment_bytes: config.layout.segment_bytes(),
             device_block_bytes: config.layout.device_block_bytes(),
             places: config.places,
+            window_bytes: WINDOW_BYTES as u64,
         }
     }
 
@@ -176,7 +202,7 @@ impl Pair {
             Answer::Refused { code, text } => {
                 return Err(Reason::new("peer-refuses", format!("the peer refuses ({code}): {text}")));
             }
-            Answer::Following { .. } | Answer::Noted => {
+            Answer::Following { .. } | Answer::Noted | Answer::Resync(_) => {
                 return Err(Reason::new("peer-unclear", "the peer answers something else"));
             }
         };
@@ -186,7 +212,11 @@ impl Pair {
         }
     }
 
-    fn explain(&self, reason: Reason) {
+    pub(super) const fn keys(&self) -> &KeySet {
+        &self.keys
+    }
+
+    pub(super) fn explain(&self, reason: Reason) {
         let mut state = self.engine.shared.lock();
         if state.reason != reason {
             log::info!("{}: {} ({})", self.engine.config.name, reason.text, reason.code);
@@ -221,11 +251,16 @@ fn role_word(state: &State, attached: bool) -> RoleWord {
 pub(super) fn position(state: &State) -> Position {
     match &state.role {
         Role::Undecided | Role::Failed { .. } => state.position,
-        Role::Secondary(secondary) => Position {
-            generation: secondary.generation.0,
-            end: secondary.applied.0,
-            highest: secondary.highest.0.max(state.position.highest),
-        },
+        Role::Secondary(secondary) => {
+            let highest = secondary.highest.0.max(state.position.highest);
+            match &secondary.resync {
+                // Until all is here it has what it had.
+                Some(staging) => Position { highest, ..staging.old },
+                None => {
+                    Position { generation: secondary.generation.0, end: secondary.applied.0, highest }
+                }
+            }
+        }
         Role::Primary(primary) => Position {
             generation: primary.generation.0,
             end: primary.log.end().0,

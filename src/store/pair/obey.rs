@@ -16,7 +16,7 @@ use crate::store::register::{Configuration, Fork, Register};
 use crate::store::state::{Reason, Role};
 
 /// How long the peer's question waits for a move of this node to end.
-const MOVES_TIME: Duration = Duration::from_secs(1);
+pub(super) const MOVES_TIME: Duration = Duration::from_secs(1);
 /// How long taking the primary's access away may take.
 const FENCE_TIME: Duration = Duration::from_secs(5);
 
@@ -53,31 +53,40 @@ impl HolderGate for PairGate {
     }
 }
 
-fn refused(code: &str, text: String) -> Answer {
+pub(super) fn refused(code: &str, text: String) -> Answer {
     Answer::Refused { code: code.to_owned(), text }
 }
 
 impl Pair {
     fn answer(&self, question: Question) -> Answer {
-        let (Question::Hello(theirs)
-        | Question::Follow { from: theirs, .. }
-        | Question::Note { from: theirs, .. }) = &question;
-        // Who asks is told who this is, even if it is nobody of this pair: it says why itself.
-        if !matches!(question, Question::Hello(_))
-            && let Some((code, text)) = self.hello().refuse(theirs)
-        {
-            return refused(code, text);
+        match &question {
+            // Who asks is told who this is, even if it is nobody of this pair: it says why itself.
+            Question::Hello(_) => {}
+            Question::Follow { from, .. } | Question::Note { from, .. } | Question::BeResynced { from, .. } => {
+                if let Some((code, text)) = self.hello().refuse(from) {
+                    return refused(code, text);
+                }
+            }
+            // Its session was told to the peer alone.
+            Question::Resync { .. } => {}
         }
         match question {
             Question::Hello(_) => Answer::Hello(self.hello()),
             Question::Follow { from, configuration, fork, history } => {
                 self.follow(&from, configuration, Lsn(fork), &history)
             }
-            Question::Note { configuration, .. } => self.note(configuration),
+            Question::Note { configuration, .. } => self.take_note(configuration),
+            Question::BeResynced { from, session } => self.be_resynced(&from, session),
+            Question::Resync { session, total, left, ask } => {
+                match self.answer_resync(session, (total, left), &ask) {
+                    Ok(reply) => Answer::Resync(reply),
+                    Err((code, text)) => refused(code, text),
+                }
+            }
         }
     }
 
-    fn note(&self, configuration: Configuration) -> Answer {
+    fn take_note(&self, configuration: Configuration) -> Answer {
         let id = configuration.id;
         match self.configure(|last| newer(last, configuration)) {
             Ok(kept) if kept.id == id => Answer::Noted,
@@ -159,6 +168,14 @@ impl Pair {
         let fenced = holder.fence(Deadline::within(FENCE_TIME));
         fenced.map_err(|error| CommandError::Refused(format!("the primary's access stands: {error}")))?;
         loop {
+            // What came for maps that are not whole is void, all of it.
+            if let Role::Secondary(secondary) = &mut self.engine.shared.lock().role
+                && secondary.give_up_resync()
+            {
+                secondary.stage = Stage::Waiting;
+                secondary.since = holder.status().generation;
+                return Ok(());
+            }
             let moved = self.engine.follow_step()?;
             let mut state = self.engine.shared.lock();
             let Role::Secondary(secondary) = &mut state.role else { return Ok(()) };
@@ -184,6 +201,7 @@ impl Pair {
     /// Sets aside what lies behind the fork; where the log ends then.
     fn truncate(&self, from: &Hello, fork: Lsn) -> Result<Lsn, CommandError> {
         let engine = &self.engine;
+        let _filling = self.filling();
         let mut position = super::position(&engine.shared.lock());
         if position.end() > fork {
             log::warn!("{}: what lies between {fork} and {} is void", engine.config.name, position.end());
@@ -201,6 +219,11 @@ impl Pair {
             let highest = position.highest.max(found.position.highest);
             position = crate::store::register::Position { highest, ..found.position };
             engine.shared.lock().volumes = found.volumes;
+            self.verified().clear();
+            let mut note = self.note();
+            if note.from().is_some() {
+                note.write(position)?;
+            }
         }
         let mut state = engine.shared.lock();
         state.position = position;

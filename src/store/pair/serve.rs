@@ -16,6 +16,7 @@ use crate::store::log::{Begin, Log};
 use crate::store::primary::{Link, Primary};
 use crate::store::register::{Fork, Position, Register};
 use crate::store::ring_memory::{PrimaryWords, RingMemory};
+use crate::store::segment_files::SegmentFiles;
 use crate::store::state::{Reason, Role, State};
 
 /// How long the ring's way to the peer may stand still.
@@ -29,8 +30,9 @@ impl Pair {
     /// The role was settled before: whoever calls this holds `moves`, and the register names this node.
     pub(super) fn become_primary(&self, theirs: Option<Position>) -> Result<(), CommandError> {
         let engine = &self.engine;
-        // What came is in the files before it is called durable there.
+        // What came is in the files before it is called durable there, and what came of a resync that has not ended is void.
         self.drain()?;
+        self.forget_resync()?;
         let ours = super::position(&engine.shared.lock());
         let last = self.register().contents().history.last().map_or(0, |fork| fork.generation);
         let theirs = theirs.unwrap_or_default();
@@ -113,6 +115,11 @@ impl Pair {
             }
         }
         for (head, limit) in &missing {
+            if !is_whole(files, head, from, *limit)? {
+                return Ok(Vec::new());
+            }
+        }
+        for (head, limit) in &missing {
             load_segment(files, memory, head, *limit)?;
         }
         Ok(missing.into_iter().map(|(head, _)| head).collect())
@@ -126,6 +133,10 @@ impl Pair {
     }
 
     fn try_to_invite(&self) -> Result<(), Reason> {
+        self.end_carrier();
+        if self.rests() {
+            return Ok(());
+        }
         let (_, theirs) = self.ask_hello()?;
         let _moves = self.moves();
         match theirs.role {
@@ -150,7 +161,8 @@ impl Pair {
         self.attach(&theirs, end)
     }
 
-    /// Pushes the ring, while nothing is appended, and opens the way for what comes.
+    /// Pushes the ring, while nothing is appended, and opens the way for what comes. A peer that lacks more than the ring has is
+    /// resynced.
     fn attach(&self, theirs: &Hello, end: Lsn) -> Result<(), Reason> {
         let engine = &self.engine;
         let (memory, resident, epoch) = {
@@ -164,41 +176,64 @@ impl Pair {
         let met = {
             let mut state = engine.shared.lock();
             let State { role: Role::Primary(primary), .. } = &mut *state else { return Ok(()) };
-            brought.map_err(|error| Reason::new("cannot-read", error.to_string())).and_then(|heads| {
+            brought.map_err(|error| Reason::new("cannot-read", error.to_string())).map(|heads| {
                 primary.log.adopt(heads);
-                meet(primary, engine.config.id, theirs, end)
+                meet(primary, engine.config.id, end)
             })
         };
-        if let Err(reason) = met {
-            if let Role::Primary(primary) = &mut engine.shared.lock().role {
-                primary.log.set_frozen(false);
+        match met {
+            Ok(true) => {
+                let link = self.push(memory.mapping().clone());
+                self.attached(epoch, link, |primary, link| {
+                    primary.attach(link);
+                    Reason::new("catching-up", format!("{} follows, and lacks some of the log", theirs.node))
+                })
             }
-            engine.shared.tell();
-            return Err(reason);
+            Ok(false) => {
+                self.thaw();
+                self.resync(theirs, end)
+            }
+            Err(reason) => {
+                self.thaw();
+                Err(reason)
+            }
         }
-        let mapping = memory.mapping().clone();
-        let link = self.push(mapping);
-        let mut state = engine.shared.lock();
+    }
+
+    /// Whatever was frozen goes on.
+    pub(super) fn thaw(&self) {
+        if let Role::Primary(primary) = &mut self.engine.shared.lock().role {
+            primary.log.set_frozen(false);
+        }
+        self.engine.shared.tell();
+    }
+
+    /// The frozen ring was pushed, and goes on; with the way to the peer, if there is one, `attach` does, under the lock of the state.
+    pub(super) fn attached<T>(
+        &self,
+        epoch: u64,
+        link: Result<T, String>,
+        attach: impl FnOnce(&mut Primary, T) -> Reason,
+    ) -> Result<(), Reason> {
+        let mut state = self.engine.shared.lock();
         let is_same = state.epoch == epoch;
         let State { role: Role::Primary(primary), reason, .. } = &mut *state else { return Ok(()) };
         primary.log.set_frozen(false);
-        engine.shared.tell();
+        self.engine.shared.tell();
         match link {
             Ok(link) if is_same => {
-                primary.attach(link);
-                *reason =
-                    Reason::new("catching-up", format!("{} follows, and lacks some of the log", theirs.node));
+                *reason = attach(primary, link);
                 Ok(())
             }
             Ok(_) => Ok(()),
             Err(error) => {
                 primary.log.part();
-                Err(Reason::new("attach-failed", format!("{} cannot be attached: {error}", theirs.node)))
+                Err(Reason::new("attach-failed", format!("the peer cannot be attached: {error}")))
             }
         }
     }
 
-    fn push(&self, mapping: Arc<Mapping>) -> Result<Link, String> {
+    pub(super) fn push(&self, mapping: Arc<Mapping>) -> Result<Link, String> {
         let config = &self.engine.config;
         let mut region =
             RegionConfig::new(config.peer.clone(), mapping.len(), Attach::Push { replace: true });
@@ -212,15 +247,10 @@ impl Pair {
     }
 }
 
-/// Keeps in the ring what the peer lacks, and says so in the ring's words.
-fn meet(primary: &mut Primary, dataset: DatasetId, theirs: &Hello, end: Lsn) -> Result<(), Reason> {
+/// Keeps in the ring what a peer lacks that has the log to `end`, and says so in the ring's words; whether the ring reaches so far back.
+pub(super) fn meet(primary: &mut Primary, dataset: DatasetId, end: Lsn) -> bool {
     if !primary.log.meet(end) {
-        let oldest = primary.log.resident().next().map_or(Lsn::ZERO, |head| head.previous_end);
-        let node = &theirs.node;
-        let text = format!(
-            "{node} has the log to {end}, the ring reaches back to {oldest}: it has to be copied whole"
-        );
-        return Err(Reason::new("needs-full-copy", text));
+        return false;
     }
     primary.log.memory().write_primary(&PrimaryWords {
         dataset,
@@ -229,12 +259,24 @@ fn meet(primary: &mut Primary, dataset: DatasetId, theirs: &Hello, end: Lsn) -> 
         flush: primary.log.padded(),
         own_durable: primary.log.own_durable(),
     });
-    Ok(())
+    true
+}
+
+/// Whether the file of a segment still has all data of its records between `from` and `limit`: what a resync brought has holes where
+/// data was dead already.
+fn is_whole(files: &SegmentFiles, head: &SegmentHead, from: Lsn, limit: Lsn) -> Result<bool, OpenError> {
+    let (source, mut scan) = (files.source(head.base), Scan::new(*head, Verify::Payloads { from }));
+    while scan.end() < limit {
+        if scan.next(&source)?.is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Puts one segment into its place, to `limit`, and nothing behind.
 fn load_segment(
-    files: &crate::store::segment_files::SegmentFiles,
+    files: &SegmentFiles,
     memory: &RingMemory,
     head: &SegmentHead,
     limit: Lsn,

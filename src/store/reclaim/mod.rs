@@ -12,9 +12,9 @@ use super::checkpoint::Snapshot;
 use super::counters::count;
 use super::engine::Engine;
 use super::segment_files::SegmentFileError;
-use super::volumes::Entry;
+use super::volumes::{Entry, Volumes};
 use crate::base::Lsn;
-use plan::{Live, Punch, ReclaimSegment};
+use plan::{Live, Punch, ReclaimSegment, Want};
 
 /// Dead blocks are looked for when the log takes this much more than what lives: in quarters.
 const SLACK_QUARTERS: u64 = 2;
@@ -23,14 +23,15 @@ const SLACK_QUARTERS: u64 = 2;
 #[derive(Debug, Default)]
 pub(super) struct Kept(BTreeMap<Lsn, ReclaimSegment>);
 
-/// Gives back what a checkpoint allows to, if that is worth the look, as it always is when the disk is full. `limit`: nothing behind is
-/// touched.
+/// Gives back what a checkpoint allows to, if that is worth the look, as it always is when the disk is full. What the `pinned` maps have is
+/// kept too. `limit`: nothing behind is touched.
 ///
 /// # Errors
 /// The disk's. What was not given back is no damage.
 pub(super) fn run(
     engine: &Engine,
     snapshot: &Snapshot,
+    pinned: &[&Volumes],
     limit: Lsn,
     is_full: bool,
     kept: &mut Kept,
@@ -45,11 +46,12 @@ pub(super) fn run(
     }
     let limit = limit.min(snapshot.position);
     let mut live = Live::new(layout);
-    snapshot.volumes.entries().iter().for_each(|entry| live.add(&entry.map));
+    let roots = pinned.iter().copied().chain([&snapshot.volumes]);
+    roots.flat_map(Volumes::entries).for_each(|entry| live.add(&entry.map));
     kept.0.retain(|base, _| bases.binary_search(base).is_ok());
     let before = bases.into_iter().filter(|base| base.plus(layout.segment_bytes()) < limit);
     let segments: Vec<_> = before.map(|base| kept.segment(engine, &live, base)).collect::<Result<_, _>>()?;
-    let plan = live.plan(&segments, limit);
+    let plan = live.plan(&segments, limit, if is_full { Want::Room } else { Want::Rest });
     let counters = &engine.shared.counters;
     for base in plan.unlink {
         engine.files.remove(base)?;
@@ -86,7 +88,7 @@ impl Kept {
         let live_bytes = live.bytes(base);
         // All of it lives, as far as this look goes.
         let unknown = ReclaimSegment { base, payload: start..start, kept_bytes: live_bytes };
-        if live_bytes == 0 || live_bytes > (all - start) / 2 {
+        if live_bytes == 0 || live_bytes > (all - start) / 8 * 7 {
             return Ok(unknown);
         }
         let Some(head) = engine.files.head(engine.config.id, base, Lsn::MAX)? else { return Ok(unknown) };

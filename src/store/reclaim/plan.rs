@@ -57,12 +57,21 @@ pub(super) struct Punch {
     pub(super) kept_bytes: u64,
 }
 
+/// How much of a segment has to be dead before holes are made in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    /// Three quarters of what is kept: the dead lie in long runs then, and a hole costs a system call each.
+    Rest,
+    /// An eighth: the disk is full.
+    Room,
+}
+
 /// What to give back.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ReclaimPlan {
     /// Segments without any live block.
     pub(super) unlink: Vec<Lsn>,
-    /// Segments of which at least half of what is kept is dead.
+    /// Segments of which enough of what is kept is dead.
     pub(super) punch: Vec<Punch>,
 }
 
@@ -126,10 +135,11 @@ impl Live {
     }
 
     /// What of `segments` to give back when everything that a restart needs of the log lies at `limit` or behind it.
+    /// What has no live block is given back in any case.
     ///
     /// # Panics
     /// When a segment's payload is not of whole device blocks of a segment, behind the head's.
-    pub(super) fn plan(&self, segments: &[ReclaimSegment], limit: Lsn) -> ReclaimPlan {
+    pub(super) fn plan(&self, segments: &[ReclaimSegment], limit: Lsn, want: Want) -> ReclaimPlan {
         let layout = self.layout;
         let (block, all) = (layout.device_block_bytes(), layout.segment_bytes());
         let mut plan = ReclaimPlan::default();
@@ -152,7 +162,7 @@ impl Live {
                 continue;
             }
             let dead = kept_bytes.saturating_sub(live);
-            if dead > 0 && dead >= kept_bytes - dead {
+            if dead > 0 && dead >= want.least_dead(*kept_bytes) {
                 let ranges = self.dead(*base, payload);
                 if !ranges.is_empty() {
                     plan.punch.push(Punch { base: *base, ranges, kept_bytes: live });
@@ -160,6 +170,16 @@ impl Live {
             }
         }
         plan
+    }
+}
+
+impl Want {
+    /// Of so many bytes that are kept.
+    const fn least_dead(self, kept_bytes: u64) -> u64 {
+        match self {
+            Self::Rest => kept_bytes / 4 * 3,
+            Self::Room => kept_bytes / 8,
+        }
     }
 }
 
@@ -235,7 +255,8 @@ mod tests {
                 |range: Range<u64>| (range.start / 512..range.end / 512).any(|step| steps.contains(&step));
             let segments: Vec<_> = (1..=end.0 / SEGMENT_BYTES).map(segment).collect();
             let limit = Lsn(end.0 - end.0 / 4);
-            let plan = live.plan(&segments, limit);
+            let want = if seed % 3 == 0 { Want::Rest } else { Want::Room };
+            let plan = live.plan(&segments, limit, want);
             for base in &plan.unlink {
                 assert!(!is_live(base.0..base.0 + SEGMENT_BYTES) && base.0 + SEGMENT_BYTES < limit.0);
             }
@@ -243,7 +264,8 @@ mod tests {
                 assert!(punch.base.0 + SEGMENT_BYTES < limit.0);
                 let bytes: u64 = punch.ranges.iter().map(|range| range.end - range.start).sum();
                 assert_eq!(bytes + punch.kept_bytes, SEGMENT_BYTES - TABLE - 4096, "all that is dead");
-                assert!(bytes >= punch.kept_bytes && punch.ranges.is_sorted_by(|a, b| a.end < b.start));
+                let all = bytes + punch.kept_bytes;
+                assert!(bytes >= want.least_dead(all) && punch.ranges.is_sorted_by(|a, b| a.end < b.start));
                 for range in &punch.ranges {
                     assert!(range.start >= 4096 && range.end <= SEGMENT_BYTES - TABLE);
                     assert!(!is_live(punch.base.0 + range.start..punch.base.0 + range.end), "seed {seed}");
@@ -256,7 +278,7 @@ mod tests {
                 assert_eq!(live.end(base), live_end.map_or(base, |step| Lsn(step * 512 + 512)));
                 if !is_live(base.0..base.0 + SEGMENT_BYTES) {
                     assert!(plan.unlink.contains(&base));
-                } else if live.bytes(base) * 2 <= segment.kept_bytes {
+                } else if segment.kept_bytes - live.bytes(base) >= want.least_dead(segment.kept_bytes) {
                     assert!(plan.punch.iter().any(|punch| punch.base == base));
                 }
             }
@@ -274,16 +296,23 @@ mod tests {
         live.add(&map);
         let mut one = segment(1);
         let limit = Lsn(10 * SEGMENT_BYTES);
-        let plan = live.plan(&[one.clone()], limit);
+        let plan = live.plan(&[one.clone()], limit, Want::Room);
         let ranges = vec![4096..8192, 20480..SEGMENT_BYTES - TABLE];
         let punch = Punch { base: one.base, ranges, kept_bytes: 12288 };
         assert_eq!(plan, ReclaimPlan { unlink: Vec::new(), punch: vec![punch] });
         one.kept_bytes = 12288;
-        assert_eq!(live.plan(&[one.clone()], limit), ReclaimPlan::default());
+        assert_eq!(live.plan(&[one.clone()], limit, Want::Room), ReclaimPlan::default());
         for limit in [Lsn(0), Lsn(SEGMENT_BYTES + 4096), Lsn(2 * SEGMENT_BYTES)] {
-            assert_eq!(live.plan(&[segment(1), segment(2)], limit), ReclaimPlan::default(), "{limit}");
+            assert_eq!(
+                live.plan(&[segment(1), segment(2)], limit, Want::Room),
+                ReclaimPlan::default(),
+                "{limit}"
+            );
         }
         let none = Live::new(layout());
-        assert_eq!(none.plan(&[one, segment(2)], limit).unlink, [Lsn(SEGMENT_BYTES), Lsn(2 * SEGMENT_BYTES)]);
+        assert_eq!(
+            none.plan(&[one, segment(2)], limit, Want::Room).unlink,
+            [Lsn(SEGMENT_BYTES), Lsn(2 * SEGMENT_BYTES)]
+        );
     }
 }

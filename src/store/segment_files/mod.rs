@@ -14,6 +14,7 @@
 
 mod cache;
 mod error;
+mod fill;
 mod find;
 mod source;
 
@@ -277,15 +278,15 @@ impl SegmentFiles {
                 && range.end.is_multiple_of(block),
             "a hole at {range:?} of a segment in device blocks of {block} bytes"
         );
-        let path = self.path_of(base);
         let open = self.found(base)?;
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         match rustix::fs::fallocate(&open.file, flags, range.start, range.end - range.start) {
             Ok(()) => Ok(()),
-            Err(Errno::OPNOTSUPP) => {
-                Err(SegmentFileError::Unsupported { path, call: "fallocate(FALLOC_FL_PUNCH_HOLE)" })
-            }
-            Err(error) => Err(system(&path, "fallocate")(error.into())),
+            Err(Errno::OPNOTSUPP) => Err(SegmentFileError::Unsupported {
+                path: self.path_of(base),
+                call: "fallocate(FALLOC_FL_PUNCH_HOLE)",
+            }),
+            Err(error) => Err(system(&self.path_of(base), "fallocate")(error.into())),
         }
     }
 

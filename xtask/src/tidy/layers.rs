@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("segment", &["base", "memory", "fabric", "mirror"]),
     ("volume", &["base", "memory", "fabric", "mirror", "segment"]),
     ("cluster", &["base"]),
-    ("replica", &["base"]),
+    ("replica", &["base", "memory", "fabric", "mirror", "segment", "volume"]),
     ("node", &["base", "memory", "control", "fabric", "mirror", "segment", "volume", "cluster", "replica"]),
     (
         "store",

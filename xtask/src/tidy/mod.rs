@@ -17,7 +17,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::failure::{Context, Failure, Result};
-use source::Source;
+use source::{Source, TestModule};
 
 /// Where Rust files are looked for, from the project's root.
 const RUST: &[&str] = &["src", "bench", "ffi", "examples", "tests", "xtask", "fuzz", "build.rs"];
@@ -91,11 +91,15 @@ fn check_sources(sources: &mut [Source]) -> Vec<Finding> {
 /// Paths, without `.rs`, of the modules that this file declares for tests only.
 fn test_paths(source: &Source) -> Vec<String> {
     let (folder, file) = source.path.rsplit_once('/').unwrap_or(("", &source.path));
-    let folder = match file {
+    let inside = match file {
         "mod.rs" | "lib.rs" | "main.rs" => folder.to_owned(),
         _ => format!("{folder}/{}", file.trim_end_matches(".rs")),
     };
-    source.test_modules().iter().map(|name| format!("{folder}/{name}")).collect()
+    let path = |module: &TestModule| match module {
+        TestModule::Named(name) => format!("{inside}/{name}"),
+        TestModule::At(file) => format!("{folder}/{}", file.trim_end_matches(".rs")),
+    };
+    source.test_modules().iter().map(path).collect()
 }
 
 fn read(root: &Path, path: &str) -> Result<String> {
@@ -140,6 +144,19 @@ mod tests {
         ];
         let found: Vec<_> = check_sources(&mut sources).iter().map(|finding| finding.path.clone()).collect();
         assert_eq!(found, ["src/memory/other.rs"]);
+    }
+
+    #[test]
+    fn a_test_module_may_say_where_it_stands() {
+        let declare = |path: &str| format!("//! M.\n#[cfg(test)]\n#[path = \"{path}\"]\nmod tests;\n");
+        let reach = "//! R.\nuse crate::node::Region;\n";
+        let mut sources = [
+            Source::new("src/memory/map.rs", &declare("map_tests.rs")),
+            Source::new("src/memory/map_tests.rs", reach),
+            Source::new("src/memory/map/tests.rs", reach),
+        ];
+        let found: Vec<_> = check_sources(&mut sources).iter().map(|finding| finding.path.clone()).collect();
+        assert_eq!(found, ["src/memory/map/tests.rs"], "only where it says");
     }
 
     #[test]

@@ -18,6 +18,15 @@ pub(crate) struct Source {
     tests: Vec<Range<usize>>,
 }
 
+/// A module of tests in a file of its own.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum TestModule {
+    /// Where modules of this name stand.
+    Named(String),
+    /// In this file, beside the one that declares it.
+    At(String),
+}
+
 /// A function with a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Function {
@@ -88,16 +97,24 @@ impl Source {
         })
     }
 
-    /// Names of modules that stand in files of their own and are compiled for tests only.
-    pub(crate) fn test_modules(&self) -> Vec<String> {
+    /// Modules that stand in files of their own and are compiled for tests only: their names, or the files that `#[path]` names.
+    pub(crate) fn test_modules(&self) -> Vec<TestModule> {
         self.words("mod")
             .filter(|&offset| self.is_test(offset))
             .filter_map(|offset| {
                 let rest = self.code[offset + 3..].trim_start();
                 let name: String = rest.chars().take_while(|&c| c.is_alphanumeric() || c == '_').collect();
-                rest[name.len()..].trim_start().starts_with(';').then_some(name)
+                let stands_elsewhere = rest[name.len()..].trim_start().starts_with(';');
+                let module = || self.path_before(offset).map_or(TestModule::Named(name), TestModule::At);
+                stands_elsewhere.then(module)
             })
             .collect()
+    }
+
+    /// What a `#[path = "…"]` directly before the offset says.
+    fn path_before(&self, offset: usize) -> Option<String> {
+        let line = self.text[..offset].trim_end().lines().next_back()?.trim();
+        line.strip_prefix("#[path = \"")?.strip_suffix("\"]").map(str::to_owned)
     }
 
     /// Every function that has a body, in order.
@@ -180,7 +197,7 @@ mod tests {
         assert!(
             !is_test("fn a") && is_test("fn b") && !is_test("fn c") && is_test("mod far") && !is_test("fn d")
         );
-        assert_eq!(source.test_modules(), ["far"]);
+        assert_eq!(source.test_modules(), [TestModule::Named("far".to_owned())]);
         assert!(Source::new("b.rs", "//! x\n#![cfg(test)]\nfn a() {}").is_test(21));
     }
 

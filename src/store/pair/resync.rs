@@ -1,0 +1,249 @@
+//! A resync as a move of the pair: the primary begins it, the secondary agrees to it, and either may end it.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::hello::{Answer, Hello, Question};
+use super::obey::{MOVES_TIME, refused};
+use super::serve::meet;
+use super::{ANSWER_TIME, Pair};
+use crate::base::Lsn;
+use crate::mirror::LaneConfig;
+use crate::node::random_bytes;
+use crate::store::checkpoint::Snapshot;
+use crate::store::config::{CommandError, OpenError};
+use crate::store::follower::Stage;
+use crate::store::resync::{Ask, Carrier, Note, NoteError, Reply, Roots, SegmentTable, Source, Staging};
+use crate::store::state::{Reason, Role, State};
+
+/// Stores of the window in flight at most: a piece is several on media with short ones.
+const WINDOW_DEPTH: usize = 64;
+/// How long a peer is left alone that said that it cannot be resynced.
+const REST_TIME: Duration = Duration::from_secs(5);
+
+impl Pair {
+    pub(in crate::store) fn note(&self) -> MutexGuard<'_, Note> {
+        self.note.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::store) fn filling(&self) -> parking_lot::MutexGuard<'_, ()> {
+        self.filling.lock()
+    }
+
+    pub(in crate::store) fn verified(&self) -> MutexGuard<'_, std::collections::BTreeSet<Lsn>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::store) fn carrier(&self) -> MutexGuard<'_, Option<Carrier>> {
+        self.carrier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The question of a node that is being resynced, as bytes.
+    pub(in crate::store) fn resync_question(session: u64, (total, left): (u64, u64), ask: Ask) -> Vec<u8> {
+        serde_json::to_vec(&Question::Resync { session, total, left, ask }).expect("names and numbers")
+    }
+
+    /// The answer to it, or the code and the text of a refusal.
+    ///
+    /// # Errors
+    /// It is no answer to such a question.
+    pub(in crate::store) fn resync_answer(bytes: &[u8]) -> Result<Result<Reply, (String, String)>, String> {
+        match serde_json::from_slice(bytes).map_err(|error| error.to_string())? {
+            Answer::Resync(reply) => Ok(Ok(reply)),
+            Answer::Refused { code, text } => Ok(Err((code, text))),
+            Answer::Hello(_) | Answer::Following { .. } | Answer::Noted => {
+                Err("an answer to something else".into())
+            }
+        }
+    }
+
+    /// Begins to bring a peer up to date that has the log to `end`, further back than the ring reaches.
+    pub(super) fn resync(&self, theirs: &Hello, end: Lsn) -> Result<(), Reason> {
+        let engine = &self.engine;
+        let failed = |error: &dyn std::fmt::Display| Reason::new("cannot-resync", error.to_string());
+        let session = u64::from_le_bytes(random_bytes().map_err(|error| failed(&error))?);
+        match self.ask(&Question::BeResynced { from: self.hello(), session }, ANSWER_TIME)? {
+            Answer::Noted => {}
+            Answer::Refused { code, text } => {
+                let text = format!("the peer is not to be brought up to date ({code}): {text}");
+                return Err(Reason::new("peer-refuses", text));
+            }
+            Answer::Hello(_) | Answer::Following { .. } | Answer::Resync(_) => {
+                return Err(Reason::new("peer-unclear", "the peer answers something else"));
+            }
+        }
+        let (memory, epoch, roots) = {
+            let mut state = engine.shared.lock();
+            let (epoch, volumes) = (state.epoch, state.volumes.clone());
+            let State { role: Role::Primary(primary), .. } = &mut *state else { return Ok(()) };
+            let start = primary.log.end();
+            if !meet(primary, engine.config.id, start) {
+                return Err(failed(&format_args!("the ring does not have the end of the log, {start}")));
+            }
+            primary.log.set_frozen(true);
+            let now = Snapshot { position: start, generation: primary.generation, volumes };
+            (primary.log.memory().clone(), epoch, Arc::new(Roots { now, since: Snapshot::default() }))
+        };
+        let start = roots.now.position;
+        let lane = LaneConfig { depth: WINDOW_DEPTH, ..LaneConfig::default() };
+        let link = self.push(memory.mapping().clone()).and_then(|link| {
+            let lane = link.region.lane(lane).map_err(|error| error.to_string())?;
+            Ok((link, lane))
+        });
+        // Before the state, like whoever answers.
+        let mut carrier = self.carrier();
+        self.attached(epoch, link, |primary, (link, lane)| {
+            primary.attach(link);
+            primary.resync = Some(Box::new(Source::new(session, roots)));
+            *carrier = Some(Carrier::new(engine, session, lane, memory));
+            engine.measures.store(true, Ordering::Relaxed);
+            let node = &theirs.node;
+            log::info!("{}: {node} has the log to {end}, is brought up to {start}", engine.config.name);
+            Reason::new("resyncing", format!("{node} was away for long, or is new: it is brought up to date"))
+        })
+    }
+
+    /// Nobody is brought up to date any more.
+    pub(super) fn end_carrier(&self) {
+        let is_over = match &self.engine.shared.lock().role {
+            Role::Primary(primary) => primary.resync.is_none(),
+            Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => true,
+        };
+        if is_over && let Ok(mut carrier) = self.carrier.try_lock() {
+            self.engine.measures.store(false, Ordering::Relaxed);
+            let ended = carrier.take();
+            drop(carrier);
+            drop(ended);
+        }
+    }
+
+    /// The peer says that it has everything, or that it gives up.
+    pub(in crate::store) fn end_source(&self, session: u64, ask: &Ask) {
+        let mut state = self.engine.shared.lock();
+        let State { role: Role::Primary(primary), reason, .. } = &mut *state else { return };
+        if primary.resync.as_ref().is_none_or(|source| source.session != session) {
+            return;
+        }
+        match ask {
+            Ask::GivesUp { code, text } => {
+                primary.be_alone();
+                let text = format!("the peer cannot be brought up to date ({code}): {text}");
+                drop(state);
+                self.leave_alone(Reason::new("peer-no-space", text));
+            }
+            Ask::Finished | Ask::Volumes | Ask::Maps { .. } | Ask::Table { .. } | Ask::Data { .. } => {
+                primary.resync = None;
+                *reason = Reason::new("catching-up", "the peer was brought up to date, and is let in");
+                drop(state);
+            }
+        }
+        self.bell.ring();
+    }
+
+    /// The peer is not invited for a while.
+    pub(super) fn leave_alone(&self, reason: Reason) {
+        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REST_TIME);
+        self.engine.shared.tell();
+        self.explain(reason);
+    }
+
+    /// Whether the peer is to be left alone now.
+    pub(super) fn rests(&self) -> bool {
+        let until = *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Agrees to be resynced: what this node has from now on, until all is here, is what it has now.
+    pub(super) fn be_resynced(&self, from: &Hello, session: u64) -> Answer {
+        let Some(_moves) = self.moves.try_lock_for(MOVES_TIME) else {
+            return refused("busy", "this node is making a move of its own".into());
+        };
+        let _filling = self.filling();
+        let old = {
+            let state = self.engine.shared.lock();
+            match &state.role {
+                Role::Secondary(secondary) if matches!(secondary.stage, Stage::Waiting) => {
+                    super::position(&state)
+                }
+                Role::Secondary(_) | Role::Undecided | Role::Primary(_) | Role::Failed { .. } => {
+                    return refused("not-waiting", "this node waits for no ring: ask it to follow first".into());
+                }
+            }
+        };
+        if let Err(error) = self.note().write(old) {
+            return refused("cannot-note", error.to_string());
+        }
+        let mut state = self.engine.shared.lock();
+        if let State { role: Role::Secondary(secondary), reason, .. } = &mut *state {
+            secondary.resync = Some(Box::new(Staging::new(session, old)));
+            let text = format!(
+                "is brought up to date by {}, and has what it had until that is done: the log to {}",
+                from.node,
+                old.end()
+            );
+            *reason = Reason::new("resyncing", text);
+        }
+        Answer::Noted
+    }
+
+    /// What the files have beyond what this node has is given up, and with it the note. Nobody follows meanwhile.
+    ///
+    /// # Errors
+    /// The disk's; then the note is still there.
+    pub(in crate::store) fn forget_resync(&self) -> Result<(), CommandError> {
+        let _filling = self.filling();
+        let mut note = self.note();
+        let Some(old) = note.from() else { return Ok(()) };
+        let engine = &self.engine;
+        let (files, end) = (&engine.files, old.end());
+        for base in files.list().map_err(OpenError::from)? {
+            if base >= end {
+                files.remove(base).map_err(OpenError::from)?;
+                engine.sums.forget(base);
+            } else if end <= base.plus(engine.layout().segment_bytes()) {
+                // The last one may have been given the table of the primary's, which goes on.
+                let table = SegmentTable::read(files, engine.config.id, base).map_err(OpenError::from)?;
+                if let Some((table, cut)) = table.map(|table| (table.cut(end), table)).filter(|(a, b)| a != b) {
+                    let (head, slots) = (table.head.encode(), (table.start, &table.bytes[..]));
+                    let replaced = files.replace_table(base, cut.start, &head, slots);
+                    replaced.map_err(OpenError::from)?;
+                    engine.sums.forget(base);
+                }
+            }
+        }
+        self.verified().clear();
+        note.remove()?;
+        Ok(())
+    }
+
+    /// All is here, and a checkpoint has it: this node's maps are the staging maps from now on. The caller has `filling`; whether there was
+    /// something to end.
+    ///
+    /// # Errors
+    /// The note is still there; nothing else has changed.
+    pub(in crate::store) fn end_staging(&self) -> Result<bool, NoteError> {
+        let is_whole = match &self.engine.shared.lock().role {
+            Role::Secondary(secondary) => secondary.resync.as_ref().is_some_and(|staging| staging.is_whole),
+            Role::Undecided | Role::Primary(_) | Role::Failed { .. } => false,
+        };
+        if !is_whole {
+            return Ok(false);
+        }
+        self.note().remove()?;
+        let mut state = self.engine.shared.lock();
+        let State { role: Role::Secondary(secondary), volumes, reason, .. } = &mut *state else {
+            return Ok(false);
+        };
+        if let Some(staging) = secondary.resync.take()
+            && let Some(whole) = staging.volumes()
+        {
+            *volumes = whole.clone();
+            secondary.resynced = Some(staging.session);
+            *reason = Reason::new("following", "follows the primary, brought up to date by it");
+        }
+        drop(state);
+        self.puller.ring();
+        Ok(true)
+    }
+}

@@ -1,0 +1,126 @@
+//! The note that a node is being resynced, and what it has until that is done: `resync` in its directory.
+//!
+//! Two lines like the register's: a checksum, and JSON with `from`, the position that the node had. While it is there, what the files have
+//! behind that position is no part of the node's log.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::files::{read_checked, sync_directory, write_checked};
+use crate::store::register::Position;
+
+/// Why the note was not read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoteError {
+    /// The file.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What happened.
+        #[source]
+        error: std::io::Error,
+    },
+    /// Not what this program wrote.
+    #[error("{} is damaged: {why}: empty the directory, and the node is brought up to date by its peer", path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// What the file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Contents {
+    from: Position,
+}
+
+/// The note of one directory.
+#[derive(Debug)]
+pub(in crate::store) struct Note {
+    path: PathBuf,
+    from: Option<Position>,
+}
+
+impl Note {
+    /// Of the dataset in `directory`.
+    ///
+    /// # Errors
+    /// It is damaged: what counts of the log is not known.
+    pub(in crate::store) fn open(directory: &Path) -> Result<Self, NoteError> {
+        let path = directory.join("resync");
+        let damaged = |why: String| NoteError::Damaged { path: path.clone(), why };
+        let text = read_checked(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidData => damaged(error.to_string()),
+            _ => NoteError::File { path: path.clone(), error },
+        })?;
+        let contents: Option<Contents> = match text {
+            Some(text) => Some(serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?),
+            None => None,
+        };
+        Ok(Self { path, from: contents.map(|contents| contents.from) })
+    }
+
+    /// What the node has while it is being resynced; `None` when it is not.
+    pub(in crate::store) const fn from(&self) -> Option<Position> {
+        self.from
+    }
+
+    /// From now on the node has the log to `from`, whatever its files have. Durable on return.
+    ///
+    /// # Errors
+    /// The system's; the note is what it was.
+    pub(in crate::store) fn write(&mut self, from: Position) -> Result<(), NoteError> {
+        if self.from == Some(from) {
+            return Ok(());
+        }
+        let text = serde_json::to_string(&Contents { from }).expect("numbers");
+        let written = write_checked(&self.path, &text);
+        written.map_err(|error| NoteError::File { path: self.path.clone(), error })?;
+        self.from = Some(from);
+        Ok(())
+    }
+
+    /// The files are the node's log again. Durable on return.
+    ///
+    /// # Errors
+    /// The system's; after a crash the note may be there or not.
+    pub(in crate::store) fn remove(&mut self) -> Result<(), NoteError> {
+        if self.from.is_none() {
+            return Ok(());
+        }
+        let removed = match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => sync_directory(self.path.parent().unwrap_or(Path::new("."))),
+        };
+        removed.map_err(|error| NoteError::File { path: self.path.clone(), error })?;
+        self.from = None;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_read_back_guarded_and_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut note = Note::open(directory.path()).unwrap();
+        assert_eq!(note.from(), None);
+        let from = Position { generation: 3, end: 4096, highest: 8192 };
+        note.write(from).unwrap();
+        assert_eq!(Note::open(directory.path()).unwrap().from(), Some(from));
+        let path = directory.path().join("resync");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("4096", "4097")).unwrap();
+        assert!(matches!(Note::open(directory.path()), Err(NoteError::Damaged { .. })));
+        note.remove().unwrap();
+        note.remove().unwrap();
+        assert_eq!(Note::open(directory.path()).unwrap().from(), None);
+    }
+}

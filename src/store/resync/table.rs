@@ -1,0 +1,138 @@
+//! Head and table of a segment, as both nodes say them: what of the file's bytes says something, and zeroes between.
+//!
+//! Two nodes' files of one segment may differ in bytes that mean nothing: slots that a flush left out. So what is compared, and sent, is made
+//! from the records that a scan finds.
+
+use std::convert::Infallible;
+use std::ops::Range;
+
+use crate::base::{DatasetId, Lsn};
+use crate::segment::{Extent, HEAD_BYTES, Scan, SegmentHead, SegmentLayout, SegmentSource, Verify};
+use crate::store::segment_files::{SegmentFileError, SegmentFiles};
+
+/// Why a table that a peer sent is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(in crate::store) enum TableError {
+    #[error("{bytes} bytes are no head and table")]
+    Size { bytes: usize },
+    #[error(transparent)]
+    Head(#[from] crate::segment::HeadError),
+    #[error("its records take the table from {found}, it begins at {start}")]
+    Records { found: u64, start: u64 },
+}
+
+/// One segment's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) struct SegmentTable {
+    pub(in crate::store) head: SegmentHead,
+    /// Where the table begins in the segment.
+    pub(in crate::store) start: u64,
+    /// From there to the segment's end.
+    pub(in crate::store) bytes: Vec<u8>,
+}
+
+/// As a scan reads it: payloads are none of it.
+impl SegmentSource for SegmentTable {
+    type Error = Infallible;
+
+    fn read(&self, offset: u64, target: &mut [u8]) -> Result<(), Infallible> {
+        target.fill(0);
+        let from = offset.checked_sub(self.start).map(index);
+        if let Some(bytes) = from.and_then(|from| self.bytes.get(from..from + target.len())) {
+            target.copy_from_slice(bytes);
+        }
+        Ok(())
+    }
+}
+
+impl SegmentTable {
+    /// That of the segment at `base` as its file has it; `None` when there is no file with a valid head.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(in crate::store) fn read(
+        files: &SegmentFiles,
+        dataset: DatasetId,
+        base: Lsn,
+    ) -> Result<Option<Self>, SegmentFileError> {
+        if !files.exists(base) {
+            return Ok(None);
+        }
+        let medium = |error| SegmentFileError::System { path: base.to_string().into(), call: "read", error };
+        let mut head = [0; HEAD_BYTES];
+        files.read(base, 0, &mut head).map_err(medium)?;
+        let head = SegmentHead::decode_at(&head, dataset, base);
+        let Some(head) = head.ok().filter(|head| head.layout == files.layout()) else { return Ok(None) };
+        Self::scanned(head, &files.source(base), Lsn::MAX).map(Some).map_err(medium)
+    }
+
+    /// Of the records in `source` that end at `limit` or before.
+    fn scanned<S: SegmentSource>(head: SegmentHead, source: &S, limit: Lsn) -> Result<Self, S::Error> {
+        let layout = head.layout;
+        let mut scan = Scan::new(head, Verify::Slots);
+        let mut slots: Vec<Range<u64>> = Vec::new();
+        let mut start = layout.segment_bytes();
+        while let Ok((_, Extent { end, slots: range, .. })) = scan.next(source)? {
+            if end > limit {
+                break;
+            }
+            slots.push(layout.slots(&range));
+            start = scan.table_start();
+        }
+        let mut bytes = vec![0; index(layout.segment_bytes() - start)];
+        for range in slots {
+            source.read(range.start, &mut bytes[index(range.start - start)..index(range.end - start)])?;
+        }
+        Ok(Self { head, start, bytes })
+    }
+
+    /// What it is of the records that end at `limit` or before.
+    pub(in crate::store) fn cut(&self, limit: Lsn) -> Self {
+        match Self::scanned(self.head, self, limit) {
+            Ok(table) => table,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Its bytes: the head's, then the table's.
+    pub(in crate::store) fn encode(&self) -> Vec<u8> {
+        let mut all = self.head.encode().to_vec();
+        all.extend_from_slice(&self.bytes);
+        all
+    }
+
+    /// What a peer sent of the segment at `base`.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(in crate::store) fn decode(
+        layout: SegmentLayout,
+        dataset: DatasetId,
+        base: Lsn,
+        all: &[u8],
+    ) -> Result<Self, TableError> {
+        let size = TableError::Size { bytes: all.len() };
+        let (head, bytes) = all.split_first_chunk::<HEAD_BYTES>().ok_or(size.clone())?;
+        let head = SegmentHead::decode_at(head, dataset, base)?;
+        let most = layout.segment_bytes() - layout.payload_start();
+        let len = bytes.len() as u64;
+        if head.layout != layout || len > most || !len.is_multiple_of(layout.device_block_bytes()) {
+            return Err(size);
+        }
+        let start = layout.segment_bytes() - len;
+        let table = Self { head, start, bytes: bytes.to_vec() };
+        let found = table.cut(Lsn::MAX).start;
+        if found == start { Ok(table) } else { Err(TableError::Records { found, start }) }
+    }
+
+    /// Equal on two nodes when all of it is.
+    pub(in crate::store) fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.head.encode()).update(&self.bytes);
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
+fn index(offset: u64) -> usize {
+    usize::try_from(offset).expect("segments have at most 2^30 bytes")
+}

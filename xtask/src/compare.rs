@@ -1,0 +1,64 @@
+//! `cargo xtask compare`: the block store beside other servers, on this machine, by the bench tool.
+//!
+//! Figures, not a test: nothing fails when they are bad, and on a busy machine they are void and say so.
+
+use clap::Args;
+
+use crate::failure::Result;
+use crate::install;
+use crate::shell::{self, cargo, program};
+
+/// What to compare with.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Arguments {
+    /// A directory on a disk for a second row; the first is on tmpfs
+    #[arg(long)]
+    disk: Option<String>,
+    /// Bytes of each volume: about seven times as much memory is taken
+    #[arg(long, default_value = "1G")]
+    volume: String,
+    /// Rounds of each job
+    #[arg(long, default_value = "20")]
+    rounds: String,
+}
+
+/// Builds the release programs and runs the comparisons; reports as JSON stay in `target/compare`.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    install::verbs()?;
+    install::nbd_servers()?;
+    let packages = [
+        "build",
+        "--release",
+        "--package",
+        "mirrorbus",
+        "--bin",
+        "mirrorbus",
+        "--package",
+        "mirrorbus-bench",
+    ];
+    shell::run(&mut cargo(&packages))?;
+    shell::run(&mut program("mkdir", &["-p", "target/compare"]))?;
+    for depth in ["1", "32"] {
+        let json = format!("target/compare/store-{depth}.json");
+        measure(&["store", "--seconds", "15", "--depth", depth, "--json", &json])?;
+    }
+    measure(&["store", "--seconds", "30", "--steady", "20000", "--json", "target/compare/steady.json"])?;
+    let nbd = ["nbd", "--volume", &arguments.volume, "--rounds", &arguments.rounds];
+    measure(&[&nbd[..], &["--json", "target/compare/nbd.json"]].concat())?;
+    if let Some(disk) = &arguments.disk {
+        measure(&[&nbd[..], &["--directory", disk, "--json", "target/compare/nbd-disk.json"]].concat())?;
+    }
+    Ok(())
+}
+
+/// Exit code 3 says that figures are void; the report says which, and the next may be better.
+fn measure(arguments: &[&str]) -> Result<()> {
+    let ended = shell::tee(&mut program("target/release/mirrorbus-bench", arguments))?;
+    if ended.success || ended.output.contains("VOID") {
+        return Ok(());
+    }
+    Err(crate::failure::Failure::new(format!(
+        "mirrorbus-bench {}: it failed, see above",
+        arguments.join(" ")
+    )))
+}
