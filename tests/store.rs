@@ -3,6 +3,7 @@
 mod store {
     pub(crate) mod alone;
     pub(crate) mod content;
+    mod marker;
     pub(crate) mod pair;
     pub(crate) mod proxy;
     pub(crate) mod resync;

@@ -25,9 +25,9 @@ pub struct PhaseLimits {
 }
 
 impl PhaseLimits {
-    /// 64 MiB, 10 s, and half a second of rest.
+    /// 64 MiB, 10 s, and two seconds of rest.
     pub const DEFAULT: Self =
-        Self { bytes: 64 << 20, time: Duration::from_secs(10), rest: Duration::from_millis(500) };
+        Self { bytes: 64 << 20, time: Duration::from_secs(10), rest: Duration::from_secs(2) };
 }
 
 /// Why the marker is to move.

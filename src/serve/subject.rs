@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::admin::{
     AdminError, Counters, DatasetStatus, DiskState, ErrorCode, Event, EventLog, Latencies, NodeStatus,
-    Reason, ReplicationState, ResyncProgress, RingStatus, Role, ScrubReport, Subject, VolumeStatus, Watermarks,
+    Reason, ReplicationState, ResyncProgress, RingStatus, Role, ScrubReport, Subject, VolumeStatus,
+    Watermarks,
 };
 use super::exports::Waits;
 use crate::base::BlockSize;
@@ -180,6 +181,7 @@ fn status(served: &Served) -> DatasetStatus {
             durable_peer: found.durable_peer.0,
             applied: found.appended.0,
             checkpoint: found.checkpoint.0,
+            marker: found.marker.unwrap_or_default().0,
         },
         ring: RingStatus {
             bytes: found.ring_bytes,

@@ -146,13 +146,32 @@ pub enum OpenError {
     },
     /// The checkpoint has what the log that is to be followed never had.
     #[error(
-        "the checkpoint is at {checkpoint}, behind {fork} where the peer's log leaves this one: empty the directory, to be copied whole"
+        "the checkpoint is at {checkpoint}, behind {fork} where the peer's log leaves this one, {}: empty the directory, to be copied whole",
+        marker.map_or("and there is no marker".to_owned(), |marker| format!("and so is the marker at {marker}"))
     )]
     CheckpointBehindFork {
         /// Its position.
         checkpoint: Lsn,
         /// Where the logs part.
         fork: Lsn,
+        /// Where the marker lies, if there is one.
+        marker: Option<Lsn>,
+    },
+    /// The log between the marker and the fork is not there any more.
+    #[error(
+        "the checkpoint is at {checkpoint}, behind {fork} where the peer's log leaves this one, and the way back to there from the marker at \
+         {marker} is gone: {error}; empty the directory, to be copied whole"
+    )]
+    NoWayBack {
+        /// The checkpoint's position.
+        checkpoint: Lsn,
+        /// Where the logs part.
+        fork: Lsn,
+        /// The marker's position.
+        marker: Lsn,
+        /// What is missing.
+        #[source]
+        error: Box<Self>,
     },
     /// Nobody can reach this node's memory.
     #[error(transparent)]

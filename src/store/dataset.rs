@@ -13,6 +13,7 @@ use super::error::IoError;
 use super::io::{Mark, Volume};
 use super::keeper::Keeper;
 use super::log::Payload;
+use super::marker::Marker;
 use super::pair::{Pair, PairGate};
 use super::primary::Mode;
 use super::recover::recover_noted;
@@ -26,7 +27,7 @@ use super::status::{self, DatasetStatus};
 use super::sums::{SUMS_BYTES_MAX, Sums};
 use super::tender::Tender;
 use super::volumes::{CHANGE_BYTES, VolumeChange, VolumeError, VolumeInfo, Volumes, blocks_of};
-use crate::base::{BlockNumber, BlockSize, VolumeId};
+use crate::base::{BlockNumber, BlockSize, Lsn, VolumeId};
 use crate::node::{Holder, HolderConfig, KeySet};
 use crate::segment::{RecordKind, Request};
 
@@ -68,6 +69,10 @@ impl Dataset {
         let path = directory.checkpoint();
         let checkpoint = Checkpoint::open(&path, config.id, is_new);
         let checkpoint = checkpoint.map_err(|error| OpenError::Checkpoint { path, error })?;
+        let path = directory.marker();
+        let begins = is_new && checkpoint.snapshot().position == Lsn::ZERO;
+        let marker = Marker::open(&path, config.id, begins);
+        let marker = marker.map_err(|error| OpenError::Checkpoint { path, error })?;
         let start = checkpoint.snapshot().clone();
         let position = start.position;
         let mut note = Note::open(&config.directory)?;
@@ -86,15 +91,16 @@ impl Dataset {
             epoch: 1,
             reason: Reason::new("starting", "looks for the peer"),
             checkpoint: position,
+            marker: marker.position(),
             stopping: false,
         };
         let sums = Sums::new(config.layout, SUMS_BYTES_MAX);
         let engine = Arc::new(Engine::new(config, state, files, sums));
-        let pair = Arc::new(Pair::new(engine, keys.clone(), register, checkpoint, note));
+        let pair = Arc::new(Pair::new(engine, keys.clone(), register, checkpoint, marker, note));
         pair.set_holder(Holder::start_with(holder, keys, Arc::new(PairGate(Arc::downgrade(&pair))))?);
         let dataset = Self { pair, threads: Mutex::default(), _directory: directory };
         dataset.start("mirrorbus-tender", |pair| Tender::new().run(pair))?;
-        dataset.start("mirrorbus-keeper", |pair| Keeper::new().run(pair))?;
+        dataset.start("mirrorbus-keeper", |pair| Keeper::new(pair).run(pair))?;
         dataset.start("mirrorbus-resync", |pair| Puller::new().run(pair))?;
         dataset.start("mirrorbus-pair", |pair| {
             while !pair.stopping.load(Ordering::SeqCst) {
@@ -272,7 +278,7 @@ impl Dataset {
     }
 
     fn write_checkpoint(&self) -> Result<(), IoError> {
-        let written = Keeper::new().look(&self.pair, true);
+        let written = Keeper::new(&self.pair).look(&self.pair, true);
         written.map_err(|error| IoError::Failed(error.to_string()))
     }
 }

@@ -1,7 +1,7 @@
 //! The directory of a dataset on one node: whose it is, and that nobody else uses it.
 //!
 //! ```text
-//!  lock   identity   checkpoint.redb   segments/<base>.segment
+//!  lock   identity   checkpoint.redb   marker.redb   segments/<base>.segment
 //! ```
 //!
 //! It is locked (`flock` on `lock`) while it is open; the kernel gives the lock back whatever becomes of the process. Nothing in it is
@@ -197,6 +197,12 @@ impl Directory {
     #[must_use]
     pub fn checkpoint(&self) -> PathBuf {
         self.path.join("checkpoint.redb")
+    }
+
+    /// Where the marker is.
+    #[must_use]
+    pub fn marker(&self) -> PathBuf {
+        self.path.join("marker.redb")
     }
 
     /// Room on its file system.

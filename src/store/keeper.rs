@@ -2,6 +2,9 @@
 //!
 //! A checkpoint has a position: all before it is in the maps, and durable on *both* nodes, so no later fork lies before it. What a block
 //! had before is given back only when a checkpoint lies behind the record that wrote it anew.
+//!
+//! While the pair is mirrored the marker follows a checkpoint as soon as its phase is over, and a checkpoint is written for it. While it
+//! is not, the marker stays, and what its maps have is kept.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -9,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{CheckpointError, Snapshot};
 use super::counters::count;
+use super::follower::Stage;
 use super::pair::Pair;
+use super::primary::Mode;
 use super::reclaim::{self, Kept};
 use super::register::Position;
 use super::resync::NoteError;
@@ -17,6 +22,7 @@ use super::ring_memory::Trouble;
 use super::state::{Role, State};
 use super::volumes::Volumes;
 use crate::base::Lsn;
+use crate::replica::{PhaseLimits, Phases};
 
 /// Between two looks.
 const LOOK_TIME: Duration = Duration::from_millis(100);
@@ -35,15 +41,45 @@ const FULL_TIME: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Keeper {
     last: Instant,
-    /// A snapshot of which not everything is durable yet, and the role of which it is.
-    pending: Option<(Snapshot, u64)>,
+    /// A snapshot of which not everything is durable yet.
+    pending: Option<(Snapshot, Basis)>,
     /// What is left of segments in which holes were made.
     kept: Kept,
+    began: Instant,
+    phases: Phases,
+    /// The marker is to follow the next checkpoint.
+    phase_is_over: bool,
+}
+
+/// Of what a snapshot is: the role, and the resync if the maps are those that this node is to have. One of what it had is never written in
+/// their place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Basis {
+    epoch: u64,
+    resync: Option<u64>,
+}
+
+impl Basis {
+    fn of(state: &State) -> Self {
+        let resync = match &state.role {
+            Role::Secondary(secondary) => secondary.resync.as_ref().map(|staging| staging.session),
+            Role::Undecided | Role::Primary(_) | Role::Failed { .. } => None,
+        };
+        Self { epoch: state.epoch, resync }
+    }
 }
 
 impl Keeper {
-    pub(super) fn new() -> Self {
-        Self { last: Instant::now(), pending: None, kept: Kept::default() }
+    pub(super) fn new(pair: &Pair) -> Self {
+        let marker = pair.engine.shared.lock().marker.unwrap_or_default();
+        Self {
+            last: Instant::now(),
+            pending: None,
+            kept: Kept::default(),
+            began: Instant::now(),
+            phases: Phases::new(PhaseLimits::DEFAULT, marker, Duration::ZERO),
+            phase_is_over: false,
+        }
     }
 
     /// Looks until the dataset ends.
@@ -69,7 +105,8 @@ impl Keeper {
         let ring_bytes = pair.engine.config.ring_bytes();
         {
             let state = pair.engine.shared.lock();
-            if self.pending.as_ref().is_some_and(|(_, epoch)| *epoch != state.epoch) {
+            let basis = Basis::of(&state);
+            if self.pending.as_ref().is_some_and(|(_, pending)| *pending != basis) {
                 self.pending = None;
             }
             let Some((now_at, volumes)) = state.to_checkpoint() else {
@@ -77,36 +114,39 @@ impl Keeper {
                 return Ok(());
             };
             let end = now_at.end();
-            let is_due = end.0 >= state.checkpoint.0 + CHECKPOINT_RINGS * ring_bytes
+            let trigger = self.phases.look(self.began.elapsed(), end, is_mirrored(&state));
+            self.phase_is_over = trigger.is_some() || now || basis.resync.is_some();
+            let is_due = trigger.is_some()
+                || basis.resync.is_some()
+                || end.0 >= state.checkpoint.0 + CHECKPOINT_RINGS * ring_bytes
                 || self.last.elapsed() >= CHECKPOINT_TIME
-                || is_full(&state) && self.last.elapsed() >= FULL_TIME
-                || is_resynced(&state);
+                || is_full(&state) && self.last.elapsed() >= FULL_TIME;
             if self.pending.is_none() && end > state.checkpoint && (is_due || now) {
                 let (generation, volumes) = (now_at.generation(), volumes.clone());
-                self.pending = Some((Snapshot { position: end, generation, volumes }, state.epoch));
+                self.pending = Some((Snapshot { position: end, generation, volumes }, basis));
             }
             let Some((snapshot, _)) = &self.pending else { return Ok(()) };
             if durable_for_good(&state) < snapshot.position {
                 return Ok(());
             }
         }
-        let Some((snapshot, epoch)) = self.pending.take() else { return Ok(()) };
+        let Some((snapshot, basis)) = self.pending.take() else { return Ok(()) };
         let keeping = &pair.engine.shared.keeping;
         keeping.store(true, Ordering::Relaxed);
-        let written = self.write(pair, &snapshot, epoch);
+        let written = self.write(pair, &snapshot, basis);
         keeping.store(false, Ordering::Relaxed);
         written
     }
 
-    fn write(&mut self, pair: &Pair, snapshot: &Snapshot, epoch: u64) -> Result<(), CheckpointError> {
+    fn write(&mut self, pair: &Pair, snapshot: &Snapshot, basis: Basis) -> Result<(), CheckpointError> {
         let engine = &pair.engine;
         // Nobody tells this node to follow anew between the checkpoint and the end of the resync that it makes.
         let filling = pair.filling();
-        {
+        let marked = {
             let mut checkpoint = pair.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
             // A node that was told to follow another log may have set aside what the snapshot has.
             let state = engine.shared.lock();
-            if state.epoch != epoch {
+            if Basis::of(&state) != basis {
                 return Ok(());
             }
             drop(state);
@@ -115,10 +155,14 @@ impl Keeper {
                 return Ok(());
             }
             checkpoint.write(snapshot)?;
-        }
-        if pair.end_staging().map_err(unnoted)? {
-            self.kept = Kept::default();
-        }
+            let marked = self.mark(pair, snapshot, basis);
+            if let Some(session) = basis.resync
+                && pair.end_staging(session).map_err(unnoted)?
+            {
+                self.kept = Kept::default();
+            }
+            marked
+        };
         drop(filling);
         self.last = Instant::now();
         count(&engine.shared.counters.checkpoints, 1);
@@ -131,12 +175,39 @@ impl Keeper {
             };
             (reclaimable(&state, engine.config.ring_bytes()), is_full(&state), resync)
         };
-        let pinned: Vec<_> = resync.iter().map(|roots| &roots.now.volumes).collect();
+        let marker = pair.marker.lock().unwrap_or_else(PoisonError::into_inner).snapshot().cloned();
+        let roots = marker.iter().map(|marker| &marker.volumes);
+        let pinned: Vec<_> = roots.chain(resync.iter().map(|roots| &roots.now.volumes)).collect();
         if let Err(error) = reclaim::run(engine, snapshot, &pinned, limit, is_full, &mut self.kept) {
             // Room is not given back, and nothing else is wrong.
             log::warn!("{}: {error}", engine.config.name);
         }
+        marked
+    }
+
+    /// Moves the marker to a snapshot that was just written, if it is time to and both nodes have all of it.
+    fn mark(&mut self, pair: &Pair, snapshot: &Snapshot, basis: Basis) -> Result<(), CheckpointError> {
+        let shared = &pair.engine.shared;
+        let is_of_both = |state: &State| {
+            Basis::of(state) == basis && is_mirrored(state) && snapshot.position <= durable_for_good(state)
+        };
+        if !self.phase_is_over || !is_of_both(&shared.lock()) {
+            return Ok(());
+        }
+        let mut marker = pair.marker.lock().unwrap_or_else(PoisonError::into_inner);
+        marker.advance(snapshot)?;
+        shared.lock().marker = marker.position();
+        self.phases.moved(snapshot.position.max(self.phases.marker()), self.began.elapsed());
         Ok(())
+    }
+}
+
+/// Whether both nodes have every write: of a follower, as far as it has come.
+fn is_mirrored(state: &State) -> bool {
+    match &state.role {
+        Role::Primary(primary) => primary.mode == Mode::Mirrored,
+        Role::Secondary(secondary) => matches!(secondary.stage, Stage::Following(_)),
+        Role::Undecided | Role::Failed { .. } => false,
     }
 }
 
@@ -147,11 +218,6 @@ fn is_full(state: &State) -> bool {
         Role::Secondary(secondary) => secondary.trouble == Trouble::NoSpace,
         Role::Undecided | Role::Failed { .. } => false,
     }
-}
-
-/// Whether all that this node lacked is here, and a checkpoint makes it its own.
-fn is_resynced(state: &State) -> bool {
-    matches!(&state.role, Role::Secondary(secondary) if secondary.resync.is_some())
 }
 
 fn unnoted(error: NoteError) -> CheckpointError {
@@ -170,7 +236,8 @@ impl State {
             && let Some(staging) = &secondary.resync
         {
             let volumes = staging.volumes().filter(|_| staging.is_whole)?;
-            let (generation, end, highest) = (secondary.generation.0, secondary.applied.0, secondary.highest.0);
+            let (generation, end, highest) =
+                (secondary.generation.0, secondary.applied.0, secondary.highest.0);
             return Some((Position { generation, end, highest }, volumes));
         }
         Some((super::pair::position(self), &self.volumes))
@@ -189,13 +256,16 @@ fn durable_for_good(state: &State) -> Lsn {
     }
 }
 
-/// Behind that nothing is given back. A peer that is away may be brought up to date with what a ring has room for.
+/// Behind that nothing is given back. A peer that is away may be brought up to date with what a ring has room for; of what lies before,
+/// what the marker's maps have stays. While both are there, the log from the marker on stays too: a node may have to go back to it.
 fn reclaimable(state: &State, ring_bytes: u64) -> Lsn {
     match &state.role {
         Role::Primary(primary) if !primary.has_member() => {
             Lsn(primary.log.end().0.saturating_sub(ring_bytes))
         }
-        Role::Primary(_) | Role::Secondary(_) => durable_for_good(state),
+        Role::Primary(_) | Role::Secondary(_) => {
+            durable_for_good(state).min(state.marker.unwrap_or(Lsn::MAX))
+        }
         Role::Undecided | Role::Failed { .. } => Lsn::ZERO,
     }
 }

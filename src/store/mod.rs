@@ -30,6 +30,7 @@ mod identity;
 mod io;
 mod keeper;
 mod log;
+mod marker;
 mod pair;
 mod primary;
 mod reclaim;

@@ -32,7 +32,7 @@ pub(super) fn recover(
 ) -> Result<Recovered, OpenError> {
     let Snapshot { position: from, generation: last, mut volumes } = start;
     if let Some(fork) = fork.filter(|fork| *fork < from) {
-        return Err(OpenError::CheckpointBehindFork { checkpoint: from, fork });
+        return Err(OpenError::CheckpointBehindFork { checkpoint: from, fork, marker: None });
     }
     let mut segments = files.heads(dataset, from)?;
     if let Some(fork) = fork {
@@ -99,6 +99,24 @@ pub(super) fn recover_noted(
     }
     let highest = found.position.highest.max(old.highest);
     Ok(Recovered { position: Position { highest, ..found.position }, ..found })
+}
+
+/// The snapshot from which a log that is to end at `fork` is read again: the checkpoint, or the marker if that lies behind the fork.
+///
+/// # Errors
+/// Both do.
+pub(super) fn start_before(
+    checkpoint: &Snapshot,
+    marker: Option<&Snapshot>,
+    fork: Lsn,
+) -> Result<Snapshot, OpenError> {
+    let before = |snapshot: &&Snapshot| snapshot.position <= fork;
+    let found = Some(checkpoint).filter(before).or_else(|| marker.filter(before));
+    found.cloned().ok_or_else(|| OpenError::CheckpointBehindFork {
+        checkpoint: checkpoint.position,
+        fork,
+        marker: marker.map(|marker| marker.position),
+    })
 }
 
 fn change(

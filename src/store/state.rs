@@ -51,6 +51,8 @@ pub(super) struct State {
     pub(super) reason: Reason,
     /// Everything before is in the checkpoint.
     pub(super) checkpoint: crate::base::Lsn,
+    /// Where the marker lies, if there is one.
+    pub(super) marker: Option<crate::base::Lsn>,
     /// The dataset ends: nothing is taken any more.
     pub(super) stopping: bool,
 }

@@ -88,6 +88,8 @@ pub struct DatasetStatus {
     pub durable_peer: Lsn,
     /// In the checkpoint.
     pub checkpoint: Lsn,
+    /// What both nodes have durable for certain, with the maps of then; `None`: a peer that is away is copied whole.
+    pub marker: Option<Lsn>,
     /// Bytes of the ring.
     pub ring_bytes: u64,
     /// Places of the ring in use, and how many there are.
@@ -122,6 +124,7 @@ pub(super) fn of(pair: &Pair) -> DatasetStatus {
         durable_own: Lsn::ZERO,
         durable_peer: Lsn::ZERO,
         checkpoint: Lsn::ZERO,
+        marker: None,
         ring_bytes: config.ring_bytes(),
         ring_places: (0, config.places),
         volumes: Vec::new(),
@@ -144,6 +147,7 @@ fn fill(status: &mut DatasetStatus, state: &mut State) {
     status.generation = position.generation();
     status.appended = position.end();
     status.checkpoint = state.checkpoint;
+    status.marker = state.marker;
     status.volumes = state.volumes.entries().iter().map(Entry::info).collect();
     match &mut state.role {
         Role::Undecided => status.durable_own = position.end(),

@@ -183,18 +183,22 @@ pub struct Watermarks {
     pub applied: u64,
     /// In this node's checkpoint: a restart reads the log from here.
     pub checkpoint: u64,
+    /// In this node's marker: a peer that is away is brought up to date from here; 0 when there is none, so that it is copied whole.
+    #[serde(default)]
+    pub marker: u64,
 }
 
 impl Watermarks {
     /// Each but the end, with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 5] {
+    pub const fn named(&self) -> [(&'static str, u64); 6] {
         [
             ("committed", self.committed),
             ("durable_own", self.durable_own),
             ("durable_peer", self.durable_peer),
             ("applied", self.applied),
             ("checkpoint", self.checkpoint),
+            ("marker", self.marker),
         ]
     }
 }

@@ -37,6 +37,7 @@ pub(in crate::serve) fn status() -> NodeStatus {
             durable_peer: 7 << 20,
             applied: 9 << 20,
             checkpoint: 1 << 20,
+            marker: 1 << 19,
         },
         ring: RingStatus { bytes: 256 << 20, used_bytes: 32 << 20, places: 16, used_places: 2 },
         volumes: vec![VolumeStatus {

@@ -84,7 +84,7 @@ fn log(page: &mut Page, datasets: &[DatasetStatus]) {
         });
     }
     let help = "Bytes from a position of the log to its end: what is not yet committed, durable here or at the \
-                peer, applied, in the checkpoint.";
+                peer, applied, in the checkpoint, in the marker.";
     let mut family = page.family(Kind::Gauge, "mirrorbus_log_behind_bytes", help);
     for dataset in datasets {
         for (position, lsn) in dataset.lsn.named() {

@@ -105,7 +105,7 @@ fn open(disk: &Arc<Mutex<Disk>>, careful: bool) -> Result<Checkpoint, Checkpoint
 /// A disk with an empty checkpoint.
 fn made() -> Disk {
     let disk = Arc::new(Mutex::new(Disk::new(SECTOR, 1)));
-    make_on(Careful::new(OnDisk(disk.clone()), Switch::default()), DATASET).unwrap();
+    make_on(Careful::new(OnDisk(disk.clone()), Switch::default()), DATASET, &Snapshot::default()).unwrap();
     let mut disk = disk.lock().unwrap().clone();
     disk.sync(FILE).unwrap();
     disk.sync_directory().unwrap();

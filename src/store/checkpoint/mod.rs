@@ -77,7 +77,7 @@ impl Checkpoint {
             if !create {
                 return Err(CheckpointError::Missing { path: path.to_owned() });
             }
-            make(path, dataset)?;
+            make(path, dataset, &Snapshot::default())?;
         }
         let switch = Switch::default();
         let mut opened = Self::open_on(OnFile(open_file(path, false)?), switch, dataset)?;
@@ -140,6 +140,29 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Makes, or replaces, the file at `path` so that it says what `now` says; on return it is durable. After a crash before, the file is what it
+    /// was.
+    ///
+    /// # Errors
+    /// The file at `path` is what it was.
+    pub(super) fn begin(path: &Path, dataset: DatasetId, now: &Snapshot) -> Result<Self, CheckpointError> {
+        make(path, dataset, now)?;
+        Self::open(path, dataset, false)
+    }
+
+    /// Goes back to what an earlier one said, because the log behind that is void. On return it is durable; after a crash before, the file
+    /// says what it said.
+    ///
+    /// # Errors
+    /// The file says what it said, and is written no more.
+    pub(super) fn go_back(&mut self, to: &Snapshot) -> Result<(), CheckpointError> {
+        let path = self.path.clone().filter(|_| !self.failed).ok_or(CheckpointError::Failed)?;
+        self.give_up();
+        self.failed = true;
+        *self = Self::begin(&path, self.dataset, to)?;
+        Ok(())
+    }
+
     fn reader(&self) -> Result<redb::ReadTransaction, CheckpointError> {
         let database = self.database.as_ref().ok_or(CheckpointError::Failed)?;
         database.begin_read().map_err(CheckpointError::storage)
@@ -190,8 +213,8 @@ fn open_file(path: &Path, new: bool) -> Result<File, CheckpointError> {
     opened.map_err(|error| CheckpointError::System { path: path.to_owned(), call: "open", error })
 }
 
-/// An empty checkpoint at `path`: made beside it, then renamed, since a file half made cannot be opened.
-fn make(path: &Path, dataset: DatasetId) -> Result<(), CheckpointError> {
+/// A checkpoint at `path` that says what `now` says: made beside it, then renamed, since a file half made cannot be opened.
+fn make(path: &Path, dataset: DatasetId, now: &Snapshot) -> Result<(), CheckpointError> {
     let next = path.with_extension("next");
     let system = |call| {
         let path = path.to_owned();
@@ -200,15 +223,15 @@ fn make(path: &Path, dataset: DatasetId) -> Result<(), CheckpointError> {
     if next.exists() {
         std::fs::remove_file(&next).map_err(system("unlink"))?;
     }
-    make_on(Careful::new(OnFile(open_file(&next, true)?), Switch::default()), dataset)?;
+    make_on(Careful::new(OnFile(open_file(&next, true)?), Switch::default()), dataset, now)?;
     std::fs::rename(&next, path).map_err(system("rename"))?;
     sync_directory(path.parent().unwrap_or(Path::new("."))).map_err(system("fsync"))
 }
 
-fn make_on(backend: impl StorageBackend, dataset: DatasetId) -> Result<(), CheckpointError> {
+fn make_on(backend: impl StorageBackend, dataset: DatasetId, now: &Snapshot) -> Result<(), CheckpointError> {
     let database = builder().create_with_backend(backend).map_err(CheckpointError::storage)?;
     let empty = Snapshot::default();
-    commit(&database, |transaction| put::snapshot(transaction, dataset, &empty, &empty))
+    commit(&database, |transaction| put::snapshot(transaction, dataset, &empty, now))
 }
 
 fn commit(

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use super::checkpoint::Checkpoint;
 use super::config::CommandError;
 use super::engine::Engine;
+use super::marker::Marker;
 use super::primary::Mode;
 use super::register::{Configuration, LocalRegister, Position, Register};
 use super::resync::{Carrier, Note};
@@ -55,6 +56,8 @@ pub(super) struct Pair {
     moves: parking_lot::Mutex<()>,
     holder: OnceLock<Holder>,
     pub(super) checkpoint: Mutex<Checkpoint>,
+    /// Locked behind the checkpoint, by whoever locks both.
+    pub(super) marker: Mutex<Marker>,
     /// Whoever fills in files of a resync, makes an end of it, or sets aside what files have. Taken after `moves`.
     filling: parking_lot::Mutex<()>,
     /// That this node is being resynced, and from where. Taken after `filling`.
@@ -86,6 +89,7 @@ impl Pair {
         keys: KeySet,
         register: LocalRegister,
         checkpoint: Checkpoint,
+        marker: Marker,
         note: Note,
     ) -> Self {
         Self {
@@ -95,6 +99,7 @@ impl Pair {
             moves: parking_lot::Mutex::new(()),
             holder: OnceLock::new(),
             checkpoint: Mutex::new(checkpoint),
+            marker: Mutex::new(marker),
             filling: parking_lot::Mutex::new(()),
             note: Mutex::new(note),
             verified: Mutex::default(),
@@ -256,9 +261,7 @@ pub(super) fn position(state: &State) -> Position {
             match &secondary.resync {
                 // Until all is here it has what it had.
                 Some(staging) => Position { highest, ..staging.old },
-                None => {
-                    Position { generation: secondary.generation.0, end: secondary.applied.0, highest }
-                }
+                None => Position { generation: secondary.generation.0, end: secondary.applied.0, highest },
             }
         }
         Role::Primary(primary) => Position {

@@ -1,5 +1,6 @@
 //! What this node does because somebody says so: the peer's questions, and the operator's word.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::Pair;
@@ -11,7 +12,7 @@ use crate::store::config::{CommandError, OpenError};
 use crate::store::error::IoError;
 use crate::store::follower::{Secondary, Stage};
 use crate::store::primary::Mode;
-use crate::store::recover::recover;
+use crate::store::recover::{Recovered, recover, start_before};
 use crate::store::register::{Configuration, Fork, Register};
 use crate::store::state::{Reason, Role};
 
@@ -62,7 +63,9 @@ impl Pair {
         match &question {
             // Who asks is told who this is, even if it is nobody of this pair: it says why itself.
             Question::Hello(_) => {}
-            Question::Follow { from, .. } | Question::Note { from, .. } | Question::BeResynced { from, .. } => {
+            Question::Follow { from, .. }
+            | Question::Note { from, .. }
+            | Question::BeResynced { from, .. } => {
                 if let Some((code, text)) = self.hello().refuse(from) {
                     return refused(code, text);
                 }
@@ -205,10 +208,7 @@ impl Pair {
         let mut position = super::position(&engine.shared.lock());
         if position.end() > fork {
             log::warn!("{}: what lies between {fork} and {} is void", engine.config.name, position.end());
-            let checkpoint = self.checkpoint.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let start = checkpoint.snapshot().clone();
-            drop(checkpoint);
-            let found = recover(&engine.files, engine.config.id, engine.layout(), start, Some(fork))?;
+            let found = self.recover_to(fork)?;
             let kept: Vec<_> = found.heads.iter().map(|head| head.base).collect();
             for base in engine.files.list().map_err(OpenError::from)? {
                 if !kept.contains(&base) {
@@ -234,6 +234,33 @@ impl Pair {
         state.epoch += 1;
         state.reason = Reason::new("following", format!("follows {}", from.node));
         Ok(end)
+    }
+
+    /// What this node has of the log to `fork`. A checkpoint that has more goes back to the marker: before anything of the log is removed, so
+    /// that a start finds the log whole behind the checkpoint, whichever of the two it is.
+    fn recover_to(&self, fork: Lsn) -> Result<Recovered, OpenError> {
+        let engine = &self.engine;
+        let mut checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        let marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
+        let (has, start) =
+            (checkpoint.snapshot().position, start_before(checkpoint.snapshot(), marker.snapshot(), fork)?);
+        let found = recover(&engine.files, engine.config.id, engine.layout(), start.clone(), Some(fork));
+        if has <= fork {
+            return found;
+        }
+        let marker = start.position;
+        let found = found.map_err(|error| OpenError::NoWayBack {
+            checkpoint: has,
+            fork,
+            marker,
+            error: error.into(),
+        })?;
+        log::warn!("{}: the checkpoint at {has} goes back to the marker at {marker}", engine.config.name);
+        let path = || engine.config.directory.join("checkpoint.redb");
+        let went = checkpoint.go_back(&start);
+        went.map_err(|error| OpenError::Checkpoint { path: path(), error })?;
+        engine.shared.lock().checkpoint = marker;
+        Ok(found)
     }
 
     /// Serves from what this node has, because the operator vouches that the peer does not.

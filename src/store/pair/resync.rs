@@ -73,6 +73,11 @@ impl Pair {
                 return Err(Reason::new("peer-unclear", "the peer answers something else"));
             }
         }
+        // What both are known to have: the marker's maps, if the peer's log goes so far.
+        let since = {
+            let marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
+            marker.snapshot().filter(|marker| marker.position <= end).cloned().unwrap_or_default()
+        };
         let (memory, epoch, roots) = {
             let mut state = engine.shared.lock();
             let (epoch, volumes) = (state.epoch, state.volumes.clone());
@@ -83,7 +88,7 @@ impl Pair {
             }
             primary.log.set_frozen(true);
             let now = Snapshot { position: start, generation: primary.generation, volumes };
-            (primary.log.memory().clone(), epoch, Arc::new(Roots { now, since: Snapshot::default() }))
+            (primary.log.memory().clone(), epoch, Arc::new(Roots { now, since }))
         };
         let start = roots.now.position;
         let lane = LaneConfig { depth: WINDOW_DEPTH, ..LaneConfig::default() };
@@ -167,7 +172,10 @@ impl Pair {
                     super::position(&state)
                 }
                 Role::Secondary(_) | Role::Undecided | Role::Primary(_) | Role::Failed { .. } => {
-                    return refused("not-waiting", "this node waits for no ring: ask it to follow first".into());
+                    return refused(
+                        "not-waiting",
+                        "this node waits for no ring: ask it to follow first".into(),
+                    );
                 }
             }
         };
@@ -204,7 +212,8 @@ impl Pair {
             } else if end <= base.plus(engine.layout().segment_bytes()) {
                 // The last one may have been given the table of the primary's, which goes on.
                 let table = SegmentTable::read(files, engine.config.id, base).map_err(OpenError::from)?;
-                if let Some((table, cut)) = table.map(|table| (table.cut(end), table)).filter(|(a, b)| a != b) {
+                if let Some((table, cut)) = table.map(|table| (table.cut(end), table)).filter(|(a, b)| a != b)
+                {
                     let (head, slots) = (table.head.encode(), (table.start, &table.bytes[..]));
                     let replaced = files.replace_table(base, cut.start, &head, slots);
                     replaced.map_err(OpenError::from)?;
@@ -222,9 +231,10 @@ impl Pair {
     ///
     /// # Errors
     /// The note is still there; nothing else has changed.
-    pub(in crate::store) fn end_staging(&self) -> Result<bool, NoteError> {
+    pub(in crate::store) fn end_staging(&self, session: u64) -> Result<bool, NoteError> {
+        let is_this = |staging: &Staging| staging.is_whole && staging.session == session;
         let is_whole = match &self.engine.shared.lock().role {
-            Role::Secondary(secondary) => secondary.resync.as_ref().is_some_and(|staging| staging.is_whole),
+            Role::Secondary(secondary) => secondary.resync.as_deref().is_some_and(is_this),
             Role::Undecided | Role::Primary(_) | Role::Failed { .. } => false,
         };
         if !is_whole {

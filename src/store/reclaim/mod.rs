@@ -1,6 +1,6 @@
 //! Giving the room of dead blocks back: a segment in which nothing lives is removed, one of which much is dead gets holes.
 //!
-//! Local to each node: no data moves, nothing crosses the wire. What lives is what the checkpointed maps have; what is behind the
+//! Local to each node: no data moves, nothing crosses the wire. What lives is what the checkpointed maps have, and the marker's; what is behind the
 //! checkpoint is left alone, and so is what a peer that is away could still be brought up to date with. [`plan`] decides; here is when that
 //! is worth the look, what a segment's payload is, and the doing.
 

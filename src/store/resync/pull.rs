@@ -23,8 +23,9 @@ use crate::store::state::{Reason, Role, State};
 const REST: Duration = Duration::from_millis(20);
 /// After something failed.
 const RETRY_TIME: Duration = Duration::from_millis(300);
-/// How long an answer may take. The first one waits until the primary has all on its disk, the last one of the maps until it has a digest.
-const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// How long an answer may take; what takes longer is asked for again. The first one waits until the primary has all on its disk, the last
+/// one of the maps until it has a digest, and both go on where they were.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// Why it does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -90,22 +91,26 @@ pub(in crate::store) struct Puller {
     stage: Stage,
     /// Segments that were filled in and not synced, and their bytes.
     pub(super) unsynced: (Vec<Lsn>, u64),
+    has_failed: bool,
 }
 
 impl Puller {
     pub(in crate::store) const fn new() -> Self {
-        Self { inquirer: None, session: None, stage: Stage::Maps, unsynced: (Vec::new(), 0) }
+        Self { inquirer: None, session: None, stage: Stage::Maps, unsynced: (Vec::new(), 0), has_failed: false }
     }
 
     /// Pulls until the dataset ends.
     pub(in crate::store) fn run(&mut self, pair: &Pair) {
         while !pair.stopping.load(Ordering::SeqCst) {
             match self.step(pair) {
+                Ok(true) if std::mem::take(&mut self.has_failed) => {
+                    pair.explain(Reason::new("resyncing", "is brought up to date by the primary again"));
+                }
                 Ok(true) => {}
                 Ok(false) => pair.puller.nap(REST),
                 Err(PullError::Over) => self.session = None,
                 Err(error) => {
-                    self.inquirer = None;
+                    (self.inquirer, self.has_failed) = (None, true);
                     self.failed(pair, &error);
                     pair.puller.nap(RETRY_TIME);
                 }
@@ -130,6 +135,7 @@ impl Puller {
                 if let Role::Secondary(secondary) = &mut pair.engine.shared.lock().role {
                     secondary.resynced = None;
                 }
+                self.has_failed = false;
                 return Ok(true);
             }
             Task::Pull(session) => session,
@@ -147,7 +153,9 @@ impl Puller {
             Stage::Segments { plan, from } => {
                 let next = plan.segments().find(|segment| segment.base() >= from);
                 let done = match next {
-                    Some(segment) => self.fill_segment(pair, &session, segment).map(|()| Some(segment.base())),
+                    Some(segment) => {
+                        self.fill_segment(pair, &session, segment).map(|()| Some(segment.base()))
+                    }
                     None => self.sync(pair).map(|()| None),
                 };
                 match done {

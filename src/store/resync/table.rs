@@ -136,3 +136,91 @@ impl SegmentTable {
 fn index(offset: u64) -> usize {
     usize::try_from(offset).expect("segments have at most 2^30 bytes")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{BlockNumber, BlockSize, LogGeneration, Phase, VolumeId};
+    use crate::memory::{MapOptions, Mapping};
+    use crate::segment::{Append, GenerationBegin, RecordKind, Request, Salt};
+
+    const BYTES: u64 = 1 << 16;
+    const DATASET: DatasetId = DatasetId::from_bytes([5; 16]);
+
+    fn layout() -> SegmentLayout {
+        SegmentLayout::new(BYTES, 4096).unwrap()
+    }
+
+    fn base() -> Lsn {
+        Lsn(BYTES)
+    }
+
+    /// Writes the segment's file as one node would that had `garbage` in its memory; where its records end.
+    fn write(files: &SegmentFiles, garbage: u8, records: u32) -> Vec<Lsn> {
+        let (fork, ring_bytes) = (Lsn::ZERO, BYTES);
+        let (generation, predecessor) = (LogGeneration(1), LogGeneration(0));
+        let begin = GenerationBegin { generation, predecessor, fork, highest_known: fork, ring_bytes };
+        let head = SegmentHead::first(DATASET, layout(), begin, Phase(1), Salt([3; 16]));
+        assert_eq!(head.base, base());
+        let memory = Mapping::anonymous(index(BYTES), MapOptions::default()).unwrap();
+        memory.slice().fill(0, index(BYTES), garbage);
+        memory.slice().write(0, &head.encode());
+        let (mut log, mut ends) = (Append::new(head), Vec::new());
+        for number in 0..records {
+            let (volume, block, block_size) = (VolumeId(1), BlockNumber(0), BlockSize::Small);
+            let kind = if number % 4 == 3 { RecordKind::Trim } else { RecordKind::Write };
+            let blocks = 1 + number % 7;
+            let place = log.reserve(Request { kind, volume, block, blocks, block_size }).unwrap();
+            let bytes = place.payload().end - place.payload().start;
+            ends.push(place.end());
+            log.fill(place, &vec![7; index(bytes)], memory.slice());
+            if number % 5 == 4 {
+                log.pad();
+            }
+        }
+        files.create_sparse(base()).unwrap();
+        files.write(base(), 0..BYTES, memory.slice()).unwrap();
+        ends
+    }
+
+    #[test]
+    fn what_means_nothing_does_not_count_and_all_else_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = SegmentFiles::open(directory.path(), layout()).unwrap();
+        let table = || SegmentTable::read(&files, DATASET, base()).unwrap();
+        assert_eq!(table(), None);
+        files.create_sparse(base()).unwrap();
+        assert_eq!(table(), None, "never begun");
+        let ends = write(&files, 0, 12);
+        let first = table().unwrap();
+        write(&files, 0xa5, 12);
+        let second = table().unwrap();
+        assert_eq!((first.digest(), &first), (second.digest(), &second), "other bytes between");
+        write(&files, 0xa5, 11);
+        let shorter = table().unwrap();
+        assert_ne!(shorter.digest(), first.digest());
+        assert_eq!(first.cut(ends[10]), shorter);
+        assert_eq!(first.cut(ends[11]), first);
+        assert_eq!(first.cut(base()).bytes.len(), 0, "no record");
+        let all = first.encode();
+        let decode = |all: &[u8]| SegmentTable::decode(layout(), DATASET, base(), all);
+        assert_eq!(decode(&all), Ok(first.clone()));
+        assert!(decode(&all[..100]).is_err() && decode(&all[..all.len() - 64]).is_err());
+        assert!(SegmentTable::decode(layout(), DATASET, Lsn(2 * BYTES), &all).is_err());
+        // A flipped bit of a record shortens the table, and that is seen; none of what counts is taken over changed.
+        for at in 0..all.len() {
+            let mut damaged = all.clone();
+            damaged[at] ^= 0x10;
+            let changed = decode(&damaged).is_ok_and(|table| table.cut(Lsn::MAX) != first);
+            assert!(!changed || table_is_prefix(&decode(&damaged).unwrap(), &first), "byte {at}");
+        }
+    }
+
+    /// Whether it has the first records of `whole`, and no others.
+    fn table_is_prefix(table: &SegmentTable, whole: &SegmentTable) -> bool {
+        let cut = table.cut(Lsn::MAX);
+        let (source, mut scan) = (&cut, Scan::new(cut.head, Verify::Slots));
+        while let Ok(Ok(_)) = scan.next(source) {}
+        whole.cut(scan.end()) == cut
+    }
+}

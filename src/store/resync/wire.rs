@@ -44,14 +44,27 @@ pub(in crate::store) enum Ask {
 pub(in crate::store) enum Reply {
     /// The runs that follow are what differs since this position: blocks with data from there on are to be forgotten first. `next`: numbers of
     /// volumes below were given.
-    Volumes { bytes: usize, since: u64, next: u32 },
+    Volumes {
+        bytes: usize,
+        since: u64,
+        next: u32,
+    },
     /// Where the next frame begins, or what the maps' digest is now that all were told.
-    Maps { bytes: usize, next: Option<(u32, u64)>, digest: String },
+    Maps {
+        bytes: usize,
+        next: Option<(u32, u64)>,
+        digest: String,
+    },
     /// They are the same.
     SameTable,
     /// A part of them, and how long they are.
-    Table { bytes: usize, all: usize },
-    Data { bytes: usize },
+    Table {
+        bytes: usize,
+        all: usize,
+    },
+    Data {
+        bytes: usize,
+    },
     Done,
 }
 
