@@ -196,3 +196,43 @@ fn a_directory_of_another_dataset_or_node_is_refused() {
     let read = rig.client(serving).read(0, 4096);
     assert!(read == Ok(content(0, 1).to_vec()), "{} lost it", NAMES[serving]);
 }
+
+#[test]
+fn an_older_copy_of_a_directory_is_not_taken_for_the_newest() {
+    let mut rig = ended();
+    let (directory, older) = (rig.directory(1), rig.path("older"));
+    let copy = |from: &Path, to: &Path| {
+        let _ = std::fs::remove_dir_all(to);
+        crate::tool::run(std::process::Command::new("cp").args(["-r", "--sparse=always"]).arg(from).arg(to));
+    };
+    copy(&directory, &older);
+    rig.start(0);
+    rig.start(1);
+    let serving = rig.wait_for_pair();
+    let mut client = rig.client(serving);
+    for block in 0..100 {
+        assert_eq!(client.write(block * BLOCK as u64, &content(block, 2)), 0);
+    }
+    assert_eq!(client.flush(), 0);
+    drop(client);
+    assert!(rig.stop(serving).success() && rig.stop(1 - serving).success(), "{}", rig.logs());
+    copy(&older, &directory);
+    // By itself it serves nothing: it cannot know what it lacks.
+    rig.start(1);
+    rig.wait(1, "undecided", |status| status.reason.code == "peer-unreachable");
+    let refused = rig.ask(1, &["promote", "vm"]);
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    // Beside the other it follows, and has the newest in the end.
+    rig.start(0);
+    assert_eq!(rig.wait_for_pair(), 0, "the one with less serves");
+    rig.kill(0);
+    rig.told(1, &["promote", "vm"]);
+    let mut client = rig.client(1);
+    for block in 0..300 {
+        let number = if block < 100 { 2 } else { 1 };
+        assert!(
+            client.read(block * BLOCK as u64, 4096) == Ok(content(block, number).to_vec()),
+            "block {block}"
+        );
+    }
+}

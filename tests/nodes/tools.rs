@@ -196,3 +196,47 @@ fn nbdkit_stands_on_top_of_a_pair() {
     let uri = take_over(&mut rig);
     qemu_img(&["compare", "-f", "raw", "-F", "raw", text(&from), &uri]);
 }
+
+#[test]
+fn nbdinfo_and_qemu_io_find_on_a_pair_what_was_put_there() {
+    let mut rig = pair(Medium::Tcp, 32);
+    let qemu_io = |uri: &str, commands: &[&str]| {
+        let mut command = tool("qemu-io", "qemu-utils");
+        command.args(["-f", "raw", uri]);
+        commands.iter().for_each(|line| _ = command.args(["-c", line]));
+        let said = run(&mut command);
+        assert!(!said.contains("failed") && !said.contains("rror"), "{said}");
+    };
+    let told = run(tool("nbdinfo", "libnbd-bin").arg(rig.uri(0)));
+    for line in [
+        "export-size: 33554432",
+        "base:allocation",
+        "can_fua: true",
+        "can_multi_conn: true",
+        "can_trim: true",
+    ] {
+        assert!(told.contains(line), "{line:?} is not in\n{told}");
+    }
+    let write =
+        ["write -P 0x11 0 64k", "write -f -P 0x22 64k 4k", "write -P 0x33 513 1000", "write -P 0x44 1M 4M"];
+    let holes =
+        ["write -z 2M 1M", "write -z -u 3M 64k", "discard 4M 512k", "aio_write -P 0x55 8M 2M", "aio_flush"];
+    let read = [
+        "read -P 0x11 0 513",
+        "read -P 0x33 513 1000",
+        "read -P 0x11 1513 8k",
+        "read -P 0x22 64k 4k",
+        "read -P 0x44 1M 1M",
+        "read -P 0 2M 1M",
+        "read -P 0 3M 64k",
+        "read -P 0x44 3136k 64k",
+        "read -P 0x55 8M 2M",
+    ];
+    qemu_io(&rig.uri(0), &[&write[..], &holes, &read].concat());
+    let map = |uri: &str| run(tool("nbdinfo", "libnbd-bin").args(["--map", uri]));
+    let before = map(&rig.uri(0));
+    assert!(before.lines().count() > 5, "{before}");
+    let uri = take_over(&mut rig);
+    qemu_io(&uri, &read);
+    assert_eq!(map(&uri), before, "the other node has other holes");
+}
