@@ -2,10 +2,12 @@
 
 mod store {
     pub(crate) mod alone;
+    pub(crate) mod away;
     pub(crate) mod content;
     mod marker;
     pub(crate) mod pair;
     pub(crate) mod proxy;
     pub(crate) mod resync;
+    pub(crate) mod resync_cuts;
     pub(crate) mod rig;
 }

@@ -18,7 +18,8 @@ pub use holder::{
 pub use key_file::KeyFileError;
 pub use message::{REQUEST_BYTES_MAX, RefusalCode};
 pub use owner::{
-    Attach, CallError, Inquirer, LinkStatus, OpenError, ReconnectError, Reconnected, Region, RegionConfig, ask,
+    Attach, CallError, Inquirer, LinkStatus, OpenError, ReconnectError, Reconnected, Region, RegionConfig,
+    ask,
 };
 
 use crate::fabric::WindowId;

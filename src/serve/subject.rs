@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::admin::{
     AdminError, Counters, DatasetStatus, DiskState, ErrorCode, Event, EventLog, Latencies, NodeStatus,
-    Reason, ReplicationState, ResyncProgress, RingStatus, Role, ScrubReport, Subject, VolumeStatus, Watermarks,
+    Reason, ReplicationState, ResyncProgress, RingStatus, Role, ScrubReport, Subject, VolumeStatus,
+    Watermarks,
 };
 use super::exports::Waits;
 use crate::base::BlockSize;

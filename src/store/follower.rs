@@ -83,7 +83,9 @@ pub(super) enum FollowError {
     Dataset { found: DatasetId, wanted: DatasetId },
     #[error("the ring has no primary's words")]
     NoWords,
-    #[error("the ring begins at {start}, this node has the log to {applied}, and was not told that it is resynced")]
+    #[error(
+        "the ring begins at {start}, this node has the log to {applied}, and was not told that it is resynced"
+    )]
     Gap { start: Lsn, applied: Lsn },
     #[error("no segment of the ring continues the log at {applied}")]
     NoSegment { applied: Lsn },

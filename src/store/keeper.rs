@@ -236,7 +236,8 @@ impl State {
             && let Some(staging) = &secondary.resync
         {
             let volumes = staging.volumes().filter(|_| staging.is_whole)?;
-            let (generation, end, highest) = (secondary.generation.0, secondary.applied.0, secondary.highest.0);
+            let (generation, end, highest) =
+                (secondary.generation.0, secondary.applied.0, secondary.highest.0);
             return Some((Position { generation, end, highest }, volumes));
         }
         Some((super::pair::position(self), &self.volumes))

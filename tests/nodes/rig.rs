@@ -265,9 +265,7 @@ impl Rig {
 
     /// Waits until the two are mirrored; which of them serves.
     pub(crate) fn wait_for_pair(&self) -> usize {
-        self.wait_for_primary("mirrored", |status| {
-            status.replication_state == ReplicationState::Established
-        })
+        self.wait_for_primary("mirrored", |status| status.replication_state == ReplicationState::Established)
     }
 
     /// Waits until one of the two serves, and is as wanted; which.

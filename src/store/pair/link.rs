@@ -27,7 +27,8 @@ impl Pair {
                 // What it lacks it will not get: it must not keep this node's ring.
                 primary.be_alone();
                 drop(state);
-                let text = "the peer's disk is full, or failed, while it is brought up to date: see its status";
+                let text =
+                    "the peer's disk is full, or failed, while it is brought up to date: see its status";
                 self.leave_alone(Reason::new("peer-no-space", text));
                 return STEP_TIME;
             }

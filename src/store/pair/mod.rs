@@ -261,9 +261,7 @@ pub(super) fn position(state: &State) -> Position {
             match &secondary.resync {
                 // Until all is here it has what it had.
                 Some(staging) => Position { highest, ..staging.old },
-                None => {
-                    Position { generation: secondary.generation.0, end: secondary.applied.0, highest }
-                }
+                None => Position { generation: secondary.generation.0, end: secondary.applied.0, highest },
             }
         }
         Role::Primary(primary) => Position {

@@ -63,7 +63,9 @@ impl Pair {
         match &question {
             // Who asks is told who this is, even if it is nobody of this pair: it says why itself.
             Question::Hello(_) => {}
-            Question::Follow { from, .. } | Question::Note { from, .. } | Question::BeResynced { from, .. } => {
+            Question::Follow { from, .. }
+            | Question::Note { from, .. }
+            | Question::BeResynced { from, .. } => {
                 if let Some((code, text)) = self.hello().refuse(from) {
                     return refused(code, text);
                 }

@@ -172,7 +172,10 @@ impl Pair {
                     super::position(&state)
                 }
                 Role::Secondary(_) | Role::Undecided | Role::Primary(_) | Role::Failed { .. } => {
-                    return refused("not-waiting", "this node waits for no ring: ask it to follow first".into());
+                    return refused(
+                        "not-waiting",
+                        "this node waits for no ring: ask it to follow first".into(),
+                    );
                 }
             }
         };
@@ -209,7 +212,8 @@ impl Pair {
             } else if end <= base.plus(engine.layout().segment_bytes()) {
                 // The last one may have been given the table of the primary's, which goes on.
                 let table = SegmentTable::read(files, engine.config.id, base).map_err(OpenError::from)?;
-                if let Some((table, cut)) = table.map(|table| (table.cut(end), table)).filter(|(a, b)| a != b) {
+                if let Some((table, cut)) = table.map(|table| (table.cut(end), table)).filter(|(a, b)| a != b)
+                {
                     let (head, slots) = (table.head.encode(), (table.start, &table.bytes[..]));
                     let replaced = files.replace_table(base, cut.start, &head, slots);
                     replaced.map_err(OpenError::from)?;

@@ -94,8 +94,7 @@ impl Puller {
         let (segments, _) = std::mem::take(&mut self.unsynced);
         let _filling = pair.filling();
         // Whoever ended the resync may have removed them.
-        let segments: Vec<_> =
-            segments.into_iter().filter(|base| pair.engine.files.exists(*base)).collect();
+        let segments: Vec<_> = segments.into_iter().filter(|base| pair.engine.files.exists(*base)).collect();
         pair.engine.files.sync(&segments)?;
         pair.verified().extend(segments);
         Ok(())
@@ -154,18 +153,9 @@ impl Puller {
     }
 
     /// Fetches one piece.
-    fn fetch(
-        &mut self,
-        pair: &Pair,
-        session: &Session,
-        base: Lsn,
-        piece: &Piece,
-    ) -> Result<(), PullError> {
-        let asked = |run: &DataRun| AskedRun {
-            lsn: run.lsn.0,
-            count: run.count,
-            shift: run.block_size.shift(),
-        };
+    fn fetch(&mut self, pair: &Pair, session: &Session, base: Lsn, piece: &Piece) -> Result<(), PullError> {
+        let asked =
+            |run: &DataRun| AskedRun { lsn: run.lsn.0, count: run.count, shift: run.block_size.shift() };
         let runs: Vec<_> = piece.runs.iter().map(asked).collect();
         let amounts = with_staging(pair, session, |_, staging| staging.meter.amounts())?;
         let reply = self.ask(pair, session.number, amounts, Ask::Data { runs })?;

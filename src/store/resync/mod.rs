@@ -36,8 +36,8 @@ mod table;
 mod wire;
 
 pub use meter::ResyncStatus;
-pub use note::NoteError;
 pub(super) use note::Note;
+pub use note::NoteError;
 pub(super) use pull::Puller;
 pub(super) use source::{Carrier, Roots, Source};
 pub(super) use staging::Staging;

@@ -96,7 +96,13 @@ pub(in crate::store) struct Puller {
 
 impl Puller {
     pub(in crate::store) const fn new() -> Self {
-        Self { inquirer: None, session: None, stage: Stage::Maps, unsynced: (Vec::new(), 0), has_failed: false }
+        Self {
+            inquirer: None,
+            session: None,
+            stage: Stage::Maps,
+            unsynced: (Vec::new(), 0),
+            has_failed: false,
+        }
     }
 
     /// Pulls until the dataset ends.
@@ -153,7 +159,9 @@ impl Puller {
             Stage::Segments { plan, from } => {
                 let next = plan.segments().find(|segment| segment.base() >= from);
                 let done = match next {
-                    Some(segment) => self.fill_segment(pair, &session, segment).map(|()| Some(segment.base())),
+                    Some(segment) => {
+                        self.fill_segment(pair, &session, segment).map(|()| Some(segment.base()))
+                    }
                     None => self.sync(pair).map(|()| None),
                 };
                 match done {

@@ -12,7 +12,7 @@ pub(super) const PIECE_BYTES: u64 = 256 << 10;
 /// Runs that one question names at most: what is asked has a greatest length.
 pub(super) const RUNS_MAX: usize = 512;
 
-const _: () = assert!(PIECE_BYTES as usize <= WINDOW_BYTES);
+const _: () = assert!(PIECE_BYTES <= WINDOW_BYTES as u64);
 
 /// Blocks whose data follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,14 +44,27 @@ pub(in crate::store) enum Ask {
 pub(in crate::store) enum Reply {
     /// The runs that follow are what differs since this position: blocks with data from there on are to be forgotten first. `next`: numbers of
     /// volumes below were given.
-    Volumes { bytes: usize, since: u64, next: u32 },
+    Volumes {
+        bytes: usize,
+        since: u64,
+        next: u32,
+    },
     /// Where the next frame begins, or what the maps' digest is now that all were told.
-    Maps { bytes: usize, next: Option<(u32, u64)>, digest: String },
+    Maps {
+        bytes: usize,
+        next: Option<(u32, u64)>,
+        digest: String,
+    },
     /// They are the same.
     SameTable,
     /// A part of them, and how long they are.
-    Table { bytes: usize, all: usize },
-    Data { bytes: usize },
+    Table {
+        bytes: usize,
+        all: usize,
+    },
+    Data {
+        bytes: usize,
+    },
     Done,
 }
 
