@@ -204,7 +204,11 @@ mod tests {
         assert!((outcome.control_p50.median - 1.0).abs() < 0.002, "{:?}", outcome.control_p50);
         assert_eq!((outcome.void(Figure::Rate), outcome.void(Figure::P50)), (None, None));
         assert!(outcome.bare.is_some_and(|bare| bare.stores_per_s() > outcome.limit.stores_per_s()));
-        assert!(outcome.p50_bare.is_some_and(|ratio| (ratio.median - 2.5).abs() < 0.05), "{:?}", outcome.p50_bare);
+        assert!(
+            outcome.p50_bare.is_some_and(|ratio| (ratio.median - 2.5).abs() < 0.05),
+            "{:?}",
+            outcome.p50_bare
+        );
         assert_eq!(outcome.ours.calls_per_store(), None);
     }
 

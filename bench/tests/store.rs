@@ -18,8 +18,13 @@ fn the_latency_of_a_write_is_told_beside_that_of_a_message() {
             assert!(table.contains(line), "{line:?} is not in\n{table}");
         }
         let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
-        for key in ["/ratio/p50_messages/median", "/ratio/rate_messages/low", "/messages/p50_ns", "/store/p50_ns"] {
-            assert!(report.pointer(key).and_then(serde_json::Value::as_f64).is_some_and(|found| found > 0.0), "{key}");
+        for key in
+            ["/ratio/p50_messages/median", "/ratio/rate_messages/low", "/messages/p50_ns", "/store/p50_ns"]
+        {
+            assert!(
+                report.pointer(key).and_then(serde_json::Value::as_f64).is_some_and(|found| found > 0.0),
+                "{key}"
+            );
         }
     }
 }

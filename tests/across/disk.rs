@@ -136,7 +136,8 @@ pub(crate) fn disk_reader() {
     for first in (0..blocks).step_by(BLOCKS_READ) {
         let count = BLOCKS_READ.min(blocks - first);
         let bytes = client.read((first * BLOCK) as u64, u32::try_from(count * BLOCK).unwrap());
-        let bytes = bytes.unwrap_or_else(|error| panic!("reading {count} blocks from {first} on: error {error}"));
+        let bytes =
+            bytes.unwrap_or_else(|error| panic!("reading {count} blocks from {first} on: error {error}"));
         for (block, bytes) in (first..).zip(bytes.chunks_exact(BLOCK)) {
             let number = number_of(block as u64, bytes);
             numbers.push(number.unwrap_or_else(|| panic!("block {block} has the content of no write of it")));

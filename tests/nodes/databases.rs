@@ -139,7 +139,8 @@ impl Postgres {
         start.args(["start", "--wait", "--timeout=60", "--silent", "--options", &options, "--pgdata"]);
         // Its log would keep our pipes open.
         start.arg(&self.data).arg("--log").arg(self.runs.join("log"));
-        let started = start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        let started =
+            start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
         let log = || std::fs::read_to_string(self.runs.join("log")).unwrap_or_default();
         assert!(started.success(), "PostgreSQL does not start: {}", log());
     }
@@ -210,12 +211,18 @@ fn what_postgresql_committed_is_on_the_other_node() {
     let _ = std::fs::remove_file(postgres.data.join("postmaster.pid"));
     postgres.start();
     let total: usize = committed.iter().sum();
-    say(&format!("PostgreSQL: {committed:?} commits told, {} there", postgres.query("SELECT count(*) FROM ledger")));
+    say(&format!(
+        "PostgreSQL: {committed:?} commits told, {} there",
+        postgres.query("SELECT count(*) FROM ledger")
+    ));
     assert!(total > 20, "only {total} transactions were committed: {ended:?}");
     for (client, told) in committed.iter().enumerate() {
         let found = postgres.query(&format!("SELECT count(*), max(n) FROM ledger WHERE client = {client}"));
         let [one, more] = [*told, told + 1].map(|count| format!("{count}|{count}"));
-        assert!(found == one || found == more, "client {client} was told of {told} commits; there are {found}");
+        assert!(
+            found == one || found == more,
+            "client {client} was told of {told} commits; there are {found}"
+        );
     }
     assert_eq!(
         postgres.query("SELECT (SELECT sum(abalance) FROM pgbench_accounts) - (SELECT sum(n) FROM ledger)"),

@@ -19,7 +19,10 @@ const BLOCKS_MAX: usize = 8;
 fn assert_all(client: &mut Client, numbers: &[u32], when: &str) {
     for (block, number) in (0_u64..).zip(numbers) {
         let found = client.read(block * BLOCK as u64, 4096);
-        assert!(found == Ok(content(block, *number).to_vec()), "{when}: block {block} is not that of write {number}");
+        assert!(
+            found == Ok(content(block, *number).to_vec()),
+            "{when}: block {block} is not that of write {number}"
+        );
     }
 }
 

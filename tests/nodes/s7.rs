@@ -138,7 +138,10 @@ fn the_peers_processor_runs_nothing_for_a_write_and_its_memory_is_not_freed_befo
     let acknowledged = writer.stalled();
     let ring = rig.region_bytes() as u64;
     let bytes = acknowledged * BATCH * BLOCK as u64;
-    assert!(bytes > ring / 2, "only {bytes} bytes were taken by a peer that stands still, of a ring of {ring}");
+    assert!(
+        bytes > ring / 2,
+        "only {bytes} bytes were taken by a peer that stands still, of a ring of {ring}"
+    );
     assert!(bytes <= ring, "{bytes} bytes were acknowledged, of which {ring} fit the peer's memory");
     assert_eq!(processor_ticks(rig.process(1)), before, "the peer's processor ran");
     // On no disk of the peer, so its memory still has each of them, though the ring is full.
@@ -176,9 +179,11 @@ fn what_was_acknowledged_and_not_destaged_is_recovered_from_the_peers_memory() {
         }
         rig.kill(0);
         if medium == Medium::Shm {
-            let on_disk = rig.segments(1).iter().map(|path| std::fs::read(path).unwrap()).any(|bytes| {
-                (0..20 * BATCH).any(|block| !places(&bytes, &content(block, 2)).is_empty())
-            });
+            let on_disk = rig
+                .segments(1)
+                .iter()
+                .map(|path| std::fs::read(path).unwrap())
+                .any(|bytes| (0..20 * BATCH).any(|block| !places(&bytes, &content(block, 2)).is_empty()));
             assert!(!on_disk, "it was destaged: nothing is shown");
             rig.signal(1, Signal::CONT);
         }
@@ -200,7 +205,10 @@ fn what_is_outside_the_range_is_not_mirrored() {
         let (held, local) = (pair.held(), pair.local());
         assert_eq!(held, local);
         for (offset, len) in [(SIZE, 1), (SIZE - 1, 2), (usize::MAX, 1), (0, SIZE + 1)] {
-            assert!(lane.store(offset, &vec![9; len]).is_err(), "{fabric:?}: {len} bytes at {offset} were taken");
+            assert!(
+                lane.store(offset, &vec![9; len]).is_err(),
+                "{fabric:?}: {len} bytes at {offset} were taken"
+            );
         }
         lane.flush(Level::Visible, soon()).unwrap();
         assert!(pair.held() == held && pair.local() == local, "{fabric:?}: something went across the end");

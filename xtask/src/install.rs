@@ -135,7 +135,11 @@ pub(crate) fn node_tests() -> Result<()> {
         "tests fill a small disk, and mount file systems that are on volumes",
     )?;
     system("nbdfuse", &["libnbd-bin"], "it makes a file of a volume, and a loop device a disk of that")?;
-    system_by("/usr/bin/python3 -c 'import sqlite3'", &["python3"], "SQLite is on a volume when its node is killed")?;
+    system_by(
+        "/usr/bin/python3 -c 'import sqlite3'",
+        &["python3"],
+        "SQLite is on a volume when its node is killed",
+    )?;
     system_by(
         "ls /usr/lib/postgresql/*/bin/initdb && ls /usr/lib/postgresql/*/bin/pgbench && getent passwd postgres",
         &["postgresql", "postgresql-contrib"],

@@ -51,7 +51,8 @@ impl Report<'_> {
             "", "writes/s", "p50 ns", "p99 ns", "p99.9 ns", "max ns"
         )?;
         let messages = outcome.bare.as_ref().map(|messages| ("messages", messages));
-        for (name, total) in [("store", &outcome.ours), ("limit", &outcome.limit)].into_iter().chain(messages) {
+        for (name, total) in [("store", &outcome.ours), ("limit", &outcome.limit)].into_iter().chain(messages)
+        {
             let latency = total.latency();
             writeln!(
                 text,
