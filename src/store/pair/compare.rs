@@ -207,7 +207,8 @@ impl Pair {
         (Told::Mended {}, Vec::new())
     }
 
-    /// Does `work` if the node's role has not changed since `epoch`, nor changes meanwhile.
+    /// Does `work` if the node's role has not changed since `epoch`, nor changes meanwhile, and nobody fills in its files: what a copy was made
+    /// of may have got more by then.
     pub(in crate::store) fn unmoved(
         &self,
         epoch: u64,
@@ -216,6 +217,10 @@ impl Pair {
         let _moves = self.moves();
         if self.engine.shared.lock().epoch != epoch {
             return Err("the node's role changed meanwhile".into());
+        }
+        let _filling = self.filling();
+        if self.note().from().is_some() {
+            return Err("this node is being brought up to date, which gives it what it lacks".into());
         }
         work().map_err(|error| error.to_string())
     }
