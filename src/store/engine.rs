@@ -14,6 +14,7 @@ use std::time::Instant;
 use super::config::DatasetConfig;
 use super::counters::count;
 use super::error::IoError;
+use super::health::Health;
 use super::segment_files::SegmentFiles;
 use super::state::{Role, Shared, State};
 use super::sums::Sums;
@@ -33,6 +34,7 @@ pub(super) struct Engine {
     pub(super) shared: Shared,
     pub(super) files: SegmentFiles,
     pub(super) sums: Sums,
+    pub(super) health: Health,
     /// How long clients waited until what they wrote was committed, while it is measured: a resync goes by it.
     pub(super) commits: Latencies,
     pub(super) measures: AtomicBool,
@@ -62,12 +64,19 @@ const UNSYNCED_BYTES_MAX: u64 = 32 << 20;
 const UNSYNCED_TIME_MAX: std::time::Duration = std::time::Duration::from_millis(250);
 
 impl Engine {
-    pub(super) fn new(config: DatasetConfig, state: State, files: SegmentFiles, sums: Sums) -> Self {
+    pub(super) fn new(
+        config: DatasetConfig,
+        state: State,
+        files: SegmentFiles,
+        sums: Sums,
+        health: Health,
+    ) -> Self {
         Self {
             config,
             shared: Shared::new(state),
             files,
             sums,
+            health,
             commits: Latencies::default(),
             measures: AtomicBool::new(false),
             turn: Mutex::default(),
@@ -101,6 +110,11 @@ impl Engine {
                 std::thread::yield_now();
             }
         }
+    }
+
+    /// Waits for whoever destages: what was to be destaged no more is in nobody's hands then.
+    pub(super) fn wait_for_turn(&self) {
+        drop(self.turn.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// One round of what can be destaged now; whether there was anything.

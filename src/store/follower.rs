@@ -265,10 +265,17 @@ impl Secondary {
         }
     }
 
-    /// What the primary is to be told, while there is one.
+    /// What the primary is to be told, while there is one: with the end 0 that this node cannot begin to follow.
     pub(super) fn words(&self) -> Option<SecondaryWords> {
-        let words = SecondaryWords { durable: self.durable, end: self.applied, trouble: self.trouble };
-        matches!(self.stage, Stage::Following(_)).then_some(words)
+        match self.stage {
+            Stage::Following(_) => {
+                Some(SecondaryWords { durable: self.durable, end: self.applied, trouble: self.trouble })
+            }
+            Stage::Waiting if self.trouble == Trouble::None => None,
+            Stage::Waiting => {
+                Some(SecondaryWords { durable: Lsn::ZERO, end: Lsn::ZERO, trouble: self.trouble })
+            }
+        }
     }
 
     /// The copy lies elsewhere now, with the same bytes: it moves when somebody's access to it was taken away.

@@ -6,6 +6,7 @@
 //!                     ring ─▶ segment files ─▶ fdatasync ─▶ durable                                  engine, tender
 //!  secondary: its ring ─▶ scan ─▶ maps, segment files ─▶ durable ─▶ a word that the primary fetches   follower, tender
 //!                     maps ─▶ checkpoint ─▶ dead blocks given back                                   keeper, reclaim
+//!  stored data ─▶ compared with checksums, and with the peer's ─▶ mended where it is bad              scrub, verify, mend
 //!  what the ring lost: maps, tables and blocks, asked for one by one                                resync
 //!  who serves: hello, follow, attach, set in; promote, alone                                         pair, register
 //! ```
@@ -26,13 +27,17 @@ mod engine;
 mod error;
 mod files;
 mod follower;
+mod health;
 mod identity;
 mod io;
 mod keeper;
 mod log;
 mod marker;
+mod mend;
 mod pair;
+mod peer;
 mod primary;
+mod ranges;
 mod reclaim;
 mod recover;
 mod register;
@@ -42,8 +47,11 @@ mod scrub;
 mod segment_files;
 mod state;
 mod status;
+mod stored;
 mod sums;
 mod tender;
+mod throttle;
+mod verify;
 mod volumes;
 
 #[doc(hidden)]
@@ -54,12 +62,15 @@ pub use counters::Counts;
 pub use dataset::Dataset;
 pub use directory::{Directory, DirectoryError, Space};
 pub use error::IoError;
+pub use health::{CheckKind, CheckStatus, Note};
 pub use identity::{IDENTITY_BYTES, Identity, IdentityError, NODE_NAME_BYTES_MAX};
-pub use io::{ExtentRun, Mark, Source, Volume};
+pub use io::{ExtentRun, LackRun, Mark, Source, Volume};
+pub use ranges::{BadRange, Outcome, Side};
 pub use register::{Configuration, Fork, RegisterError};
 pub use resync::{NoteError, ResyncStatus};
 pub use scrub::Scrubbed;
-pub use segment_files::{FileSource, OPEN_FILES_MAX, SegmentFileError, SegmentFiles};
+pub use segment_files::{FileSource, OPEN_FILES_MAX, Remade, SegmentFileError, SegmentFiles};
 pub use state::Reason;
 pub use status::{DatasetStatus, DiskState, ReplicationState, RoleStatus};
+pub use verify::Verified;
 pub use volumes::{NAME_BYTES_MAX, VOLUMES_MAX, VolumeError, VolumeInfo};

@@ -139,6 +139,8 @@ pub(super) struct Primary {
     is_told: bool,
     /// The peer is brought up to date: it lacks more than the ring has.
     pub(super) resync: Option<Box<Source>>,
+    /// To where the peer was durable when it was last there.
+    peer_had: Lsn,
     /// Links that are done with, to be closed by whoever holds no lock: that takes time.
     pub(super) done: Vec<Link>,
 }
@@ -157,6 +159,7 @@ impl Primary {
             no_file: None,
             is_told: false,
             resync: None,
+            peer_had: Lsn::ZERO,
             done: Vec::new(),
         }
     }
@@ -174,6 +177,21 @@ impl Primary {
     /// Whether the peer is one of those who must have a write.
     pub(super) const fn has_member(&self) -> bool {
         matches!(self.mode, Mode::SettingIn | Mode::Mirrored | Mode::Held { .. })
+    }
+
+    /// From which position on the peer lacks what is in the log, as far as is known; `None` while it has all of it.
+    /// `marker`: it had all before that once.
+    pub(super) fn peer_lacks_from(&self, marker: Option<Lsn>) -> Option<Lsn> {
+        match self.mode {
+            Mode::Alone => Some(self.peer_had.max(marker.unwrap_or_default())),
+            Mode::CatchingUp { .. } => match &self.resync {
+                Some(source) => Some(source.roots.since.position),
+                None => Some(self.log.peer_durable()),
+            },
+            Mode::SettingIn => Some(self.placed.max(self.log.peer_durable())),
+            Mode::Held { .. } => Some(self.committed),
+            Mode::Mirrored => None,
+        }
     }
 
     /// Whether the peer is to have every write, and said that it has no room for more.
@@ -230,6 +248,10 @@ impl Primary {
 
     /// From now on without the peer.
     pub(super) fn be_alone(&mut self) {
+        // What a resync has moved does not count before all of it is there.
+        if self.mode != Mode::Alone && self.resync.is_none() {
+            self.peer_had = self.log.peer_durable();
+        }
         self.mode = Mode::Alone;
         self.is_told = false;
         self.resync = None;
@@ -242,6 +264,8 @@ impl Primary {
     /// The peer attached, with the ring as it is now.
     pub(super) fn attach(&mut self, link: Link) {
         self.link = Some(link);
+        // What another, or this one, said of itself before is of no interest.
+        self.peer = SecondaryWords { durable: Lsn::ZERO, end: Lsn::ZERO, trouble: Trouble::None };
         self.mode = Mode::CatchingUp { until: self.log.end() };
     }
 

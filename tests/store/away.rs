@@ -101,7 +101,7 @@ pub(crate) fn switch_over(primary: Dataset, secondary: &Dataset, model: &Model) 
     secondary.promote(false).unwrap();
     let volume = secondary.volume("root").unwrap();
     model.compare(&volume);
-    let scrubbed = secondary.scrub();
+    let scrubbed = secondary.scrub(false).unwrap();
     assert_eq!(scrubbed.damaged_blocks, 0, "{scrubbed:?}");
     volume
 }

@@ -95,11 +95,11 @@ fn until_all_is_there_the_old_point_is_what_is_served() {
         model.compare(&volume);
         model.write_some(&volume, 2000, 0, BLOCKS);
         model.compare(&volume);
-        assert_eq!(secondary.scrub().damaged_blocks, 0);
+        assert_eq!(secondary.scrub(false).unwrap().damaged_blocks, 0);
         drop((volume, secondary));
         let secondary = slow.open(1);
         wait_for(&secondary, |_| secondary.volume("root").is_ok());
         model.compare(&secondary.volume("root").unwrap());
-        assert_eq!(secondary.scrub().damaged_blocks, 0, "restarts: {restarts}");
+        assert_eq!(secondary.scrub(false).unwrap().damaged_blocks, 0, "restarts: {restarts}");
     }
 }

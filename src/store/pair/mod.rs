@@ -13,10 +13,12 @@
 //! Every decision who may serve goes through the register. Its arbiter here is the operator: this node's copy says what it was
 //! told.
 
+pub(super) mod compare;
 mod hello;
 mod link;
 mod meet;
 mod obey;
+mod replace;
 mod resync;
 mod serve;
 

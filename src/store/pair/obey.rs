@@ -13,7 +13,7 @@ use crate::store::error::IoError;
 use crate::store::follower::{Secondary, Stage};
 use crate::store::primary::Mode;
 use crate::store::recover::{Recovered, recover, start_before};
-use crate::store::register::{Configuration, Fork, Register};
+use crate::store::register::{Configuration, Fork, Position, Register};
 use crate::store::state::{Reason, Role};
 
 /// How long the peer's question waits for a move of this node to end.
@@ -45,6 +45,9 @@ impl HolderGate for PairGate {
     }
 
     fn answer(&self, request: &[u8]) -> Vec<u8> {
+        if let (Some(json), Some(pair)) = (super::compare::question(request), self.0.upgrade()) {
+            return pair.compare(json);
+        }
         let answer = match (self.0.upgrade(), serde_json::from_slice::<Question>(request)) {
             (None, _) => refused("stopping", "the node is stopping".into()),
             (_, Err(error)) => refused("unclear", error.to_string()),
@@ -177,6 +180,7 @@ impl Pair {
             {
                 secondary.stage = Stage::Waiting;
                 secondary.since = holder.status().generation;
+                self.engine.wait_for_turn();
                 return Ok(());
             }
             let moved = self.engine.follow_step()?;
@@ -208,7 +212,7 @@ impl Pair {
         let mut position = super::position(&engine.shared.lock());
         if position.end() > fork {
             log::warn!("{}: what lies between {fork} and {} is void", engine.config.name, position.end());
-            let found = self.recover_to(fork)?;
+            let found = self.recover_to(fork, position.highest)?;
             let kept: Vec<_> = found.heads.iter().map(|head| head.base).collect();
             for base in engine.files.list().map_err(OpenError::from)? {
                 if !kept.contains(&base) {
@@ -217,13 +221,9 @@ impl Pair {
                 }
             }
             let highest = position.highest.max(found.position.highest);
-            position = crate::store::register::Position { highest, ..found.position };
+            position = Position { highest, ..found.position };
             engine.shared.lock().volumes = found.volumes;
             self.verified().clear();
-            let mut note = self.note();
-            if note.from().is_some() {
-                note.write(position)?;
-            }
         }
         let mut state = engine.shared.lock();
         state.position = position;
@@ -237,14 +237,21 @@ impl Pair {
     }
 
     /// What this node has of the log to `fork`. A checkpoint that has more goes back to the marker: before anything of the log is removed, so
-    /// that a start finds the log whole behind the checkpoint, whichever of the two it is.
-    fn recover_to(&self, fork: Lsn) -> Result<Recovered, OpenError> {
+    /// that a start finds the log whole behind the checkpoint, whichever of the two it is. A note of a resync says it before that.
+    fn recover_to(&self, fork: Lsn, highest: u64) -> Result<Recovered, OpenError> {
         let engine = &self.engine;
         let mut checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
         let (has, start) =
             (checkpoint.snapshot().position, start_before(checkpoint.snapshot(), marker.snapshot(), fork)?);
         let found = recover(&engine.files, engine.config.id, engine.layout(), start.clone(), Some(fork));
+        let mut note = self.note();
+        if let Ok(found) = &found
+            && note.from().is_some()
+        {
+            note.write(Position { highest: highest.max(found.position.highest), ..found.position })?;
+        }
+        drop(note);
         if has <= fork {
             return found;
         }
@@ -263,6 +270,14 @@ impl Pair {
         Ok(found)
     }
 
+    /// Whether nobody has told this node to follow, ever: what is empty here may be empty everywhere.
+    fn has_never_followed(&self) -> bool {
+        let node = &self.engine.config.node;
+        let is_ours =
+            self.register().contents().configuration.as_ref().is_none_or(|last| last.primary == *node);
+        is_ours && self.note().from().is_none()
+    }
+
     /// Serves from what this node has, because the operator vouches that the peer does not.
     ///
     /// With `flushed_only` also after a restart, which lost what was in memory only.
@@ -274,18 +289,20 @@ impl Pair {
             return Err(CommandError::Refused(text));
         }
         let _moves = self.moves();
+        let has_never_followed = self.has_never_followed();
         {
             let state = self.engine.shared.lock();
+            let is_new = state.position.end == 0 && has_never_followed;
             match &state.role {
                 Role::Primary(_) => return Ok(()),
                 Role::Failed { why } => return Err(CommandError::Refused(format!("out of service: {why}"))),
-                Role::Secondary(_) if flushed_only || state.position.end == 0 || self.is_member() => {}
+                Role::Secondary(_) if flushed_only || is_new || self.is_member() => {}
                 Role::Secondary(_) => {
                     let text = "this node is not yet one of those that have every acknowledged write, and the peer may have some that it \
                                 lacks: start the peer, or say --flushed-only to serve from what is here";
                     return Err(CommandError::Refused(text.into()));
                 }
-                Role::Undecided if flushed_only || state.position.end == 0 => {}
+                Role::Undecided if flushed_only || is_new => {}
                 Role::Undecided => {
                     let text = "this node restarted, so what was in its memory only is gone, and the peer may have it: start the peer, \
                                 or say --flushed-only to serve from what was durable here";

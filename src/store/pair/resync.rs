@@ -78,12 +78,15 @@ impl Pair {
             let marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
             marker.snapshot().filter(|marker| marker.position <= end).cloned().unwrap_or_default()
         };
+        // Before the state, like whoever answers; and before anything is frozen, since an answer takes its time.
+        let mut carrier = self.carrier();
         let (memory, epoch, roots) = {
             let mut state = engine.shared.lock();
             let (epoch, volumes) = (state.epoch, state.volumes.clone());
             let State { role: Role::Primary(primary), .. } = &mut *state else { return Ok(()) };
             let start = primary.log.end();
-            if !meet(primary, engine.config.id, start) {
+            // What the open segment has comes by the ring, to a peer that has nothing of it.
+            if !meet(primary, engine.config.id, start, primary.log.open_from(start)) {
                 return Err(failed(&format_args!("the ring does not have the end of the log, {start}")));
             }
             primary.log.set_frozen(true);
@@ -96,8 +99,6 @@ impl Pair {
             let lane = link.region.lane(lane).map_err(|error| error.to_string())?;
             Ok((link, lane))
         });
-        // Before the state, like whoever answers.
-        let mut carrier = self.carrier();
         self.attached(epoch, link, |primary, (link, lane)| {
             primary.attach(link);
             primary.resync = Some(Box::new(Source::new(session, roots)));
@@ -205,11 +206,14 @@ impl Pair {
         let Some(old) = note.from() else { return Ok(()) };
         let engine = &self.engine;
         let (files, end) = (&engine.files, old.end());
-        for base in files.list().map_err(OpenError::from)? {
-            if base >= end {
-                files.remove(base).map_err(OpenError::from)?;
-                engine.sums.forget(base);
-            } else if end <= base.plus(engine.layout().segment_bytes()) {
+        let bases = files.list().map_err(OpenError::from)?;
+        // First what gives room: a table is written anew beside the old one.
+        for base in bases.iter().copied().filter(|base| *base >= end) {
+            files.remove(base).map_err(OpenError::from)?;
+            engine.sums.forget(base);
+        }
+        for base in bases.into_iter().filter(|base| *base < end) {
+            if end <= base.plus(engine.layout().segment_bytes()) {
                 // The last one may have been given the table of the primary's, which goes on.
                 let table = SegmentTable::read(files, engine.config.id, base).map_err(OpenError::from)?;
                 if let Some((table, cut)) = table.map(|table| (table.cut(end), table)).filter(|(a, b)| a != b)

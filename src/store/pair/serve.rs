@@ -152,6 +152,9 @@ impl Pair {
             }
             RoleWord::Undecided | RoleWord::Secondary { .. } => {}
         }
+        if let Some(reason) = self.refuse_empty(&theirs) {
+            return Err(reason);
+        }
         let fork = self.common(&theirs).ok_or_else(|| diverged(&theirs))?;
         let Some(configuration) = self.register().contents().configuration.clone() else {
             return Err(Reason::new("cannot-serve", "the register is empty"));
@@ -165,20 +168,24 @@ impl Pair {
     /// resynced.
     fn attach(&self, theirs: &Hello, end: Lsn) -> Result<(), Reason> {
         let engine = &self.engine;
-        let (memory, resident, epoch) = {
+        let met = {
             let mut state = engine.shared.lock();
             let epoch = state.epoch;
             let State { role: Role::Primary(primary), .. } = &mut *state else { return Ok(()) };
-            primary.log.set_frozen(true);
-            (primary.log.memory().clone(), primary.log.resident().copied().collect::<Vec<_>>(), epoch)
+            // Nobody waits for files to be looked through whose end is known.
+            let is_far = primary.log.end().0 - end.0.min(primary.log.end().0) > engine.config.ring_bytes();
+            primary.log.set_frozen(!is_far);
+            let resident = primary.log.resident().copied().collect::<Vec<_>>();
+            (!is_far).then(|| (primary.log.memory().clone(), resident, epoch))
         };
+        let Some((memory, resident, epoch)) = met else { return self.resync(theirs, end) };
         let brought = self.bring_back(&memory, end, &resident);
         let met = {
             let mut state = engine.shared.lock();
             let State { role: Role::Primary(primary), .. } = &mut *state else { return Ok(()) };
             brought.map_err(|error| Reason::new("cannot-read", error.to_string())).map(|heads| {
                 primary.log.adopt(heads);
-                meet(primary, engine.config.id, end)
+                meet(primary, engine.config.id, end, end)
             })
         };
         match met {
@@ -247,9 +254,10 @@ impl Pair {
     }
 }
 
-/// Keeps in the ring what a peer lacks that has the log to `end`, and says so in the ring's words; whether the ring reaches so far back.
-pub(super) fn meet(primary: &mut Primary, dataset: DatasetId, end: Lsn) -> bool {
-    if !primary.log.meet(end) {
+/// Keeps in the ring what a peer lacks that has the log to `end`, to `durable` on its disk, and says so in the ring's words; whether the ring
+/// reaches so far back.
+pub(super) fn meet(primary: &mut Primary, dataset: DatasetId, end: Lsn, durable: Lsn) -> bool {
+    if !primary.log.meet(end, durable) {
         return false;
     }
     primary.log.memory().write_primary(&PrimaryWords {

@@ -16,6 +16,7 @@ mod cache;
 mod error;
 mod fill;
 mod find;
+mod mend;
 mod source;
 
 use std::collections::HashMap;
@@ -38,6 +39,7 @@ use cache::{Cache, Open};
 
 pub use cache::OPEN_FILES_MAX;
 pub use error::SegmentFileError;
+pub use mend::Remade;
 pub use source::FileSource;
 
 /// Extension of the name of a file that is written anew.
@@ -94,7 +96,7 @@ impl SegmentFiles {
         };
         for entry in std::fs::read_dir(path).map_err(system(path, "readdir"))? {
             let path = entry.map_err(system(path, "readdir"))?.path();
-            if path.extension().is_some_and(|extension| extension == RENEWAL) {
+            if path.extension().is_some_and(|extension| extension == RENEWAL || extension == mend::REMADE) {
                 std::fs::remove_file(&path).map_err(system(&path, "unlink"))?;
             }
         }

@@ -303,3 +303,51 @@ fn rate() {
     }
     println!("by way of a buffer: {:.2} GB/s", 0.067_108_864 / begin.elapsed().as_secs_f64());
 }
+
+#[test]
+fn a_file_is_mended_or_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = open(&directory, CALLS);
+    files.create(base(2)).unwrap();
+    files.write(base(2), 4096..12288, memory(7).slice()).unwrap();
+    files.put(base(2), 8192, &[9; 512]).unwrap();
+    files.mended(base(2)).unwrap();
+    let read = |files: &SegmentFiles, at| {
+        let mut bytes = [0; 512];
+        files.read(base(2), at, &mut bytes).map(|()| bytes)
+    };
+    assert_eq!((read(&files, 4096).unwrap(), read(&files, 8192).unwrap()), ([7; 512], [9; 512]));
+    // Nothing is left of one that was not finished, by its end or by the process's.
+    let remade = files.remake(base(2)).unwrap();
+    remade.put(4096, &[5; 512]).unwrap();
+    drop(remade);
+    let entries = || std::fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!((entries(), read(&files, 4096).unwrap()), (1, [7; 512]));
+    std::mem::forget(files.remake(base(2)).unwrap());
+    assert_eq!(entries(), 2);
+    let files = open(&directory, CALLS);
+    assert_eq!((entries(), read(&files, 4096).unwrap()), (1, [7; 512]));
+    // One that was is read from then on, also if the old file was open, or gone.
+    let remade = files.remake(base(2)).unwrap();
+    remade.put(4096, &[5; 512]).unwrap();
+    remade.sync().unwrap();
+    std::fs::remove_file(directory.path().join("0000000000020000.segment")).unwrap();
+    assert_eq!(read(&files, 4096).unwrap(), [7; 512], "it is open still");
+    files.revisit(base(2));
+    assert_eq!(read(&files, 4096).unwrap_err().kind(), io::ErrorKind::NotFound);
+    remade.finish().unwrap();
+    assert_eq!((read(&files, 4096).unwrap(), read(&files, 8192).unwrap()), ([5; 512], [0; 512]));
+    files.revisit(base(2));
+    assert_eq!(read(&files, 4096).unwrap(), [5; 512]);
+}
+
+#[test]
+fn a_sync_that_fails_after_mending_is_final() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = open(&directory, Calls { sync: |_| Err(errno(Errno::IO)), ..CALLS });
+    files.create(base(2)).unwrap();
+    assert!(files.remake(base(2)).unwrap().sync().is_err(), "of no use, and no harm to others");
+    files.put(base(2), 8192, &[9; 512]).unwrap();
+    assert!(files.mended(base(2)).is_err());
+    assert!(matches!(files.put(base(2), 8192, &[9; 512]), Err(SegmentFileError::Failed { .. })));
+}
