@@ -13,8 +13,8 @@
 //!
 //! A write runs on the thread of whoever writes, from its bytes to the peer's memory: no thread is woken on its way.
 //!
-//! Locks, in this order: the pair's moves, what fills in files of a resync, its note, the register, the checkpoint, the turn to destage, the
-//! way of a resync's pieces, the state. The state is never held over
+//! Locks, in this order: the pair's moves, what fills in files of a resync, its note, the register, the checkpoint, the marker, the way of a
+//! resync's pieces, the turn to destage, the state. The state is never held over
 //! a file, a socket or a wait; the others may be.
 
 mod appended;

@@ -21,8 +21,9 @@ use crate::store::state::{Reason, Role, State};
 
 /// Between two looks whether there is something to do.
 const REST: Duration = Duration::from_millis(20);
-/// After something failed.
+/// After something failed that may be well again soon, and after an answer that was wrong.
 const RETRY_TIME: Duration = Duration::from_millis(300);
+const RETRY_TIME_LONG: Duration = Duration::from_secs(5);
 /// How long an answer may take; what takes longer is asked for again. The first one waits until the primary has all on its disk, the last
 /// one of the maps until it has a digest, and both go on where they were.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -118,7 +119,8 @@ impl Puller {
                 Err(error) => {
                     (self.inquirer, self.has_failed) = (None, true);
                     self.failed(pair, &error);
-                    pair.puller.nap(RETRY_TIME);
+                    let is_wrong = matches!(error, PullError::Wrong(_));
+                    pair.puller.nap(if is_wrong { RETRY_TIME_LONG } else { RETRY_TIME });
                 }
             }
         }
