@@ -15,7 +15,7 @@ use super::config::DatasetConfig;
 use super::counters::count;
 use super::error::IoError;
 use super::health::Health;
-use super::segment_files::SegmentFiles;
+use super::segment_files::{SegmentFileError, SegmentFiles};
 use super::state::{Role, Shared, State};
 use super::sums::Sums;
 use crate::base::{BlockSize, Lsn};
@@ -131,6 +131,13 @@ impl Engine {
             || turn.since.is_some_and(|since| since.elapsed() >= UNSYNCED_TIME_MAX);
         let synced = (sluggish == Sluggish::No || is_time) && self.sync(&mut turn)?;
         Ok(wrote | synced)
+    }
+
+    /// Gives up what was being written anew, when nobody follows any more.
+    pub(super) fn abandon_renewals(&self) -> Result<(), SegmentFileError> {
+        // Whoever is at it ends first: what it writes belongs into the new file.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.files.abandon_renewals()
     }
 
     /// Writes what can be written, so much of it at most; whether there was anything.

@@ -185,9 +185,8 @@ impl Secondary {
         let first = heads.iter().rev().find(|head| head.previous_end <= self.applied);
         let head = *first.ok_or(FollowError::NoSegment { applied: self.applied })?;
         // A file may be there with a head and no record: the node followed before, and none came.
-        if head.previous_end < self.applied || has_file(head.base) {
-            self.renewed = Some((head.base, self.applied));
-        }
+        let is_renewed = head.previous_end < self.applied || has_file(head.base);
+        self.renewed = is_renewed.then_some((head.base, self.applied));
         if let Some(staging) = &mut self.resync {
             staging.begin(self.applied, head.base);
             self.durable = head.previous_end;

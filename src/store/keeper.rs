@@ -115,7 +115,8 @@ impl Keeper {
             };
             let end = now_at.end();
             let trigger = self.phases.look(self.began.elapsed(), end, is_mirrored(&state));
-            self.phase_is_over = trigger.is_some() || now || basis.resync.is_some();
+            // On a full disk the marker keeps nothing that could be given back.
+            self.phase_is_over = trigger.is_some() || now || basis.resync.is_some() || is_full(&state);
             let is_due = trigger.is_some()
                 || basis.resync.is_some()
                 || end.0 >= state.checkpoint.0 + CHECKPOINT_RINGS * ring_bytes

@@ -177,3 +177,82 @@ fn a_directory_that_was_brought_by_truck_needs_the_rest_only() {
     drop(volume);
     switch_over(primary, &secondary, &model);
 }
+
+/// Flips a bit of a file.
+fn rot(path: &std::path::Path, at: u64) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+/// The files of the segments that were begun, by rising base.
+fn begun(rig: &Rig, node: usize) -> Vec<std::path::PathBuf> {
+    let paths =
+        std::fs::read_dir(rig.path(node).join("segments")).unwrap().map(|entry| entry.unwrap().path());
+    let mut begun: Vec<_> =
+        paths.filter(|path| std::fs::read(path).unwrap().starts_with(b"MBSEGM")).collect();
+    begun.sort();
+    begun
+}
+
+#[test]
+fn a_block_that_the_primary_cannot_read_keeps_nothing_else_from_coming() {
+    let rig = rig(Medium::Shm);
+    let primary = rig.open(0);
+    wait_for(&primary, |status| status.reason.code == "peer-unreachable");
+    primary.promote(false).unwrap();
+    let volume = primary.volume("root").unwrap();
+    let mut model = Model::new(17);
+    model.write_all(&volume);
+    volume.flush(&here).unwrap();
+    let (rotten, data) = (100, pattern(model.seeds[100], 4096));
+    let place = |path: &std::path::PathBuf| {
+        let bytes = std::fs::read(path).unwrap();
+        let at = bytes.chunks(4096).position(|block| block == data)?;
+        Some((path.clone(), at as u64 * BLOCK))
+    };
+    let (path, at) = begun(&rig, 0).iter().find_map(place).unwrap();
+    rot(&path, at + 7);
+    let secondary = rig.open(1);
+    wait_for(&secondary, |status| status.reason.code == "resync-waits");
+    let reason = secondary.status().reason.text;
+    assert!(reason.contains("block 100 of the volume \"root\"") && reason.contains("1 such"), "{reason}");
+    let (data, _) = moved(&Counts::default(), &primary);
+    assert!(data >= (BLOCKS - 1) * BLOCK - RING - SEGMENT, "{data} bytes of data");
+    assert_eq!(primary.status().replication, ReplicationState::SyncSource);
+    model.write_some(&volume, 1, rotten, rotten + 1);
+    wait_for(&primary, |status| status.replication == ReplicationState::Established);
+    drop(volume);
+    switch_over(primary, &secondary, &model);
+}
+
+#[test]
+fn a_table_that_the_primary_has_lost_does_not_take_the_place_of_a_good_one() {
+    let rig = rig(Medium::Shm);
+    let [primary, secondary] = rig.pair();
+    let volume = primary.volume("root").unwrap();
+    let mut model = Model::new(19);
+    model.write_some(&volume, 1000, 0, BLOCKS);
+    volume.flush(&here).unwrap();
+    let old = model.clone();
+    drop(secondary);
+    alone(&primary);
+    let last = begun(&rig, 1).pop().unwrap();
+    model.write_all(&volume);
+    volume.flush(&here).unwrap();
+    // One of the first records of the segment in which the other's log ends.
+    let path = rig.path(0).join("segments").join(last.file_name().unwrap());
+    rot(&path, SEGMENT - 5 * 64);
+    let secondary = rig.open(1);
+    wait_for(&secondary, |status| status.reason.code == "resync-waits");
+    let (data, _) = moved(&Counts::default(), &primary);
+    assert!(data >= BLOCKS * BLOCK - RING - 2 * SEGMENT, "{data} bytes of data: all but that segment's");
+    drop((volume, primary, secondary));
+    let secondary = rig.open(1);
+    wait_for(&secondary, |status| status.reason.code != "starting");
+    secondary.promote(true).unwrap();
+    old.compare(&secondary.volume("root").unwrap());
+    assert_eq!(secondary.scrub().damaged_blocks, 0);
+}

@@ -20,6 +20,8 @@ mod meet;
 mod obey;
 mod replace;
 mod resync;
+#[cfg(test)]
+pub(in crate::store) mod rig;
 mod serve;
 
 use std::collections::BTreeSet;
@@ -64,7 +66,7 @@ pub(super) struct Pair {
     filling: parking_lot::Mutex<()>,
     /// That this node is being resynced, and from where. Taken after `filling`.
     note: Mutex<Note>,
-    /// Segments of which this node was found to have all that it needs, in this or an earlier resync.
+    /// Segments of which this node was found to have all that it needs, in this resync.
     verified: Mutex<BTreeSet<Lsn>>,
     /// What brings the other one up to date. Taken after `moves`, before the state.
     carrier: Mutex<Option<Carrier>>,

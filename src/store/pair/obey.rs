@@ -181,7 +181,7 @@ impl Pair {
                 secondary.stage = Stage::Waiting;
                 secondary.since = holder.status().generation;
                 self.engine.wait_for_turn();
-                return Ok(());
+                break;
             }
             let moved = self.engine.follow_step()?;
             let mut state = self.engine.shared.lock();
@@ -197,12 +197,13 @@ impl Pair {
             if !moved && secondary.durable >= secondary.applied {
                 secondary.stage = Stage::Waiting;
                 secondary.since = holder.status().generation;
-                return Ok(());
+                break;
             }
             drop(state);
             self.engine.destage_round(crate::store::engine::Sluggish::No)?;
             self.engine.finish_renewal()?;
         }
+        self.engine.abandon_renewals().map_err(|error| OpenError::from(error).into())
     }
 
     /// Sets aside what lies behind the fork; where the log ends then.

@@ -183,6 +183,8 @@ impl Pair {
         if let Err(error) = self.note().write(old) {
             return refused("cannot-note", error.to_string());
         }
+        // What was passed over as overwritten may live again, if the primary has lost what overwrote it.
+        self.verified().clear();
         let mut state = self.engine.shared.lock();
         if let State { role: Role::Secondary(secondary), reason, .. } = &mut *state {
             secondary.resync = Some(Box::new(Staging::new(session, old)));
@@ -259,5 +261,27 @@ impl Pair {
         drop(state);
         self.puller.ring();
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Generation, LogGeneration};
+    use crate::store::follower::Secondary;
+    use crate::store::pair::rig::pair;
+
+    #[test]
+    fn another_resync_passes_over_nothing_because_of_the_one_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = pair(directory.path());
+        let secondary = Secondary::new(Lsn(1 << 20), LogGeneration(1), Lsn(1 << 20), Generation::default());
+        pair.engine.shared.lock().role = Role::Secondary(Box::new(secondary));
+        let from = pair.hello();
+        assert_eq!(pair.be_resynced(&from, 1), Answer::Noted);
+        pair.verified().insert(Lsn(2 << 20));
+        // The primary lost power, and with it what had overwritten blocks of that segment.
+        assert_eq!(pair.be_resynced(&from, 2), Answer::Noted);
+        assert!(pair.verified().is_empty());
     }
 }

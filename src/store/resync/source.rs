@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::meter::{Meter, ResyncStatus};
 use super::table::SegmentTable;
-use super::wire::{Ask, AskedRun, PIECE_BYTES, RUNS_MAX, Reply, VolumeRow};
+use super::wire::{Ask, AskedRun, DAMAGED, PIECE_BYTES, RUNS_MAX, Reply, VolumeRow};
 use crate::base::{BlockNumber, BlockSize, Deadline, Level, Lsn, VolumeId};
 use crate::mirror::Lane;
 use crate::replica::{Cursor, Throttle, frame};
@@ -215,7 +215,15 @@ impl Session<'_> {
             let table = SegmentTable::read(files, config.id, base);
             let table = table.map_err(|error| refuse("cannot-read", error.to_string()))?;
             let table = table
-                .ok_or_else(|| refuse("damaged", format!("the segment at {base} has no valid head here")))?;
+                .ok_or_else(|| refuse(DAMAGED, format!("the segment at {base} has no valid head here")))?;
+            let wanted = SegmentTable::wanted_end(files, config.id, base);
+            let wanted = wanted.map_err(|error| refuse("cannot-read", error.to_string()))?;
+            let end = table.end();
+            if end < wanted {
+                let text =
+                    format!("the records of the segment at {base} end at {end} here, and went to {wanted}");
+                return Err(refuse(DAMAGED, text));
+            }
             if digest == Some(&table.digest()) {
                 return Ok(Reply::SameTable);
             }
@@ -247,7 +255,7 @@ impl Session<'_> {
         for (lsn, size, bytes) in parts {
             let target = &mut piece[at..at + index(bytes)];
             let read = self.engine.read_file(lsn, size, target);
-            read.map_err(|error| refuse("damaged", error.to_string()))?;
+            read.map_err(|error| refuse(DAMAGED, error.to_string()))?;
             at += index(bytes);
         }
         let bytes = carrier.place(&piece)?;

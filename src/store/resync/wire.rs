@@ -11,6 +11,8 @@ use crate::volume::BlockMap;
 pub(super) const PIECE_BYTES: u64 = 256 << 10;
 /// Runs that one question names at most: what is asked has a greatest length.
 pub(super) const RUNS_MAX: usize = 512;
+/// The refusal of what this primary's files do not have, and of nothing else: there may be more that they do.
+pub(super) const DAMAGED: &str = "damaged";
 
 const _: () = assert!(PIECE_BYTES <= WINDOW_BYTES as u64);
 

@@ -162,6 +162,34 @@ fn a_segment_is_written_anew_beside_itself() {
 }
 
 #[test]
+fn what_is_filled_in_beside_a_renewal_is_synced_and_an_abandoned_one_takes_nothing() {
+    thread_local!(static SYNCED: std::cell::RefCell<Vec<u64>> = const { std::cell::RefCell::new(Vec::new()) });
+    fn sync(file: &File) -> io::Result<()> {
+        let inode = rustix::fs::fstat(file)?.st_ino;
+        SYNCED.with_borrow_mut(|synced| synced.push(inode));
+        Ok(())
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let files = open(&directory, Calls { sync, ..CALLS });
+    files.create(base(1)).unwrap();
+    files.renew(base(1)).unwrap();
+    files.fill(base(1), 4096, &[1; 4096]).unwrap();
+    files.sync_filled(&[base(1)]).unwrap();
+    let inode = |name: PathBuf| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(name).unwrap());
+    let counts = inode(files.path_of(base(1)));
+    assert!(SYNCED.take().contains(&counts), "what was filled in");
+    files.abandon_renewals().unwrap();
+    assert!(!files.renewal_path(base(1)).exists());
+    files.write(base(1), 4096..8192, memory(3).slice()).unwrap();
+    files.sync(&[base(1)]).unwrap();
+    assert_eq!(SYNCED.take(), [counts]);
+    let mut byte = [0];
+    files.read(base(1), 4096, &mut byte).unwrap();
+    assert_eq!(byte, [3]);
+    files.abandon_renewals().unwrap();
+}
+
+#[test]
 fn descriptors_are_bounded_and_threads_read_while_one_writes() {
     let directory = tempfile::tempdir().unwrap();
     let files = SegmentFiles::open(directory.path(), SegmentLayout::new(1 << 15, 512).unwrap()).unwrap();
