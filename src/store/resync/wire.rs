@@ -14,7 +14,7 @@ pub(super) const RUNS_MAX: usize = 512;
 /// The refusal of what this primary's files do not have, and of nothing else: there may be more that they do.
 pub(super) const DAMAGED: &str = "damaged";
 
-const _: () = assert!(PIECE_BYTES as usize <= WINDOW_BYTES);
+const _: () = assert!(PIECE_BYTES <= WINDOW_BYTES as u64);
 
 /// Blocks whose data follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
