@@ -17,7 +17,7 @@ pub(crate) const SEGMENT: u64 = 1 << 20;
 /// What each block was written with last; 0 for zeroes.
 #[derive(Clone)]
 pub(crate) struct Model {
-    seeds: Vec<u64>,
+    pub(super) seeds: Vec<u64>,
     next: u64,
     random: u64,
 }

@@ -8,7 +8,7 @@ use mirrorbus::base::BlockSize;
 use mirrorbus::store::{Counts, Dataset, ReplicationState, RoleStatus};
 
 use super::away::{BLOCK, BLOCKS, Model, RING, SEGMENT, Slow, alone, moved, rig, switch_over, until_moved};
-use super::rig::{Medium, here, pattern, read, wait_for, write};
+use super::rig::{Medium, Rig, here, pattern, read, wait_for, write};
 
 fn comes_back_while_the_volume_is_written(medium: Medium) {
     let rig = rig(medium);
@@ -254,5 +254,5 @@ fn a_table_that_the_primary_has_lost_does_not_take_the_place_of_a_good_one() {
     wait_for(&secondary, |status| status.reason.code != "starting");
     secondary.promote(true).unwrap();
     old.compare(&secondary.volume("root").unwrap());
-    assert_eq!(secondary.scrub().damaged_blocks, 0);
+    assert_eq!(secondary.scrub(false).unwrap().damaged_blocks, 0);
 }
