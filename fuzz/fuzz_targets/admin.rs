@@ -55,7 +55,7 @@ fn built(mode: u8, data: &[u8]) -> Vec<u8> {
     let [dataset, name] = [dataset, name].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let (number, rest) = rest.split_first_chunk::<8>().unwrap_or((&[0; 8], rest));
     let bytes = u64::from_le_bytes(*number);
-    let request = match kind % 10 {
+    let request = match kind % 12 {
         0 => Request::Status {},
         1 => Request::VolumeList { dataset: (second % 2 == 0).then_some(dataset) },
         2 => Request::VolumeCreate {
@@ -68,8 +68,10 @@ fn built(mode: u8, data: &[u8]) -> Vec<u8> {
         4 => Request::VolumeDelete { dataset, name },
         5 => Request::Promote { dataset, flushed_only: second % 2 == 0 },
         6 => Request::Alone { dataset },
-        7 => Request::Scrub { dataset },
-        8 => Request::Events { since: bytes, follow: second % 2 == 0 },
+        7 => Request::Scrub { dataset, repair: second % 2 == 0 },
+        8 => Request::Verify { dataset, volume: (second % 2 == 0).then_some(name), repair: first % 2 == 0 },
+        9 => Request::ReplacePeer { dataset },
+        10 => Request::Events { since: bytes, follow: second % 2 == 0 },
         _ => Request::Stop {},
     };
     let mut line = request.encode();
