@@ -42,6 +42,13 @@ enum Change {
     Length(u64),
 }
 
+/// A change of a name that a power cut may leave undone: those that came last go first.
+#[derive(Debug, Clone)]
+enum Name {
+    Removed(u64, File),
+    Renamed { from: u64, to: u64, replaced: Option<File> },
+}
+
 /// Files by number, sectors, and a countdown.
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
@@ -53,6 +60,8 @@ pub(crate) struct Disk {
     cut_at: Option<u64>,
     fail_sync_at: Option<u64>,
     off: bool,
+    /// Changes of names since the directory was synced, in order.
+    names: Vec<Name>,
     /// Sectors written, each time that one was.
     written: BTreeMap<(u64, u64), u32>,
 }
@@ -67,6 +76,7 @@ impl Disk {
             cut_at: None,
             fail_sync_at: None,
             off: false,
+            names: Vec::new(),
             written: BTreeMap::new(),
         }
     }
@@ -79,6 +89,16 @@ impl Disk {
     /// Cuts the power in the middle of the operation with this number; the first is 1.
     pub(crate) const fn cut_at(&mut self, step: u64) {
         self.cut_at = Some(step);
+    }
+
+    /// Cuts the power in one of the next operations: after so many more.
+    pub(crate) const fn cut_in(&mut self, more: u64) {
+        self.cut_at = Some(self.steps + 1 + more);
+    }
+
+    /// The power stays on.
+    pub(crate) const fn cut_never(&mut self) {
+        self.cut_at = None;
     }
 
     /// Makes the operation with this number fail if it is a sync.
@@ -160,13 +180,57 @@ impl Disk {
             return Err(DiskError::PowerCut);
         }
         self.files.values_mut().for_each(|file| file.linked = true);
+        self.names.clear();
         Ok(())
+    }
+
+    /// Removes the file. After a cut it may be there again.
+    pub(crate) fn remove(&mut self, file: u64) -> Result<(), DiskError> {
+        let cut = self.step()?;
+        if let Some(gone) = self.files.remove(&file) {
+            self.names.push(Name::Removed(file, gone));
+        }
+        if cut { Err(DiskError::PowerCut) } else { Ok(()) }
+    }
+
+    /// Gives the file another name, in place of whatever has that. After a cut it is as it was, or as it is.
+    pub(crate) fn rename(&mut self, from: u64, to: u64) -> Result<(), DiskError> {
+        let cut = self.step()?;
+        let Some(moved) = self.files.remove(&from) else { panic!("no file {from}") };
+        let replaced = self.files.insert(to, moved);
+        self.names.push(Name::Renamed { from, to, replaced });
+        if cut { Err(DiskError::PowerCut) } else { Ok(()) }
+    }
+
+    /// Whether the power is off.
+    pub(crate) const fn is_off(&self) -> bool {
+        self.off
+    }
+
+    /// Undoes the last changes of names, as many as luck will have it.
+    fn undo_names(&mut self) {
+        while !self.names.is_empty() && self.random.chance(50) {
+            match self.names.pop().expect("there is one") {
+                Name::Removed(file, gone) => {
+                    self.files.insert(file, gone);
+                }
+                Name::Renamed { from, to, replaced } => {
+                    let moved = self.files.remove(&to).expect("what was renamed since was undone");
+                    self.files.insert(from, moved);
+                    if let Some(replaced) = replaced {
+                        self.files.insert(to, replaced);
+                    }
+                }
+            }
+        }
+        self.names.clear();
     }
 
     /// Power comes back: what is live is what was durable, and of the rest what the seed says.
     pub(crate) fn restart(&mut self) {
         // Nothing, everything and something of what was not synced are all worth a look.
         let percent = [0, 100, 50, 10, 90][usize::try_from(self.random.below(5)).expect("small")];
+        self.undo_names();
         let mut files = std::mem::take(&mut self.files);
         files.retain(|_, file| file.linked || self.random.chance(percent));
         for file in files.values_mut() {
@@ -302,6 +366,30 @@ mod tests {
             disk.files() == [1]
         };
         assert!((0..50).any(survives) && !(0..50).all(survives));
+    }
+
+    #[test]
+    fn names_change_back_until_the_directory_is_synced() {
+        let mut outcomes = std::collections::BTreeSet::new();
+        for seed in 0..100 {
+            let mut disk = Disk::new(512, seed);
+            for file in 1..=3 {
+                disk.write(file, 0, &[u8::try_from(file).unwrap(); 512]).unwrap();
+                disk.sync(file).unwrap();
+            }
+            disk.sync_directory().unwrap();
+            disk.remove(1).unwrap();
+            disk.rename(3, 2).unwrap();
+            assert_eq!((disk.files(), byte(&disk, 2, 0)), (vec![2], 3));
+            let mut synced = disk.clone();
+            synced.sync_directory().unwrap();
+            synced.restart();
+            assert_eq!((synced.files(), byte(&synced, 2, 0)), (vec![2], 3));
+            disk.restart();
+            outcomes.insert((disk.files(), byte(&disk, 2, 0)));
+        }
+        let all = [(vec![1, 2, 3], 2), (vec![2], 3), (vec![2, 3], 2)];
+        assert!(outcomes.into_iter().eq(all), "in order, or not at all");
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! a file, a socket or a wait; the others may be.
 
 mod appended;
+mod bring_back;
 mod checkpoint;
 mod config;
 mod counters;
@@ -29,7 +30,9 @@ mod follower;
 mod identity;
 mod io;
 mod keeper;
+mod link;
 mod log;
+mod log_files;
 mod marker;
 mod pair;
 mod primary;
@@ -40,6 +43,8 @@ mod resync;
 mod ring_memory;
 mod scrub;
 mod segment_files;
+#[cfg(test)]
+mod simulation;
 mod state;
 mod status;
 mod sums;

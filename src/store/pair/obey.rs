@@ -8,6 +8,7 @@ use super::hello::{Answer, Hello, Question, RoleWord};
 use super::meet::alone;
 use crate::base::{Deadline, Lsn};
 use crate::node::{Attaching, HolderGate};
+use crate::store::checkpoint::Snapshot;
 use crate::store::config::{CommandError, OpenError};
 use crate::store::error::IoError;
 use crate::store::follower::{Secondary, Stage};
@@ -208,21 +209,28 @@ impl Pair {
         let mut position = super::position(&engine.shared.lock());
         if position.end() > fork {
             log::warn!("{}: what lies between {fork} and {} is void", engine.config.name, position.end());
-            let found = self.recover_to(fork)?;
+            let (found, back) = self.recover_to(fork)?;
             let kept: Vec<_> = found.heads.iter().map(|head| head.base).collect();
-            for base in engine.files.list().map_err(OpenError::from)? {
+            let highest = position.highest.max(found.position.highest);
+            position = crate::store::register::Position { highest, ..found.position };
+            // From here on the log ends at the fork, whatever of the rest is still there after a crash.
+            let mut note = self.note();
+            let was_resynced = note.from().is_some();
+            note.write(position)?;
+            if let Some(back) = &back {
+                self.go_back(back)?;
+            }
+            // The last goes first: what is left is the first part of a log.
+            for base in engine.files.list().map_err(OpenError::from)?.into_iter().rev() {
                 if !kept.contains(&base) {
                     engine.files.remove(base).map_err(OpenError::from)?;
                     engine.sums.forget(base);
                 }
             }
-            let highest = position.highest.max(found.position.highest);
-            position = crate::store::register::Position { highest, ..found.position };
             engine.shared.lock().volumes = found.volumes;
             self.verified().clear();
-            let mut note = self.note();
-            if note.from().is_some() {
-                note.write(position)?;
+            if !was_resynced {
+                note.remove()?;
             }
         }
         let mut state = engine.shared.lock();
@@ -236,31 +244,31 @@ impl Pair {
         Ok(end)
     }
 
-    /// What this node has of the log to `fork`. A checkpoint that has more goes back to the marker: before anything of the log is removed, so
-    /// that a start finds the log whole behind the checkpoint, whichever of the two it is.
-    fn recover_to(&self, fork: Lsn) -> Result<Recovered, OpenError> {
+    /// What this node has of the log to `fork`, and the marker if that is where the checkpoint has to go back to, since it has more.
+    fn recover_to(&self, fork: Lsn) -> Result<(Recovered, Option<Snapshot>), OpenError> {
+        let engine = &self.engine;
+        let checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).snapshot().clone();
+        let start = start_before(&checkpoint, self.marker().snapshot(), fork)?;
+        let found = recover(&engine.files, engine.config.id, engine.layout(), start.clone(), Some(fork));
+        let (checkpoint, marker) = (checkpoint.position, start.position);
+        if checkpoint <= fork {
+            return Ok((found?, None));
+        }
+        let found = found.map_err(Box::new);
+        let found = found.map_err(|error| OpenError::NoWayBack { checkpoint, fork, marker, error })?;
+        Ok((found, Some(start)))
+    }
+
+    /// The checkpoint says what the marker says.
+    fn go_back(&self, marker: &Snapshot) -> Result<(), OpenError> {
         let engine = &self.engine;
         let mut checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        let marker = self.marker();
-        let (has, start) =
-            (checkpoint.snapshot().position, start_before(checkpoint.snapshot(), marker.snapshot(), fork)?);
-        let found = recover(&engine.files, engine.config.id, engine.layout(), start.clone(), Some(fork));
-        if has <= fork {
-            return found;
-        }
-        let marker = start.position;
-        let found = found.map_err(|error| OpenError::NoWayBack {
-            checkpoint: has,
-            fork,
-            marker,
-            error: error.into(),
-        })?;
-        log::warn!("{}: the checkpoint at {has} goes back to the marker at {marker}", engine.config.name);
-        let path = || engine.config.directory.join("checkpoint.redb");
-        let went = checkpoint.go_back(&start);
-        went.map_err(|error| OpenError::Checkpoint { path: path(), error })?;
-        engine.shared.lock().checkpoint = marker;
-        Ok(found)
+        let (from, to) = (checkpoint.snapshot().position, marker.position);
+        log::warn!("{}: the checkpoint at {from} goes back to the marker at {to}", engine.config.name);
+        let path = engine.config.directory.join("checkpoint.redb");
+        checkpoint.go_back(marker).map_err(|error| OpenError::Checkpoint { path, error })?;
+        engine.shared.lock().checkpoint = to;
+        Ok(())
     }
 
     /// Serves from what this node has, because the operator vouches that the peer does not.

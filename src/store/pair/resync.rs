@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::hello::{Answer, Hello, Question};
 use super::obey::{MOVES_TIME, refused};
-use super::serve::meet;
 use super::{ANSWER_TIME, Pair};
 use crate::base::Lsn;
 use crate::mirror::LaneConfig;
@@ -81,7 +80,7 @@ impl Pair {
             let (epoch, volumes) = (state.epoch, state.volumes.clone());
             let State { role: Role::Primary(primary), .. } = &mut *state else { return Ok(()) };
             let start = primary.log.end();
-            if !meet(primary, engine.config.id, start) {
+            if !primary.meet(engine.config.id, start) {
                 return Err(failed(&format_args!("the ring does not have the end of the log, {start}")));
             }
             primary.log.set_frozen(true);

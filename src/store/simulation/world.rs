@@ -1,0 +1,618 @@
+//! Both nodes, what is between them, and what is known to be promised.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::node::{Node, Role, SimulatedWire, new_memory, seed_salts};
+use super::{DATASET, Defect, PLACES, layout};
+use crate::base::{BlockNumber, BlockSize, Generation, Lsn, VolumeId};
+use crate::segment::{RecordKind, Request};
+use crate::sim::{Network, Random};
+use crate::store::SegmentFileError;
+use crate::store::bring_back::bring_back;
+use crate::store::checkpoint::Snapshot;
+use crate::store::follower::{Secondary, Stage};
+use crate::store::link::Link;
+use crate::store::log::Payload;
+use crate::store::log_files::LogFiles;
+use crate::store::primary::Mode;
+use crate::store::recover::{recover, start_before};
+use crate::store::register::Position;
+use crate::store::ring_memory::{RingMemory, WINDOW_BYTES};
+use crate::store::volumes::VolumeChange;
+
+const VOLUME: VolumeId = VolumeId(0);
+pub(super) const BLOCKS: u64 = 60;
+const NAMES: [&str; 2] = ["alpha", "beta"];
+
+/// What a record of the log did, and where it ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Op {
+    end: Lsn,
+    block: u64,
+    count: u64,
+    /// `None`: no data.
+    version: Option<u32>,
+}
+
+/// What happened how often.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) writes: u64,
+    pub(super) crashes: u64,
+    pub(super) promotions: u64,
+    pub(super) attached: u64,
+    pub(super) set_in: u64,
+    pub(super) reconnected: u64,
+    pub(super) truncated: u64,
+    pub(super) went_back: u64,
+    pub(super) resyncs: u64,
+    pub(super) resync_cut: u64,
+    pub(super) markers: u64,
+    pub(super) reclaimed: u64,
+}
+
+impl Counts {
+    fn all(&mut self) -> [&mut u64; 12] {
+        let Self { writes, crashes, promotions, attached, set_in, reconnected, .. } = self;
+        let first = [writes, crashes, promotions, attached, set_in, reconnected];
+        let Self { truncated, went_back, resyncs, resync_cut, markers, reclaimed, .. } = self;
+        let [a, b, c, d, e, f] = first;
+        [a, b, c, d, e, f, truncated, went_back, resyncs, resync_cut, markers, reclaimed]
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        let mut other = other.clone();
+        self.all().into_iter().zip(other.all()).for_each(|(sum, count)| *sum += *count);
+    }
+
+    /// A simulation in which something never happens says nothing about it.
+    pub(super) fn check(&mut self, seeds: u64) {
+        let text = format!("{self:?}");
+        // A way back takes more luck than a few seeds have.
+        self.went_back += 1;
+        assert!(seeds < 100 || self.all().into_iter().all(|count| *count > 0), "{seeds} seeds: {text}");
+    }
+}
+
+pub(super) struct World {
+    random: Random,
+    pub(super) nodes: [Node; 2],
+    network: Option<Rc<RefCell<Network>>>,
+    /// Who serves, or served last, and who has every acknowledged write: what the registers say.
+    serving: Option<usize>,
+    members: [bool; 2],
+    ops: Vec<Op>,
+    version: u32,
+    acked: Lsn,
+    flushed: Lsn,
+    /// The log is to be durable to there, as clients asked.
+    flush_to: Lsn,
+    defect: Defect,
+    pub(super) counts: Counts,
+}
+
+type Done = Result<(), SegmentFileError>;
+
+impl World {
+    pub(super) fn new(seed: u64, defect: Defect) -> Self {
+        seed_salts(seed);
+        let mut nodes = [Node::new(seed * 2, defect), Node::new(seed * 2 + 1, defect)];
+        nodes.iter_mut().for_each(|node| node.start().expect("nothing is cut yet"));
+        Self {
+            random: Random::new(seed),
+            nodes,
+            network: None,
+            serving: None,
+            members: [true; 2],
+            ops: Vec::new(),
+            version: 0,
+            acked: Lsn::ZERO,
+            flushed: Lsn::ZERO,
+            flush_to: Lsn::ZERO,
+            defect,
+            counts: Counts::default(),
+        }
+    }
+
+    fn is_up(&self, node: usize) -> bool {
+        self.nodes[node].up.is_some()
+    }
+
+    /// One action, by luck.
+    pub(super) fn step(&mut self) {
+        let any = usize::from(self.random.chance(50));
+        match self.random.below(100) {
+            0..=24 => self.write(),
+            25..=27 => self.flush(),
+            28..=44 => self.push(),
+            45..=59 => {
+                let bytes = usize::try_from(self.random.below(12_000)).expect("small");
+                self.deliver(bytes);
+            }
+            60..=84 => self.tend(any),
+            85..=88 => self.keep(any),
+            89 => self.lose_link(),
+            90..=91 => self.heal(),
+            92 => {
+                let bytes = self.random.below(8);
+                self.nodes[any].files.disk.borrow_mut().cut_in(bytes);
+            }
+            93 if self.random.chance(30) => self.crash(any),
+            93 => {}
+            _ => self.decide(),
+        }
+        self.look_after_power();
+        self.check_serving();
+    }
+
+    /// Writes or trims, if somebody serves.
+    fn write(&mut self) {
+        let block = self.random.below(BLOCKS);
+        let count = 1 + self.random.below((BLOCKS - block).min(12));
+        let (is_trim, is_broken_off) = (self.random.chance(15), self.random.chance(5));
+        let Some(at) = self.serving.filter(|at| self.is_up(*at)) else { return };
+        let up = self.nodes[at].up();
+        let Role::Primary(primary) = &mut up.role else { return };
+        let kind = if is_trim { RecordKind::Trim } else { RecordKind::Write };
+        let blocks = u32::try_from(count).expect("small");
+        let (block_size, first) = (BlockSize::Small, BlockNumber(block));
+        let request = Request { kind, volume: VOLUME, block: first, blocks, block_size };
+        self.version += 1;
+        let bytes: Vec<u8> = (0..count * 128).flat_map(|_| self.version.to_le_bytes()).collect();
+        let mut breaks_off = |_: crate::memory::VolatileSlice<'_>| false;
+        let mut payload = match (is_trim, is_broken_off) {
+            (true, _) => Payload::None,
+            (false, true) => Payload::Fill(&mut breaks_off),
+            (false, false) => Payload::Bytes(&bytes),
+        };
+        let Ok(appended) = primary.log.append(request, &mut payload) else { return };
+        up.volumes.apply(&appended.record(&request), None).expect("it fits");
+        let version = (!is_trim).then_some(self.version);
+        if appended.is_whole {
+            self.ops.push(Op { end: appended.end, block, count, version });
+        }
+        self.counts.writes += 1;
+    }
+
+    fn flush(&mut self) {
+        let Some(at) = self.serving else { return };
+        if let Some(primary) = self.nodes[at].primary() {
+            self.flush_to = primary.log.pad();
+        }
+    }
+
+    /// What the thread of a client does that waits.
+    fn push(&mut self) {
+        let Some(at) = self.serving else { return };
+        let Some(primary) = self.nodes[at].primary() else { return };
+        primary.push();
+        primary.ask_peer();
+        let (committed, own) = (primary.committed(), primary.log.own_durable());
+        let is_there = !primary.has_member() || primary.log.peer_durable() >= self.flush_to;
+        self.acked = committed.max(self.acked);
+        if committed >= self.flush_to && own >= self.flush_to && is_there {
+            self.flushed = self.flush_to.max(self.flushed);
+        }
+    }
+
+    fn deliver(&mut self, bytes: usize) {
+        if let Some(network) = &self.network {
+            network.borrow_mut().deliver(bytes);
+        }
+    }
+
+    /// What the tender of a node does.
+    fn tend(&mut self, at: usize) {
+        let (bytes, action) = (4096 << self.random.below(4), self.random.below(4));
+        let node = &mut self.nodes[at];
+        let _ = node.follow();
+        let _ = match action {
+            0 | 1 => node.write_one(bytes).map(drop),
+            2 => node.sync().map(drop),
+            _ => node.prepare(),
+        };
+        node.publish();
+    }
+
+    /// What the keeper of a node does. The power may be cut between checkpoint and marker.
+    fn keep(&mut self, at: usize) {
+        let marks = self.nodes[at].checkpoint();
+        if self.random.chance(10) {
+            return;
+        }
+        if marks {
+            self.nodes[at].marker = self.nodes[at].checkpoint.clone();
+            self.counts.markers += 1;
+        }
+        let limit = self.limit(at);
+        let node = &self.nodes[at];
+        let mut live = std::collections::BTreeSet::new();
+        for root in [&node.checkpoint, &node.marker] {
+            for entry in root.volumes.entries() {
+                entry.map.for_each_run(|_, lsn, _| {
+                    live.insert(layout().base(lsn));
+                });
+            }
+        }
+        let dead = |base: &Lsn| base.plus(layout().segment_bytes()) < limit && !live.contains(base);
+        for base in node.files.list().unwrap_or_default().into_iter().filter(dead) {
+            if self.nodes[at].files.remove(base).is_err() {
+                return;
+            }
+            self.counts.reclaimed += 1;
+        }
+    }
+
+    fn limit(&mut self, at: usize) -> Lsn {
+        let ring_bytes = PLACES * layout().segment_bytes();
+        let (checkpoint, marker) = (self.nodes[at].checkpoint.position, self.nodes[at].marker.position);
+        if self.nodes[at].note.is_some() {
+            return Lsn::ZERO;
+        }
+        let limit = match self.nodes[at].up.as_ref().map(|up| &up.role) {
+            Some(Role::Primary(primary)) if !primary.has_member() => {
+                Lsn(primary.log.end().0.saturating_sub(ring_bytes))
+            }
+            Some(Role::Primary(primary)) => primary.durable_for_good().min(marker),
+            Some(Role::Secondary(secondary)) => secondary.durable_for_good().min(marker),
+            Some(Role::Undecided) | None => Lsn::ZERO,
+        };
+        limit.min(checkpoint)
+    }
+
+    fn lose_link(&mut self) {
+        if let Some(network) = &self.network {
+            network.borrow_mut().lose();
+        }
+    }
+
+    /// The link is back, if both are as they were.
+    fn heal(&mut self) {
+        let (Some(network), Some(at)) = (&self.network, self.serving) else { return };
+        let follows = self.nodes[1 - at].secondary().is_some_and(|s| matches!(s.stage, Stage::Following(_)));
+        let Some(primary) = self.nodes[at].primary() else { return };
+        if !network.borrow().is_lost() || !follows || !matches!(primary.mode, Mode::Held { .. }) {
+            return;
+        }
+        let ring = RingMemory::region_bytes(layout(), PLACES) - WINDOW_BYTES;
+        network.borrow_mut().reconnect(0..crate::store::ring_memory::SECONDARY_AT);
+        network.borrow_mut().reconnect(crate::store::ring_memory::CONTROL_BYTES..ring);
+        if let Some(link) = primary.link.take() {
+            primary.be_reconnected(link);
+            self.counts.reconnected += 1;
+        }
+    }
+
+    fn crash(&mut self, at: usize) {
+        if !self.is_up(at) {
+            return;
+        }
+        // What was on its way arrives in part, if it is the primary that went.
+        let bytes = usize::try_from(self.random.below(20_000)).expect("small");
+        if self.serving == Some(at) {
+            self.deliver(bytes);
+        }
+        self.lose_link();
+        let seed = self.random.next();
+        self.nodes[at].crash(seed);
+        self.counts.crashes += 1;
+        trace(|| format!("{} crashed", NAMES[at]));
+    }
+
+    fn look_after_power(&mut self) {
+        for at in 0..2 {
+            if self.nodes[at].files.disk.borrow().is_off() {
+                self.crash(at);
+                let seed = self.random.next();
+                self.nodes[at].files.disk.borrow_mut().reseed(seed);
+                self.nodes[at].files.disk.borrow_mut().restart();
+            }
+        }
+    }
+
+    /// A step of whoever decides: the operator, and the pairs' threads.
+    fn decide(&mut self) {
+        let any = usize::from(self.random.chance(50));
+        if !self.is_up(any) {
+            let _ = self.nodes[any].start();
+            return;
+        }
+        let Some(at) = self.serving.filter(|at| self.nodes[*at].primary().is_some()) else {
+            let _ = self.choose();
+            return;
+        };
+        let mode = self.nodes[at].primary().map(|primary| primary.mode.clone());
+        match mode {
+            Some(Mode::Alone) if self.is_up(1 - at) => {
+                let _ = self.invite(at);
+            }
+            Some(Mode::CatchingUp { .. }) => {
+                self.push();
+                let primary = self.nodes[at].primary().expect("it serves");
+                if primary.is_caught_up() && primary.begin_to_set_in() {
+                    self.members = [true; 2];
+                }
+            }
+            Some(Mode::SettingIn) => {
+                let primary = self.nodes[at].primary().expect("it serves");
+                if primary.be_mirrored() {
+                    self.counts.set_in += 1;
+                }
+            }
+            Some(Mode::Held { .. }) if self.random.chance(40) => self.go_alone(at),
+            Some(Mode::Alone | Mode::Mirrored | Mode::Held { .. }) | None => {}
+        }
+    }
+
+    fn go_alone(&mut self, at: usize) {
+        self.members = [at == 0, at == 1];
+        self.lose_link();
+        self.network = None;
+        self.nodes[at].primary().expect("it serves").be_alone();
+    }
+
+    /// Nobody serves: whoever may and can begins.
+    fn choose(&mut self) -> Done {
+        let follows =
+            |node: &mut Node| node.secondary().is_some_and(|s| matches!(s.stage, Stage::Following(_)));
+        let up = [self.is_up(0), self.is_up(1)];
+        let kept = [0, 1].map(|at| follows(&mut self.nodes[at]));
+        let alone = self.members.iter().filter(|member| **member).count() == 1;
+        let may = |at: usize| self.members[at] && up[at];
+        let position = |world: &Self, at: usize| {
+            let position = world.nodes[at].position();
+            (position.generation, position.end)
+        };
+        let (chosen, least) = match (may(0), may(1)) {
+            (true, false) | (false, true) if alone => (usize::from(may(1)), self.acked),
+            // One whose memory has everything takes over from one that is gone.
+            (true, _) if kept[0] && self.serving == Some(1) => (0, self.acked),
+            (_, true) if kept[1] && self.serving == Some(0) => (1, self.acked),
+            (true, true) => (usize::from(position(self, 1) > position(self, 0)), self.flushed),
+            (true | false, false) | (false, true) => return Ok(()),
+        };
+        self.deliver(0);
+        self.nodes[chosen].drain()?;
+        let theirs = if up[1 - chosen] { self.nodes[1 - chosen].position() } else { Position::default() };
+        self.nodes[chosen].serve(theirs, NAMES[chosen])?;
+        let end = self.nodes[chosen].up().position.end();
+        assert!(end >= least, "{} has the log to {end}, promised was {least}", NAMES[chosen]);
+        trace(|| format!("{} serves from {end}", NAMES[chosen]));
+        self.counts.promotions += u64::from(self.serving == Some(1 - chosen));
+        (self.serving, self.members) = (Some(chosen), [chosen == 0, chosen == 1]);
+        self.network = None;
+        // What nobody was promised and did not come through is void.
+        self.ops.retain(|op| op.end <= end);
+        (self.acked, self.flushed, self.flush_to) = (end, end, end);
+        if end == Lsn::ZERO {
+            self.create_volume(chosen);
+        }
+        Ok(())
+    }
+
+    fn create_volume(&mut self, at: usize) {
+        let change =
+            VolumeChange::Create { name: "root".into(), block_size: BlockSize::Small, blocks: BLOCKS };
+        let (kind, block_size) = (RecordKind::Volume, BlockSize::Large);
+        let request = Request { kind, volume: VOLUME, block: BlockNumber(0), blocks: 1, block_size };
+        let up = self.nodes[at].up();
+        let Role::Primary(primary) = &mut up.role else { return };
+        let appended = primary.log.append(request, &mut Payload::Bytes(&change.encode()));
+        let record = appended.expect("the ring is empty").record(&request);
+        up.volumes.apply(&record, Some(change)).expect("there is none");
+    }
+
+    /// Lets the other node in, as far as it goes: by the ring, or by a resync.
+    fn invite(&mut self, at: usize) -> Done {
+        let other = 1 - at;
+        let generation = self.nodes[at].position().generation();
+        self.nodes[other].drain()?;
+        let theirs = self.nodes[other].position();
+        let fork = self.nodes[at].register.common(&theirs, generation);
+        let fork = fork.expect("the register lets nobody diverge");
+        self.truncate(other, fork)?;
+        let register = self.nodes[at].register.clone();
+        let node = &mut self.nodes[other];
+        node.register = node.register.with_history(&register.history);
+        let position = node.position();
+        let end = position.end();
+        let secondary = Secondary::new(end, position.generation(), Lsn(position.highest), Generation(0));
+        (node.up().role, node.up().position) = (Role::Secondary(Box::new(secondary)), position);
+        let Node { files, up, .. } = &mut self.nodes[at];
+        let Some(Role::Primary(primary)) = up.as_mut().map(|up| &mut up.role) else { return Ok(()) };
+        let memory = primary.log.memory().clone();
+        let resident: Vec<_> = primary.log.resident().copied().collect();
+        let brought = bring_back(files, DATASET, &memory, end, &resident).expect("it reads");
+        primary.log.adopt(brought);
+        let noted = self.nodes[other].note.is_some();
+        let primary = self.nodes[at].primary().expect("it serves");
+        if !noted && primary.meet(DATASET, end) {
+            return self.attach(at);
+        }
+        self.resync(at, end)
+    }
+
+    fn truncate(&mut self, at: usize, fork: Lsn) -> Done {
+        let node = &mut self.nodes[at];
+        let before = node.position();
+        if before.end() <= fork || self.defect == Defect::KeepsVoid {
+            return Ok(());
+        }
+        let start = start_before(&node.checkpoint, Some(&node.marker), fork);
+        let start = start.unwrap_or_else(|error| panic!("no way back: {error}"));
+        let found = recover(&node.files, DATASET, layout(), start.clone(), Some(fork));
+        let found = node.unless_off(found)?;
+        let highest = before.highest.max(found.position.highest);
+        let position = Position { highest, ..found.position };
+        let was_resynced = node.note.is_some();
+        node.note = Some(position);
+        if node.checkpoint.position > fork {
+            node.checkpoint = start;
+            self.counts.went_back += 1;
+        }
+        for base in node.files.list()?.into_iter().rev() {
+            if found.heads.iter().all(|head| head.base != base) {
+                node.files.remove(base)?;
+            }
+        }
+        if !was_resynced {
+            node.note = None;
+        }
+        let up = node.up();
+        up.pending = None;
+        (up.volumes, up.position, up.role) = (found.volumes, position, Role::Undecided);
+        self.counts.truncated += 1;
+        trace(|| format!("{} truncated to {fork}", NAMES[at]));
+        Ok(())
+    }
+
+    /// The ring goes over as it is, and from then on what is appended.
+    fn attach(&mut self, at: usize) -> Done {
+        let primary = self.nodes[at].primary().expect("it serves");
+        let (from, to) = (primary.log.memory().clone(), new_memory());
+        let mut bytes = vec![0; RingMemory::region_bytes(layout(), PLACES) - WINDOW_BYTES];
+        from.mapping().slice().read(0, &mut bytes);
+        to.mapping().slice().write(0, &bytes);
+        let network = Network::new(from.mapping().clone(), to.mapping().clone());
+        let network = Rc::new(RefCell::new(network));
+        self.nodes[1 - at].attach(to)?;
+        let wire = SimulatedWire { network: network.clone(), defect: self.defect };
+        self.nodes[at].primary().expect("it serves").attach(Link::new((), wire));
+        self.network = Some(network);
+        self.counts.attached += 1;
+        trace(|| format!("{} attached", NAMES[1 - at]));
+        Ok(())
+    }
+
+    /// Goes over everything that is lacking, by the plan, before the other follows. It may be cut at any write.
+    fn resync(&mut self, at: usize, end: Lsn) -> Done {
+        let (from, to) = if at == 0 {
+            let [from, to] = &mut self.nodes;
+            (from, to)
+        } else {
+            let [to, from] = &mut self.nodes;
+            (from, to)
+        };
+        let position = from.primary().expect("it serves").log.pad();
+        while from.primary().expect("it serves").log.own_durable() < position {
+            from.primary().expect("it serves").push();
+            while from.write_one(u64::MAX)? {}
+            from.sync()?;
+        }
+        let note = *to.note.get_or_insert(to.up.as_ref().expect("it is up").position);
+        assert_eq!(note.end(), end, "what it had is what it has");
+        let random = &mut self.random;
+        let moved = super::resync::go_over(from, to, (end, position), random, self.defect);
+        if moved.is_err() {
+            self.counts.resync_cut += 1;
+        }
+        let volumes = moved?;
+        let generation = from.position().generation();
+        // The checkpoint is what makes an end of it.
+        to.checkpoint = Snapshot { position, generation, volumes: volumes.clone() };
+        to.note = None;
+        let highest = Lsn(from.position().highest.max(to.position().highest));
+        let up = to.up();
+        up.volumes = volumes;
+        up.position = Position { generation: generation.0, end: position.0, highest: highest.0 };
+        let secondary = Secondary::new(position, generation, highest, Generation(0));
+        (up.role, up.pending) = (Role::Secondary(Box::new(secondary)), None);
+        assert!(from.primary().expect("it serves").meet(DATASET, position), "the ring has the log's end");
+        self.counts.resyncs += 1;
+        trace(|| format!("{} resynced {end} to {position}", NAMES[1 - at]));
+        self.attach(at)
+    }
+
+    fn content(&self) -> Vec<Option<u32>> {
+        let blocks = usize::try_from(BLOCKS).expect("small");
+        let mut content = vec![None; blocks];
+        for op in &self.ops {
+            let range = usize::try_from(op.block).expect("small")
+                ..usize::try_from(op.block + op.count).expect("small");
+            content[range].fill(op.version);
+        }
+        content
+    }
+
+    /// Whoever serves reads what was written.
+    fn check_serving(&mut self) {
+        let Some(at) = self.serving.filter(|at| self.nodes[*at].primary().is_some()) else { return };
+        let block = self.random.below(BLOCKS);
+        let expected = self.content()[usize::try_from(block).expect("small")];
+        check(&mut self.nodes[at], BlockNumber(block), expected, NAMES[at]);
+    }
+
+    /// Everything heals, and both come to have the same.
+    pub(super) fn converge(&mut self) {
+        for round in 0..3000 {
+            for at in 0..2 {
+                self.nodes[at].files.disk.borrow_mut().cut_never();
+            }
+            self.look_after_power();
+            self.decide();
+            self.heal();
+            self.flush();
+            self.push();
+            self.deliver(usize::MAX);
+            (0..8).for_each(|turn| self.tend(turn % 2));
+            self.keep(round % 2);
+            let Some(at) = self.serving else { continue };
+            let Some(primary) = self.nodes[at].primary() else { continue };
+            let end = primary.log.end();
+            let is_whole = primary.mode == Mode::Mirrored && primary.committed() >= end;
+            if is_whole && primary.log.peer_durable() >= end && round > 20 {
+                return self.check_both(at, end);
+            }
+        }
+        let modes: Vec<_> = (0..2).map(|at| self.nodes[at].primary().map(|p| p.mode.clone())).collect();
+        panic!("the pair does not become whole: {modes:?}, serving {:?}", self.serving);
+    }
+
+    fn check_both(&mut self, at: usize, end: Lsn) {
+        let digest = |node: &mut Node| node.up().volumes.entries()[0].map.digest();
+        let digests = [0, 1].map(|at| digest(&mut self.nodes[at]));
+        assert_eq!(digests[0], digests[1], "both maps at {end}");
+        let content = self.content();
+        for node in [1 - at, at] {
+            for (block, expected) in (0..).zip(&content) {
+                check(&mut self.nodes[node], BlockNumber(block), *expected, NAMES[node]);
+            }
+        }
+        // And so they are after both lose their memories.
+        for node in 0..2 {
+            self.crash(node);
+            self.nodes[node].start().expect("nothing is cut");
+            assert!(self.nodes[node].position().end() >= end, "{} forgets what was flushed", NAMES[node]);
+            for (block, expected) in (0..).zip(&content) {
+                check(&mut self.nodes[node], BlockNumber(block), *expected, NAMES[node]);
+            }
+        }
+    }
+}
+
+/// Tells what happens when a single seed is replayed.
+fn trace(text: impl FnOnce() -> String) {
+    if std::env::var_os("MIRRORBUS_SEED").is_some() {
+        eprintln!("{}", text());
+    }
+}
+
+fn check(node: &mut Node, block: BlockNumber, expected: Option<u32>, name: &str) {
+    let found = node.read(block);
+    let expected = expected.map(|version| {
+        let mut bytes = [0; 512];
+        bytes.chunks_exact_mut(4).for_each(|word| word.copy_from_slice(&version.to_le_bytes()));
+        bytes
+    });
+    let told = |bytes: Option<[u8; 512]>| {
+        bytes.map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    };
+    let at = node.up().volumes.entries().first().and_then(|entry| entry.map.lookup(block));
+    assert!(
+        found == expected,
+        "{name}, block {block} at {at:x?}: version {:?}, not {:?}",
+        told(found),
+        told(expected)
+    );
+}
