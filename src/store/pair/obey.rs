@@ -230,7 +230,7 @@ impl Pair {
             engine.shared.lock().volumes = found.volumes;
             self.verified().clear();
             if !was_resynced {
-                note.remove()?;
+                self.set_aside(&mut note)?;
             }
         }
         let mut state = engine.shared.lock();

@@ -198,11 +198,18 @@ impl Pair {
     /// The disk's; then the note is still there.
     pub(in crate::store) fn forget_resync(&self) -> Result<(), CommandError> {
         let _filling = self.filling();
-        let mut note = self.note();
+        self.set_aside(&mut self.note())
+    }
+
+    /// The same, for whoever has `filling`: what lies behind the noted end is gone for good when the note is.
+    ///
+    /// # Errors
+    /// The disk's; then the note is still there.
+    pub(super) fn set_aside(&self, note: &mut Note) -> Result<(), CommandError> {
         let Some(old) = note.from() else { return Ok(()) };
         let engine = &self.engine;
         let (files, end) = (&engine.files, old.end());
-        for base in files.list().map_err(OpenError::from)? {
+        for base in files.list().map_err(OpenError::from)?.into_iter().rev() {
             if base >= end {
                 files.remove(base).map_err(OpenError::from)?;
                 engine.sums.forget(base);
@@ -218,6 +225,7 @@ impl Pair {
                 }
             }
         }
+        files.sync_names().map_err(OpenError::from)?;
         self.verified().clear();
         note.remove()?;
         Ok(())

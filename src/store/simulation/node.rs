@@ -8,7 +8,7 @@ use super::files::Files;
 use super::{DATASET, Defect, PLACES, layout};
 use crate::base::{BlockNumber, Generation, LogGeneration, Lsn, Phase, Sequence};
 use crate::memory::{MapOptions, Mapping};
-use crate::segment::{GenerationBegin, Salt, SegmentHead};
+use crate::segment::{GenerationBegin, Salt, Scan, SegmentHead, Verify};
 use crate::sim::{Network, Random};
 use crate::store::checkpoint::Snapshot;
 use crate::store::follower::{Secondary, Stage, Step};
@@ -148,6 +148,32 @@ impl Node {
         let (volumes, position) = (found.volumes, found.position);
         self.up = Some(Up { role: Role::Undecided, volumes, position, pending: None });
         Ok(())
+    }
+
+    /// The records behind `end` are no more, in the segment that goes beyond it.
+    pub(super) fn cut(&mut self, end: Lsn) -> Done {
+        let heads = self.files.heads(DATASET, Lsn::MAX)?;
+        let heads = heads.into_iter().map(|(head, _)| head);
+        let Some(head) = heads.filter(|head| head.base < end && end <= head.end()).last() else {
+            return self.files.sync(&[]);
+        };
+        let (source, mut scan) = (self.files.source(head.base), Scan::new(head, Verify::Slots));
+        let mut void: Option<std::ops::Range<u64>> = None;
+        while let Ok((record, extent)) = scan.next(&source).expect("a simulated disk reads") {
+            let slots = layout().slots(&extent.slots);
+            if record.end() > end {
+                void = Some(slots.start..void.map_or(slots.end, |void| void.end));
+            }
+        }
+        if let Some(void) = void {
+            let start = void.start - void.start % 512;
+            let mut bytes = vec![0; usize::try_from(void.end.next_multiple_of(512) - start).expect("small")];
+            self.files.read(head.base, start, &mut bytes).expect("a simulated disk reads");
+            let index = |at: u64| usize::try_from(at - start).expect("small");
+            bytes[index(void.start)..index(void.end)].fill(0);
+            self.files.write_bytes(head.base.0, start, &bytes)?;
+        }
+        self.files.sync(&[head.base])
     }
 
     /// What was recovered, unless the power went meanwhile. There is no other reason.

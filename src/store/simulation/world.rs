@@ -457,6 +457,7 @@ impl World {
             }
         }
         if !was_resynced {
+            node.cut(fork)?;
             node.note = None;
         }
         let up = node.up();
