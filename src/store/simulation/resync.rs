@@ -4,7 +4,7 @@ use super::node::Node;
 use super::world::BLOCKS;
 use super::{DATASET, Defect, layout};
 use crate::base::{BlockNumber, BlockSize, Lsn};
-use crate::replica::{Cursor, FRAME_BYTES_MIN, Plan, decode_runs, frame};
+use crate::replica::{Cursor, FRAME_BYTES_MIN, Plan, SegmentPlan, decode_runs, frame};
 use crate::segment::{Scan, SegmentHead, Verify};
 use crate::sim::Random;
 use crate::store::SegmentFileError;
@@ -50,8 +50,11 @@ pub(super) fn go_over(
     let heads: Vec<SegmentHead> =
         from.files.heads(DATASET, Lsn::MAX)?.into_iter().map(|(head, _)| head).collect();
     let mut synced = Vec::new();
-    for segment in plan.segments() {
-        let base = segment.base();
+    // The last one is looked for by a start, even when nothing in it lives.
+    let mut bases: std::collections::BTreeSet<_> = plan.segments().map(|segment| segment.base()).collect();
+    bases.extend(heads.last().map(|head| head.base));
+    for base in bases {
+        let segment = plan.segment(base);
         let head = heads.iter().find(|head| head.base == base).expect("what lives has a head");
         if !to.files.exists(base) {
             to.files.create(base)?;
@@ -60,7 +63,7 @@ pub(super) fn go_over(
         let (source, mut scan) = (from.files.source(base), Scan::new(*head, Verify::Slots));
         while scan.next(&source).expect("a simulated disk reads").is_ok() {}
         let table = scan.table_start()..layout().segment_bytes();
-        for range in segment.ranges().map(device_blocks).chain([table, 0..4096]) {
+        for range in segment.iter().flat_map(SegmentPlan::ranges).map(device_blocks).chain([table, 0..4096]) {
             let mut bytes = vec![0; usize::try_from(range.end - range.start).expect("small")];
             from.files.read(base, range.start, &mut bytes).expect("a simulated disk reads");
             to.files.write_bytes(base.0, range.start, &bytes)?;

@@ -190,7 +190,8 @@ impl World {
         primary.ask_peer();
         let (committed, own) = (primary.committed(), primary.log.own_durable());
         let is_there = !primary.has_member() || primary.log.peer_durable() >= self.flush_to;
-        self.acked = committed.max(self.acked);
+        let promised = if primary.has_member() { committed } else { committed.min(own) };
+        self.acked = promised.max(self.acked);
         if committed >= self.flush_to && own >= self.flush_to && is_there {
             self.flushed = self.flush_to.max(self.flushed);
         }
@@ -349,7 +350,10 @@ impl World {
         self.members = [at == 0, at == 1];
         self.lose_link();
         self.network = None;
-        self.nodes[at].primary().expect("it serves").be_alone();
+        let primary = self.nodes[at].primary().expect("it serves");
+        primary.be_alone();
+        // What was acknowledged in two memories is in one now, until it is destaged: a second fault may take it.
+        self.acked = self.acked.min(primary.log.own_durable());
     }
 
     /// Nobody serves: whoever may and can begins.
