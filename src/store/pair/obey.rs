@@ -214,9 +214,7 @@ impl Pair {
             let highest = position.highest.max(found.position.highest);
             position = crate::store::register::Position { highest, ..found.position };
             // From here on the log ends at the fork, whatever of the rest is still there after a crash.
-            let mut note = self.note();
-            let was_resynced = note.from().is_some();
-            note.write(position)?;
+            self.note().write(position)?;
             if let Some(back) = &back {
                 self.go_back(back)?;
             }
@@ -227,12 +225,16 @@ impl Pair {
                     engine.sums.forget(base);
                 }
             }
+            self.set_aside(&mut self.note())?;
             engine.shared.lock().volumes = found.volumes;
-            self.verified().clear();
-            if !was_resynced {
-                self.set_aside(&mut note)?;
-            }
         }
+        // What a later generation made void may still be there, and would count again without that one's head.
+        let mut note = self.note();
+        if note.from().is_none() {
+            note.write(position)?;
+            self.set_aside(&mut note)?;
+        }
+        drop(note);
         let mut state = engine.shared.lock();
         state.position = position;
         let (end, generation, highest) = (position.end(), position.generation(), Lsn(position.highest));

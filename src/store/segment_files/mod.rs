@@ -221,15 +221,6 @@ impl SegmentFiles {
         Ok(())
     }
 
-    /// Makes durable which files there are: one that was removed stays so.
-    ///
-    /// # Errors
-    /// As [`sync`](Self::sync).
-    pub fn sync_names(&self) -> Result<(), SegmentFileError> {
-        self.names_made.fetch_add(1, Ordering::AcqRel);
-        self.sync(&[])
-    }
-
     /// Reads bytes of the segment. What lies in holes and behind the file's end reads as zeroes: checksums say what counts.
     ///
     /// # Errors

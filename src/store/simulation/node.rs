@@ -1,18 +1,17 @@
 //! One node: what its disk keeps, and while it is up what its memory has.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::files::Files;
+use super::wire::SimulatedWire;
 use super::{DATASET, Defect, PLACES, layout};
-use crate::base::{BlockNumber, Generation, LogGeneration, Lsn, Phase, Sequence};
+use crate::base::{BlockNumber, Generation, LogGeneration, Lsn, Phase};
 use crate::memory::{MapOptions, Mapping};
 use crate::segment::{GenerationBegin, Salt, Scan, SegmentHead, Verify};
-use crate::sim::{Network, Random};
+use crate::sim::Random;
 use crate::store::checkpoint::Snapshot;
 use crate::store::follower::{Secondary, Stage, Step};
-use crate::store::link::Wire;
 use crate::store::log::{Begin, Log};
 use crate::store::log_files::LogFiles;
 use crate::store::primary::{Mode, Primary};
@@ -21,51 +20,6 @@ use crate::store::register::{Contents, Fork, Position};
 use crate::store::ring_memory::RingMemory;
 use crate::store::volumes::Volumes;
 use crate::store::{OpenError, SegmentFileError};
-
-/// The network as the shipped primary sees it.
-#[derive(Debug)]
-pub(super) struct SimulatedWire {
-    pub(super) network: Rc<RefCell<Network>>,
-    pub(super) defect: Defect,
-}
-
-impl SimulatedWire {
-    fn check(&self) -> Result<(), String> {
-        if self.network.borrow().is_lost() { Err("the link is lost".into()) } else { Ok(()) }
-    }
-}
-
-impl Wire for SimulatedWire {
-    fn hand_over(&mut self, offset: usize, len: usize) -> Result<Option<Sequence>, String> {
-        self.check()?;
-        Ok(Some(Sequence(self.network.borrow_mut().store(offset, len))))
-    }
-
-    fn store(&mut self, offset: usize, bytes: &[u8]) -> Result<bool, String> {
-        self.check()?;
-        let mut network = self.network.borrow_mut();
-        network.write_here(offset, bytes);
-        network.store(offset, bytes.len());
-        Ok(true)
-    }
-
-    fn acked(&mut self) -> Result<Sequence, String> {
-        self.check()?;
-        let (sent, done) = self.network.borrow().counts();
-        Ok(Sequence(if self.defect == Defect::AcksBeforePlaced { sent } else { done }))
-    }
-
-    fn fetch(&mut self, offset: usize, len: usize) -> Result<bool, String> {
-        self.check()?;
-        self.network.borrow_mut().fetch(offset, len);
-        Ok(true)
-    }
-
-    fn has_fetched(&mut self) -> Result<bool, String> {
-        self.check()?;
-        Ok(self.network.borrow().has_fetched())
-    }
-}
 
 pub(super) type SimulatedPrimary = Primary<(), SimulatedWire>;
 
@@ -147,6 +101,17 @@ impl Node {
         let found = self.unless_off(found)?;
         let (volumes, position) = (found.volumes, found.position);
         self.up = Some(Up { role: Role::Undecided, volumes, position, pending: None });
+        Ok(())
+    }
+
+    /// What the files have behind the position goes for good.
+    pub(super) fn set_aside(&mut self, position: Position) -> Done {
+        self.note = Some(position);
+        for base in self.files.list()?.into_iter().rev().filter(|base| *base >= position.end()) {
+            self.files.remove(base)?;
+        }
+        self.cut(position.end())?;
+        self.note = None;
         Ok(())
     }
 
@@ -338,11 +303,9 @@ impl Node {
 
     /// A checkpoint if all of one is durable for good; true: the marker may follow it.
     pub(super) fn checkpoint(&mut self) -> bool {
-        let defect = self.defect;
         let position = if self.up.is_some() { self.position() } else { return false };
         let up = self.up.as_mut().expect("it is up");
         let (for_good, is_mirrored) = match &up.role {
-            Role::Primary(primary) if defect == Defect::MarksAlone => (primary.log.own_durable(), true),
             Role::Primary(primary) => (primary.durable_for_good(), primary.mode == Mode::Mirrored),
             Role::Secondary(secondary) => {
                 (secondary.durable_for_good(), matches!(secondary.stage, Stage::Following(_)))
