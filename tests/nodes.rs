@@ -34,6 +34,8 @@ mod memory;
 mod mounted;
 #[path = "nodes/reclaim.rs"]
 mod reclaim;
+#[path = "nodes/resync.rs"]
+mod resync;
 #[path = "nodes/rig.rs"]
 mod rig;
 #[path = "nodes/s7.rs"]

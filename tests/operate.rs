@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use common::Scratch;
 use mirrorbus::serve::admin::{
-    AdminError, AdminServer, DatasetStatus, ErrorCode, Event, EventLog, NodeStatus, Role, ScrubReport,
-    StatusSource, Subject, VolumeStatus,
+    AdminError, AdminServer, DatasetStatus, ErrorCode, Event, EventLog, NodeStatus, Outcome, RangeReport,
+    Role, ScrubReport, Side, StatusSource, Subject, VerifyReport, VolumeStatus,
 };
 use program::{Program, command, run};
 
@@ -98,11 +98,42 @@ impl Subject for TestNode {
         }
     }
 
-    fn scrub(&self, dataset: &str) -> Result<ScrubReport, AdminError> {
-        self.check(dataset, "scrub")?;
+    fn replace_peer(&self, dataset: &str) -> Result<(), AdminError> {
+        self.check(dataset, "replace-peer")
+    }
+
+    fn scrub(&self, dataset: &str, repair: bool) -> Result<ScrubReport, AdminError> {
+        self.check(dataset, if repair { "scrub, repair" } else { "scrub" })?;
         let damaged_blocks = *self.damaged.lock().unwrap();
+        let repaired_blocks = if repair { damaged_blocks / 2 } else { 0 };
         let damage = (0..damaged_blocks).map(|block| format!("volume 1 block {block}")).collect();
-        Ok(ScrubReport { segments: 3, blocks: 9, bytes: 36_864, elapsed_ms: 1250, damaged_blocks, damage })
+        Ok(ScrubReport {
+            segments: 3,
+            blocks: 9,
+            bytes: 36_864,
+            elapsed_ms: 1250,
+            damaged_blocks,
+            repaired_blocks,
+            damage,
+            ..ScrubReport::default()
+        })
+    }
+
+    fn verify(&self, dataset: &str, volume: Option<&str>, repair: bool) -> Result<VerifyReport, AdminError> {
+        self.check(dataset, &format!("verify {volume:?} {repair}"))?;
+        let blocks = *self.damaged.lock().unwrap();
+        let (outcome, repaired_blocks) =
+            if repair { (Outcome::Repaired, blocks) } else { (Outcome::Found, 0) };
+        let range = RangeReport { volume: "root".into(), first_block: 7, blocks, side: Side::Peer, outcome };
+        Ok(VerifyReport {
+            volumes: 1,
+            bytes: 36_864,
+            elapsed_ms: 900,
+            differing_blocks: blocks,
+            repaired_blocks,
+            ranges: if blocks > 0 { vec![range] } else { Vec::new() },
+            ..VerifyReport::default()
+        })
     }
 
     fn events_since(&self, sequence: u64) -> Vec<Event> {
@@ -243,12 +274,35 @@ fn a_scrub_that_finds_damage_fails() {
     let rig = Rig::new();
     assert_eq!(rig.done("scrub vm1"), "3 segments, 9 blocks, 36 KiB read in 1.2 s: 0 damaged\n");
     *rig.node.damaged.lock().unwrap() = 2;
-    let (status, output, errors) = rig.run("scrub vm1");
+    let (status, output, errors) = rig.run("scrub vm1 --check-only");
     assert!(status == 5 && output.contains("  volume 1 block 1\n"), "{status} {output}");
     assert!(errors.contains("2 blocks of vm1 do not match"), "{errors}");
+    let (status, output, errors) = rig.run("scrub vm1");
+    assert!(status == 5 && output.contains("2 damaged, 1 repaired"), "{status} {output}");
+    assert!(errors.contains("1 blocks of vm1 do not match"), "{errors}");
     let (status, output, _) = rig.run("scrub vm1 --json");
     let report: ScrubReport = serde_json::from_str(&output).unwrap();
     assert_eq!((status, report.damaged_blocks), (5, 2));
+}
+
+#[test]
+fn a_comparison_that_finds_differences_fails() {
+    let rig = Rig::new();
+    assert_eq!(rig.done("verify vm1"), "1 volumes, 36 KiB read here in 0.9 s: 0 blocks differ\n");
+    *rig.node.damaged.lock().unwrap() = 3;
+    let (status, output, errors) = rig.run("verify vm1 root");
+    assert_eq!(status, 5, "{errors}");
+    assert!(output.contains("  volume \"root\", block 7, 3 blocks: bad on the peer\n"), "{output}");
+    let output = rig.done("verify vm1 root --repair");
+    assert!(
+        output.contains("3 blocks differ, 3 repaired\n") && output.contains("peer, repaired"),
+        "{output}"
+    );
+    let report: VerifyReport = serde_json::from_str(&rig.run("verify vm1 --json").1).unwrap();
+    assert_eq!((report.ranges[0].first_block, report.ranges[0].side), (7, Side::Peer));
+    assert!(rig.done("replace-peer vm1").contains("let in, once"));
+    let calls = rig.node.calls.lock().unwrap();
+    assert!(calls.contains(&"verify Some(\"root\") true".into()) && calls.contains(&"replace-peer".into()));
 }
 
 #[test]

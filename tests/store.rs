@@ -2,10 +2,15 @@
 
 mod store {
     pub(crate) mod alone;
+    pub(crate) mod away;
     pub(crate) mod content;
+    pub(crate) mod damage;
     mod marker;
     pub(crate) mod pair;
     pub(crate) mod proxy;
+    pub(crate) mod replace;
     pub(crate) mod resync;
+    pub(crate) mod resync_cuts;
     pub(crate) mod rig;
+    pub(crate) mod spoil;
 }

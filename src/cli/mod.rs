@@ -42,8 +42,12 @@ enum Command {
     Promote(remote::operate::Promote),
     /// Let a primary go on without its peer.
     Alone(remote::operate::Alone),
-    /// Compare all that a running node has stored with its checksums.
-    Scrub(remote::operate::Scrub),
+    /// Let a new and empty node take the place of a dataset's peer.
+    ReplacePeer(remote::operate::ReplacePeer),
+    /// Compare all that a running node has stored with its checksums, and repair it from its peer.
+    Scrub(remote::check::Scrub),
+    /// Compare what both nodes of a dataset have stored.
+    Verify(remote::check::Verify),
     /// Tell what happened on a running node.
     Events(remote::events::Arguments),
     /// Check a node's configuration.
@@ -73,7 +77,9 @@ pub(crate) fn run() -> ExitCode {
         Command::Volume(arguments) => remote::volume::run(&arguments),
         Command::Promote(arguments) => remote::operate::promote(&arguments),
         Command::Alone(arguments) => remote::operate::alone(&arguments),
-        Command::Scrub(arguments) => remote::operate::scrub(&arguments),
+        Command::ReplacePeer(arguments) => remote::operate::replace_peer(&arguments),
+        Command::Scrub(arguments) => remote::check::scrub(&arguments),
+        Command::Verify(arguments) => remote::check::verify(&arguments),
         Command::Events(arguments) => remote::events::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::DatasetId => dataset_id::run(),

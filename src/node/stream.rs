@@ -168,7 +168,8 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         // A holder that is stopped takes nobody, and is there all the same.
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             match dial_unix(path, &mut Deadline::within(LOOK_MAX)) {
-                Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => {
+                // A file of another kind refuses connections too, and is not ours to remove.
+                Err(refused) if refused.kind() == ErrorKind::ConnectionRefused && is_socket(path) => {
                     std::fs::remove_file(path)?;
                     bind()
                 }
@@ -177,6 +178,12 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         }
         other => other,
     }
+}
+
+/// Whether a socket lies at `path` itself, not where a link there leads.
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
 /// Sleeps until `fd` or `wake` is ready, `until` at most. Returns whether `fd` can be read or has ended.
@@ -245,5 +252,19 @@ mod tests {
         drop(listener);
         std::fs::remove_file(&path).unwrap();
         assert_eq!(bound.expect("it waits without a deadline"), Err(ErrorKind::AddrInUse));
+    }
+
+    #[test]
+    fn only_a_socket_is_replaced() {
+        let path = std::env::temp_dir().join(format!("mirrorbus-kept-{}.sock", std::process::id()));
+        std::fs::write(&path, b"somebody's file").unwrap();
+        let refused = bind_unix(&path).map(drop).map_err(|error| error.kind());
+        assert_eq!(refused, Err(ErrorKind::AddrInUse));
+        assert_eq!(std::fs::read(&path).unwrap(), b"somebody's file");
+        std::fs::remove_file(&path).unwrap();
+        // What a holder that was killed leaves: a socket on which nobody listens.
+        drop(UnixListener::bind(&path).unwrap());
+        drop(bind_unix(&path).unwrap());
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -142,13 +142,19 @@ impl Plan {
         self.lacks.chunk_by(same).map(|lacks| SegmentPlan { plan: self, lacks })
     }
 
+    /// The first segment with something that is lacking from `base` on, which is a segment's; found without a walk over those before.
+    #[must_use]
+    pub fn next_segment(&self, base: Lsn) -> Option<SegmentPlan<'_>> {
+        let start = self.lacks.partition_point(|lack| lack.lsn < base);
+        let found = self.layout.base(self.lacks.get(start)?.lsn);
+        let count = self.lacks[start..].partition_point(|lack| self.layout.base(lack.lsn) == found);
+        Some(SegmentPlan { plan: self, lacks: &self.lacks[start..start + count] })
+    }
+
     /// What is lacking of the segment at `base`, if anything is.
     #[must_use]
     pub fn segment(&self, base: Lsn) -> Option<SegmentPlan<'_>> {
-        let start = self.lacks.partition_point(|lack| lack.lsn < base);
-        let count = self.lacks[start..].partition_point(|lack| self.layout.base(lack.lsn) == base);
-        let lacks = &self.lacks[start..start + count];
-        (!lacks.is_empty()).then_some(SegmentPlan { plan: self, lacks })
+        self.next_segment(base).filter(|segment| segment.base() == base)
     }
 
     fn size(&self, volume: VolumeId) -> BlockSize {

@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::metrics::LatencyRecorder;
 use super::nbd::{
     Export, ExportError, ExportErrorKind, ExportName, Exports, ExtentRun, Extents, Mark, Payload,
+    PeerExtents, PeerRun,
 };
 use crate::memory::VolatileSlice;
 use crate::store::{self, Dataset, IoError, Source, Volume};
@@ -154,5 +155,15 @@ impl Export for VolumeExport {
         let (runs, mark) = self.volume.extents(offset, len, most).map_err(told)?;
         let runs = runs.into_iter().map(|run| ExtentRun { bytes: run.bytes, hole: run.hole }).collect();
         Ok(Extents { runs, mark: Mark(mark.0) })
+    }
+
+    fn has_peer(&self) -> bool {
+        true
+    }
+
+    fn unreplicated(&self, offset: u64, len: u64, most: usize) -> Result<PeerExtents, ExportError> {
+        let (runs, mark) = self.volume.unreplicated(offset, len, most).map_err(told)?;
+        let runs = runs.into_iter().map(|run| PeerRun { bytes: run.bytes, lacks: run.lacks }).collect();
+        Ok(PeerExtents { runs, mark: Mark(mark.0) })
     }
 }

@@ -1,6 +1,7 @@
 //! The doors of a node: clients of volumes, whoever operates it, who watches it; and what it is told.
 
 pub mod admin;
+mod checks;
 pub mod config;
 mod exports;
 pub mod metrics;

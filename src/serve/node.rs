@@ -179,6 +179,9 @@ impl Node {
         let mut seen: Vec<Option<&'static str>> = vec![None; self.served.len()];
         loop {
             for (dataset, seen) in self.served.iter().zip(&mut seen) {
+                for note in dataset.take_notes() {
+                    self.events.add(Some(&dataset.config().name), note.code, note.text);
+                }
                 let status = dataset.status();
                 if !status.busy && *seen != Some(status.reason.code) {
                     *seen = Some(status.reason.code);

@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use super::admin::{
     AdminError, Counters, DatasetStatus, DiskState, ErrorCode, Event, EventLog, Latencies, NodeStatus,
-    Reason, ReplicationState, ResyncProgress, RingStatus, Role, ScrubReport, Subject, VolumeStatus,
-    Watermarks,
+    Reason, ReplicationState, ResyncProgress, RingStatus, Role, ScrubReport, Subject, VerifyReport,
+    VolumeStatus, Watermarks,
 };
+use super::checks;
 use super::exports::Waits;
 use crate::base::BlockSize;
 use crate::store::{self, CommandError, Dataset, IoError, VolumeError};
@@ -115,18 +116,21 @@ impl Subject for NodeSubject {
         self.command(dataset, "alone", Dataset::alone)
     }
 
-    fn scrub(&self, dataset: &str) -> Result<ScrubReport, AdminError> {
-        let found = self.find(dataset)?.scrub();
-        let text = format!("{} of {} blocks are damaged", found.damaged_blocks, found.blocks);
-        self.events.add(Some(dataset), "scrub", text);
-        Ok(ScrubReport {
-            segments: found.segments,
-            blocks: found.blocks,
-            bytes: found.bytes,
-            elapsed_ms: u64::try_from(found.took.as_millis()).unwrap_or(u64::MAX),
-            damaged_blocks: found.damaged_blocks,
-            damage: found.damage,
-        })
+    fn replace_peer(&self, dataset: &str) -> Result<(), AdminError> {
+        self.command(dataset, "replace-peer", Dataset::replace_peer)
+    }
+
+    fn scrub(&self, dataset: &str, repair: bool) -> Result<ScrubReport, AdminError> {
+        let report = checks::scrub(self.find(dataset)?, repair).map_err(told);
+        self.events.add(Some(dataset), "scrub", checks::scrub_event(&report));
+        report
+    }
+
+    fn verify(&self, dataset: &str, volume: Option<&str>, repair: bool) -> Result<VerifyReport, AdminError> {
+        let report = checks::verify(self.find(dataset)?, volume, repair).map_err(told);
+        let (kind, text) = checks::verify_event(&report);
+        self.events.add(Some(dataset), kind, text);
+        report
     }
 
     fn events_since(&self, sequence: u64) -> Vec<Event> {
@@ -191,6 +195,7 @@ fn status(served: &Served) -> DatasetStatus {
         },
         volumes: found.volumes.into_iter().map(volume).collect(),
         unreplicated_bytes: found.unreplicated_bytes,
+        check: found.check.map(checks::status),
         resync: found.resync.map(|resync| ResyncProgress {
             total_bytes: resync.total_bytes,
             left_bytes: resync.left_bytes,
@@ -221,6 +226,8 @@ fn counters(counts: &store::Counts) -> Counters {
         segments_removed: counts.segments_removed,
         punched_bytes: counts.punched_bytes,
         damaged_blocks: counts.damaged_blocks,
+        repaired_blocks: counts.repaired_blocks,
+        masked_reads: counts.masked_reads,
         resync_pieces: counts.resync_pieces,
         resync_data_bytes: counts.resync_data_bytes,
         resync_table_bytes: counts.resync_table_bytes,

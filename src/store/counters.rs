@@ -49,6 +49,10 @@ counters! {
     punched_bytes,
     /// Blocks that did not match their checksum.
     damaged_blocks,
+    /// Blocks that were written again from good data.
+    repaired_blocks,
+    /// Reads that the peer's data answered, because this node's was bad.
+    masked_reads,
     /// Answers with data to a node that is brought up to date.
     resync_pieces,
     /// Bytes of data in them.

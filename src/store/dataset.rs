@@ -10,11 +10,13 @@ use super::config::{CommandError, DatasetConfig, OpenError};
 use super::directory::Directory;
 use super::engine::{Engine, Sluggish};
 use super::error::IoError;
+use super::health::{self, Health};
 use super::io::{Mark, Volume};
 use super::keeper::Keeper;
 use super::log::Payload;
 use super::marker::Marker;
 use super::pair::{Pair, PairGate};
+use super::peer::Peer;
 use super::primary::Mode;
 use super::recover::recover_noted;
 use super::register::{LocalRegister, Position};
@@ -26,6 +28,7 @@ use super::state::{Reason, Role, State};
 use super::status::{self, DatasetStatus};
 use super::sums::{SUMS_BYTES_MAX, Sums};
 use super::tender::Tender;
+use super::verify::Verified;
 use super::volumes::{CHANGE_BYTES, VolumeChange, VolumeError, VolumeInfo, Volumes, blocks_of};
 use crate::base::{BlockNumber, BlockSize, Lsn, VolumeId};
 use crate::node::{Holder, HolderConfig, KeySet};
@@ -70,7 +73,8 @@ impl Dataset {
         let checkpoint = Checkpoint::open(&path, config.id, is_new);
         let checkpoint = checkpoint.map_err(|error| OpenError::Checkpoint { path, error })?;
         let path = directory.marker();
-        let marker = Marker::open(&path, config.id, checkpoint.snapshot().position == Lsn::ZERO);
+        let begins = is_new && checkpoint.snapshot().position == Lsn::ZERO;
+        let marker = Marker::open(&path, config.id, begins);
         let marker = marker.map_err(|error| OpenError::Checkpoint { path, error })?;
         let start = checkpoint.snapshot().clone();
         let position = start.position;
@@ -94,13 +98,16 @@ impl Dataset {
             stopping: false,
         };
         let sums = Sums::new(config.layout, SUMS_BYTES_MAX);
-        let engine = Arc::new(Engine::new(config, state, files, sums));
+        let peer =
+            Peer::new(config.peer.clone(), keys.clone(), config.id, config.node.clone(), config.layout);
+        let engine = Arc::new(Engine::new(config, state, files, sums, Health::new(peer)));
         let pair = Arc::new(Pair::new(engine, keys.clone(), register, checkpoint, marker, note));
         pair.set_holder(Holder::start_with(holder, keys, Arc::new(PairGate(Arc::downgrade(&pair))))?);
         let dataset = Self { pair, threads: Mutex::default(), _directory: directory };
         dataset.start("mirrorbus-tender", |pair| Tender::new().run(pair))?;
         dataset.start("mirrorbus-keeper", |pair| Keeper::new(pair).run(pair))?;
         dataset.start("mirrorbus-resync", |pair| Puller::new().run(pair))?;
+        dataset.start("mirrorbus-mender", Pair::run_mender)?;
         dataset.start("mirrorbus-pair", |pair| {
             while !pair.stopping.load(Ordering::SeqCst) {
                 let rest = pair.tick();
@@ -212,10 +219,37 @@ impl Dataset {
         self.pair.go_alone()
     }
 
-    /// Reads all that is stored and compares it with its checksums, while it is served. Takes as long as reading takes.
+    /// Lets a peer without any log in although there was one that had it, by the operator's word that it is a new node. Holds until it
+    /// has become a member.
+    ///
+    /// # Errors
+    /// The peer has a log, or follows already; or this node has none to give it.
+    pub fn replace_peer(&self) -> Result<(), CommandError> {
+        self.pair.replace_peer()
+    }
+
+    /// Reads all that is stored on this node and compares it with its checksums, while it is served. With `repairs` what is bad is written
+    /// again from the peer's data, wherever that matches its checksum. Takes as long as reading takes.
+    ///
+    /// # Errors
+    /// Another check is under way, or the dataset ends.
+    pub fn scrub(&self, repairs: bool) -> Result<Scrubbed, CommandError> {
+        self.pair.scrub(repairs)
+    }
+
+    /// Compares what both nodes have stored, of one volume or of all, while it is served. With `repairs` what is bad on one side is
+    /// written again from the other, where that matches its checksum.
+    ///
+    /// # Errors
+    /// There is no peer in step, it does not answer, or another check is under way.
+    pub fn verify(&self, volume: Option<&str>, repairs: bool) -> Result<Verified, CommandError> {
+        self.pair.verify(volume, repairs)
+    }
+
+    /// What happened to stored data since the last call, for operators.
     #[must_use]
-    pub fn scrub(&self) -> Scrubbed {
-        self.engine().scrub()
+    pub fn take_notes(&self) -> Vec<health::Note> {
+        self.engine().health.take_notes()
     }
 
     /// Ends it in good order: takes nothing more, makes durable what it has, and writes a checkpoint.
@@ -290,6 +324,8 @@ impl Drop for Dataset {
         self.engine().shared.bell().ring();
         self.pair.bell.ring();
         self.pair.keeper.ring();
+        self.engine().health.bell.ring();
+        self.engine().health.resting.ring();
         self.pair.puller.ring();
         for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = thread.join();

@@ -14,7 +14,8 @@ use std::time::Instant;
 use super::config::DatasetConfig;
 use super::counters::count;
 use super::error::IoError;
-use super::segment_files::SegmentFiles;
+use super::health::Health;
+use super::segment_files::{SegmentFileError, SegmentFiles};
 use super::state::{Role, Shared, State};
 use super::sums::Sums;
 use crate::base::{BlockSize, Lsn};
@@ -33,6 +34,7 @@ pub(super) struct Engine {
     pub(super) shared: Shared,
     pub(super) files: SegmentFiles,
     pub(super) sums: Sums,
+    pub(super) health: Health,
     /// How long clients waited until what they wrote was committed, while it is measured: a resync goes by it.
     pub(super) commits: Latencies,
     pub(super) measures: AtomicBool,
@@ -62,12 +64,19 @@ const UNSYNCED_BYTES_MAX: u64 = 32 << 20;
 const UNSYNCED_TIME_MAX: std::time::Duration = std::time::Duration::from_millis(250);
 
 impl Engine {
-    pub(super) fn new(config: DatasetConfig, state: State, files: SegmentFiles, sums: Sums) -> Self {
+    pub(super) fn new(
+        config: DatasetConfig,
+        state: State,
+        files: SegmentFiles,
+        sums: Sums,
+        health: Health,
+    ) -> Self {
         Self {
             config,
             shared: Shared::new(state),
             files,
             sums,
+            health,
             commits: Latencies::default(),
             measures: AtomicBool::new(false),
             turn: Mutex::default(),
@@ -103,6 +112,11 @@ impl Engine {
         }
     }
 
+    /// Waits for whoever destages: what was to be destaged no more is in nobody's hands then.
+    pub(super) fn wait_for_turn(&self) {
+        drop(self.turn.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// One round of what can be destaged now; whether there was anything.
     ///
     /// # Errors
@@ -117,6 +131,13 @@ impl Engine {
             || turn.since.is_some_and(|since| since.elapsed() >= UNSYNCED_TIME_MAX);
         let synced = (sluggish == Sluggish::No || is_time) && self.sync(&mut turn)?;
         Ok(wrote | synced)
+    }
+
+    /// Gives up what was being written anew, when nobody follows any more.
+    pub(super) fn abandon_renewals(&self) -> Result<(), SegmentFileError> {
+        // Whoever is at it ends first: what it writes belongs into the new file.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.files.abandon_renewals()
     }
 
     /// Writes what can be written, so much of it at most; whether there was anything.

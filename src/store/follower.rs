@@ -190,9 +190,8 @@ impl Secondary {
         let first = heads.iter().rev().find(|head| head.previous_end <= self.applied);
         let head = *first.ok_or(FollowError::NoSegment { applied: self.applied })?;
         // A file may be there with a head and no record: the node followed before, and none came.
-        if head.previous_end < self.applied || has_file(head.base) {
-            self.renewed = Some((head.base, self.applied));
-        }
+        let is_renewed = head.previous_end < self.applied || has_file(head.base);
+        self.renewed = is_renewed.then_some((head.base, self.applied));
         if let Some(staging) = &mut self.resync {
             staging.begin(self.applied, head.base);
             self.durable = head.previous_end;
@@ -270,10 +269,17 @@ impl Secondary {
         }
     }
 
-    /// What the primary is to be told, while there is one.
+    /// What the primary is to be told, while there is one: with the end 0 that this node cannot begin to follow.
     pub(super) fn words(&self) -> Option<SecondaryWords> {
-        let words = SecondaryWords { durable: self.durable, end: self.applied, trouble: self.trouble };
-        matches!(self.stage, Stage::Following(_)).then_some(words)
+        match self.stage {
+            Stage::Following(_) => {
+                Some(SecondaryWords { durable: self.durable, end: self.applied, trouble: self.trouble })
+            }
+            Stage::Waiting if self.trouble == Trouble::None => None,
+            Stage::Waiting => {
+                Some(SecondaryWords { durable: Lsn::ZERO, end: Lsn::ZERO, trouble: self.trouble })
+            }
+        }
     }
 
     /// The copy lies elsewhere now, with the same bytes: it moves when somebody's access to it was taken away.

@@ -41,14 +41,32 @@ const FULL_TIME: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Keeper {
     last: Instant,
-    /// A snapshot of which not everything is durable yet, and the role of which it is.
-    pending: Option<(Snapshot, u64)>,
+    /// A snapshot of which not everything is durable yet.
+    pending: Option<(Snapshot, Basis)>,
     /// What is left of segments in which holes were made.
     kept: Kept,
     began: Instant,
     phases: Phases,
     /// The marker is to follow the next checkpoint.
     phase_is_over: bool,
+}
+
+/// Of what a snapshot is: the role, and the resync if the maps are those that this node is to have. One of what it had is never written in
+/// their place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Basis {
+    epoch: u64,
+    resync: Option<u64>,
+}
+
+impl Basis {
+    fn of(state: &State) -> Self {
+        let resync = match &state.role {
+            Role::Secondary(secondary) => secondary.resync.as_ref().map(|staging| staging.session),
+            Role::Undecided | Role::Primary(_) | Role::Failed { .. } => None,
+        };
+        Self { epoch: state.epoch, resync }
+    }
 }
 
 impl Keeper {
@@ -87,7 +105,8 @@ impl Keeper {
         let ring_bytes = pair.engine.config.ring_bytes();
         {
             let state = pair.engine.shared.lock();
-            if self.pending.as_ref().is_some_and(|(_, epoch)| *epoch != state.epoch) {
+            let basis = Basis::of(&state);
+            if self.pending.as_ref().is_some_and(|(_, pending)| *pending != basis) {
                 self.pending = None;
             }
             let Some((now_at, volumes)) = state.to_checkpoint() else {
@@ -96,38 +115,39 @@ impl Keeper {
             };
             let end = now_at.end();
             let trigger = self.phases.look(self.began.elapsed(), end, is_mirrored(&state));
-            self.phase_is_over = trigger.is_some() || now;
+            // On a full disk the marker keeps nothing that could be given back.
+            self.phase_is_over = trigger.is_some() || now || basis.resync.is_some() || is_full(&state);
             let is_due = trigger.is_some()
+                || basis.resync.is_some()
                 || end.0 >= state.checkpoint.0 + CHECKPOINT_RINGS * ring_bytes
                 || self.last.elapsed() >= CHECKPOINT_TIME
-                || is_full(&state) && self.last.elapsed() >= FULL_TIME
-                || is_resynced(&state);
+                || is_full(&state) && self.last.elapsed() >= FULL_TIME;
             if self.pending.is_none() && end > state.checkpoint && (is_due || now) {
                 let (generation, volumes) = (now_at.generation(), volumes.clone());
-                self.pending = Some((Snapshot { position: end, generation, volumes }, state.epoch));
+                self.pending = Some((Snapshot { position: end, generation, volumes }, basis));
             }
             let Some((snapshot, _)) = &self.pending else { return Ok(()) };
             if durable_for_good(&state) < snapshot.position {
                 return Ok(());
             }
         }
-        let Some((snapshot, epoch)) = self.pending.take() else { return Ok(()) };
+        let Some((snapshot, basis)) = self.pending.take() else { return Ok(()) };
         let keeping = &pair.engine.shared.keeping;
         keeping.store(true, Ordering::Relaxed);
-        let written = self.write(pair, &snapshot, epoch);
+        let written = self.write(pair, &snapshot, basis);
         keeping.store(false, Ordering::Relaxed);
         written
     }
 
-    fn write(&mut self, pair: &Pair, snapshot: &Snapshot, epoch: u64) -> Result<(), CheckpointError> {
+    fn write(&mut self, pair: &Pair, snapshot: &Snapshot, basis: Basis) -> Result<(), CheckpointError> {
         let engine = &pair.engine;
         // Nobody tells this node to follow anew between the checkpoint and the end of the resync that it makes.
         let filling = pair.filling();
-        {
+        let marked = {
             let mut checkpoint = pair.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
             // A node that was told to follow another log may have set aside what the snapshot has.
             let state = engine.shared.lock();
-            if state.epoch != epoch {
+            if Basis::of(&state) != basis {
                 return Ok(());
             }
             drop(state);
@@ -136,11 +156,14 @@ impl Keeper {
                 return Ok(());
             }
             checkpoint.write(snapshot)?;
-        }
-        if pair.end_staging().map_err(unnoted)? {
-            self.kept = Kept::default();
-        }
-        let marked = self.mark(pair, snapshot, epoch);
+            let marked = self.mark(pair, snapshot, basis);
+            if let Some(session) = basis.resync
+                && pair.end_staging(session).map_err(unnoted)?
+            {
+                self.kept = Kept::default();
+            }
+            marked
+        };
         drop(filling);
         self.last = Instant::now();
         count(&engine.shared.counters.checkpoints, 1);
@@ -153,9 +176,9 @@ impl Keeper {
             };
             (reclaimable(&state, engine.config.ring_bytes()), is_full(&state), resync)
         };
-        let marker = pair.marker().snapshot().cloned();
-        let resync = resync.iter().map(|roots| &roots.now.volumes);
-        let pinned: Vec<_> = resync.chain(marker.iter().map(|marker| &marker.volumes)).collect();
+        let marker = pair.marker.lock().unwrap_or_else(PoisonError::into_inner).snapshot().cloned();
+        let roots = marker.iter().map(|marker| &marker.volumes);
+        let pinned: Vec<_> = roots.chain(resync.iter().map(|roots| &roots.now.volumes)).collect();
         if let Err(error) = reclaim::run(engine, snapshot, &pinned, limit, is_full, &mut self.kept) {
             // Room is not given back, and nothing else is wrong.
             log::warn!("{}: {error}", engine.config.name);
@@ -164,15 +187,15 @@ impl Keeper {
     }
 
     /// Moves the marker to a snapshot that was just written, if it is time to and both nodes have all of it.
-    fn mark(&mut self, pair: &Pair, snapshot: &Snapshot, epoch: u64) -> Result<(), CheckpointError> {
+    fn mark(&mut self, pair: &Pair, snapshot: &Snapshot, basis: Basis) -> Result<(), CheckpointError> {
         let shared = &pair.engine.shared;
         let is_of_both = |state: &State| {
-            state.epoch == epoch && is_mirrored(state) && snapshot.position <= durable_for_good(state)
+            Basis::of(state) == basis && is_mirrored(state) && snapshot.position <= durable_for_good(state)
         };
         if !self.phase_is_over || !is_of_both(&shared.lock()) {
             return Ok(());
         }
-        let mut marker = pair.marker();
+        let mut marker = pair.marker.lock().unwrap_or_else(PoisonError::into_inner);
         marker.advance(snapshot)?;
         shared.lock().marker = marker.position();
         self.phases.moved(snapshot.position.max(self.phases.marker()), self.began.elapsed());
@@ -184,9 +207,7 @@ impl Keeper {
 fn is_mirrored(state: &State) -> bool {
     match &state.role {
         Role::Primary(primary) => primary.mode == Mode::Mirrored,
-        Role::Secondary(secondary) => {
-            secondary.resync.is_none() && matches!(secondary.stage, Stage::Following(_))
-        }
+        Role::Secondary(secondary) => matches!(secondary.stage, Stage::Following(_)),
         Role::Undecided | Role::Failed { .. } => false,
     }
 }
@@ -198,11 +219,6 @@ fn is_full(state: &State) -> bool {
         Role::Secondary(secondary) => secondary.trouble == Trouble::NoSpace,
         Role::Undecided | Role::Failed { .. } => false,
     }
-}
-
-/// Whether all that this node lacked is here, and a checkpoint makes it its own.
-fn is_resynced(state: &State) -> bool {
-    matches!(&state.role, Role::Secondary(secondary) if secondary.resync.is_some())
 }
 
 fn unnoted(error: NoteError) -> CheckpointError {

@@ -65,6 +65,8 @@ pub(super) struct Log {
     pub(super) destage: Destage,
     /// Segments whose bytes are in the ring, needed there or not; by rising base.
     resident: VecDeque<SegmentHead>,
+    /// Those that were brought back from their files, unchecked: they are for the peer's ring only.
+    adopted: Vec<Lsn>,
     /// The segments to this one have their files.
     prepared: Lsn,
     posts: VecDeque<Post>,
@@ -98,6 +100,7 @@ impl Log {
             append: Append::new(head),
             destage: Destage::new(durable),
             resident: VecDeque::new(),
+            adopted: Vec::new(),
             prepared: head.base,
             posts: VecDeque::new(),
             extents: Vec::new(),
@@ -234,8 +237,9 @@ impl Log {
 
     /// What lay there in the region is no more.
     fn evict(&mut self, offset: usize) {
-        let Self { resident, memory, .. } = self;
+        let Self { resident, adopted, memory, .. } = self;
         resident.retain(|resident| memory.offset(resident.base) != offset);
+        adopted.retain(|base| memory.offset(*base) != offset);
     }
 
     fn post(&mut self, post: Post) {
@@ -284,14 +288,21 @@ impl Log {
             self.evict(self.memory.offset(head.base));
             let at = self.resident.partition_point(|resident| resident.base < head.base);
             self.resident.insert(at, head);
+            self.adopted.push(head.base);
         }
     }
 
-    /// There is a peer from now on, which has the log to `from` and the ring's bytes as they are now: it keeps in the ring what
-    /// the peer lacks. False when the ring does not reach back so far.
+    /// The open segment, or the last one that begins at `from` or before, begins there in the log.
+    pub(super) fn open_from(&self, from: Lsn) -> Lsn {
+        let ends = self.resident.iter().rev().map(|head| head.previous_end);
+        ends.into_iter().find(|end| *end <= from).unwrap_or(Lsn::ZERO)
+    }
+
+    /// There is a peer from now on, which has the log to `from` and the ring's bytes as they are now, and to `peer_durable` on its disk: it
+    /// keeps in the ring what the peer lacks. False when the ring does not reach back so far.
     ///
     /// *Reaches back*: a segment in the memory continues the log at `from` or before, and all after it are there.
-    pub(super) fn meet(&mut self, from: Lsn) -> bool {
+    pub(super) fn meet(&mut self, from: Lsn, peer_durable: Lsn) -> bool {
         self.gather();
         // What is not on the own disk yet is needed there too.
         let reach = from.min(self.own_durable);
@@ -303,13 +314,14 @@ impl Log {
         if !needed.windows(2).all(follows) {
             return false;
         }
-        let mut ring = Ring::new(self.memory.layout(), self.memory.places(), from.min(self.own_durable));
+        let both = reach.min(peer_durable);
+        let mut ring = Ring::new(self.memory.layout(), self.memory.places(), both);
         for head in &needed {
             ring.open(head.base, head.previous_end);
         }
         ring.set_durable(Node::Own, self.own_durable);
         self.ring = ring;
-        self.peer_durable = from;
+        self.peer_durable = peer_durable;
         self.has_peer = true;
         self.posts.clear();
         true
@@ -369,10 +381,11 @@ impl Log {
         self.peer_durable
     }
 
-    /// Whether the bytes at `lsn` can be read from the ring, as long as the state is not given up.
+    /// Whether the bytes at `lsn` can be read from the ring, as long as the state is not given up. What was brought back from a file is read
+    /// from there, against its checksum.
     pub(super) fn in_ring(&self, lsn: Lsn) -> bool {
         let base = self.memory.layout().base(lsn);
-        self.resident.binary_search_by_key(&base, |head| head.base).is_ok()
+        !self.adopted.contains(&base) && self.resident.binary_search_by_key(&base, |head| head.base).is_ok()
     }
 }
 

@@ -86,7 +86,7 @@ impl Nodes {
 
     /// The ring as it is goes to the peer, which begins to follow.
     fn attach(&mut self) {
-        assert!(self.log.meet(self.peer.applied), "the ring reaches back");
+        assert!(self.log.meet(self.peer.applied, self.peer.applied), "the ring reaches back");
         self.log.memory().write_primary(&PrimaryWords {
             dataset: DATASET,
             generation: self.log.head().generation,
@@ -221,7 +221,7 @@ fn a_follower_that_missed_some_is_brought_up_to_date_by_the_ring_or_refused() {
             nodes.destage_own();
         }
     }
-    assert!(!nodes.log.meet(had));
+    assert!(!nodes.log.meet(had, had));
 }
 
 #[test]

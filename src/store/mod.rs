@@ -6,14 +6,15 @@
 //!                     ring ─▶ segment files ─▶ fdatasync ─▶ durable                                  engine, tender
 //!  secondary: its ring ─▶ scan ─▶ maps, segment files ─▶ durable ─▶ a word that the primary fetches   follower, tender
 //!                     maps ─▶ checkpoint ─▶ dead blocks given back                                   keeper, reclaim
+//!  stored data ─▶ compared with checksums, and with the peer's ─▶ mended where it is bad              scrub, verify, mend
 //!  what the ring lost: maps, tables and blocks, asked for one by one                                resync
 //!  who serves: hello, follow, attach, set in; promote, alone                                         pair, register
 //! ```
 //!
 //! A write runs on the thread of whoever writes, from its bytes to the peer's memory: no thread is woken on its way.
 //!
-//! Locks, in this order: the pair's moves, what fills in files of a resync, its note, the register, the checkpoint, the turn to destage, the
-//! way of a resync's pieces, the state. The state is never held over
+//! Locks, in this order: the pair's moves, what fills in files of a resync, its note, the register, the checkpoint, the marker, the way of a
+//! resync's pieces, the turn to destage, the state. The state is never held over
 //! a file, a socket or a wait; the others may be.
 
 mod appended;
@@ -27,6 +28,7 @@ mod engine;
 mod error;
 mod files;
 mod follower;
+mod health;
 mod identity;
 mod io;
 mod keeper;
@@ -34,8 +36,11 @@ mod link;
 mod log;
 mod log_files;
 mod marker;
+mod mend;
 mod pair;
+mod peer;
 mod primary;
+mod ranges;
 mod reclaim;
 mod recover;
 mod register;
@@ -47,8 +52,11 @@ mod segment_files;
 mod simulation;
 mod state;
 mod status;
+mod stored;
 mod sums;
 mod tender;
+mod throttle;
+mod verify;
 mod volumes;
 
 #[doc(hidden)]
@@ -59,12 +67,15 @@ pub use counters::Counts;
 pub use dataset::Dataset;
 pub use directory::{Directory, DirectoryError, Space};
 pub use error::IoError;
+pub use health::{CheckKind, CheckStatus, Note};
 pub use identity::{IDENTITY_BYTES, Identity, IdentityError, NODE_NAME_BYTES_MAX};
-pub use io::{ExtentRun, Mark, Source, Volume};
+pub use io::{ExtentRun, LackRun, Mark, Source, Volume};
+pub use ranges::{BadRange, Outcome, Side};
 pub use register::{Configuration, Fork, RegisterError};
 pub use resync::{NoteError, ResyncStatus};
 pub use scrub::Scrubbed;
-pub use segment_files::{FileSource, OPEN_FILES_MAX, SegmentFileError, SegmentFiles};
+pub use segment_files::{FileSource, OPEN_FILES_MAX, Remade, SegmentFileError, SegmentFiles};
 pub use state::Reason;
 pub use status::{DatasetStatus, DiskState, ReplicationState, RoleStatus};
+pub use verify::Verified;
 pub use volumes::{NAME_BYTES_MAX, VOLUMES_MAX, VolumeError, VolumeInfo};

@@ -62,6 +62,8 @@ pub(super) struct Primary<R = Region, W = Lane> {
     is_told: bool,
     /// The peer is brought up to date: it lacks more than the ring has.
     pub(super) resync: Option<Box<Source>>,
+    /// To where the peer was durable when it was last there.
+    peer_had: Lsn,
     /// Links that are done with, to be closed by whoever holds no lock: that takes time.
     pub(super) done: Vec<Link<R, W>>,
 }
@@ -80,6 +82,7 @@ impl<R, W: Wire> Primary<R, W> {
             no_file: None,
             is_told: false,
             resync: None,
+            peer_had: Lsn::ZERO,
             done: Vec::new(),
         }
     }
@@ -97,6 +100,21 @@ impl<R, W: Wire> Primary<R, W> {
     /// Whether the peer is one of those who must have a write.
     pub(super) const fn has_member(&self) -> bool {
         matches!(self.mode, Mode::SettingIn | Mode::Mirrored | Mode::Held { .. })
+    }
+
+    /// From which position on the peer lacks what is in the log, as far as is known; `None` while it has all of it.
+    /// `marker`: it had all before that once.
+    pub(super) fn peer_lacks_from(&self, marker: Option<Lsn>) -> Option<Lsn> {
+        match self.mode {
+            Mode::Alone => Some(self.peer_had.max(marker.unwrap_or_default())),
+            Mode::CatchingUp { .. } => match &self.resync {
+                Some(source) => Some(source.roots.since.position),
+                None => Some(self.log.peer_durable()),
+            },
+            Mode::SettingIn => Some(self.placed.max(self.log.peer_durable())),
+            Mode::Held { .. } => Some(self.committed),
+            Mode::Mirrored => None,
+        }
     }
 
     /// Whether the peer is to have every write, and said that it has no room for more.
@@ -153,6 +171,10 @@ impl<R, W: Wire> Primary<R, W> {
 
     /// From now on without the peer.
     pub(super) fn be_alone(&mut self) {
+        // What a resync has moved does not count before all of it is there.
+        if self.mode != Mode::Alone && self.resync.is_none() {
+            self.peer_had = self.log.peer_durable();
+        }
         self.mode = Mode::Alone;
         self.is_told = false;
         self.resync = None;
@@ -162,9 +184,10 @@ impl<R, W: Wire> Primary<R, W> {
         self.settle();
     }
 
-    /// Keeps in the ring what a peer with the log to `end` lacks, and says so in the ring's words; false when it does not reach back so far.
-    pub(super) fn meet(&mut self, dataset: DatasetId, end: Lsn) -> bool {
-        if !self.log.meet(end) {
+    /// Keeps in the ring what a peer lacks that has the log to `end`, to `durable` on its disk, and says so in the ring's words; false when it
+    /// does not reach back so far.
+    pub(super) fn meet(&mut self, dataset: DatasetId, end: Lsn, durable: Lsn) -> bool {
+        if !self.log.meet(end, durable) {
             return false;
         }
         self.log.memory().write_primary(&PrimaryWords {
@@ -188,6 +211,8 @@ impl<R, W: Wire> Primary<R, W> {
         self.link = Some(link);
         // All of it is in the peer's memory or on its disk: who waits for what was appended before need not wait for more to come.
         self.placed = self.log.end();
+        // What another, or this one, said of itself before is of no interest.
+        self.peer = SecondaryWords { durable: Lsn::ZERO, end: Lsn::ZERO, trouble: Trouble::None };
         self.mode = Mode::CatchingUp { until: self.log.end() };
     }
 

@@ -71,24 +71,6 @@ pub(super) fn recover(
     Ok(Recovered { volumes, position, heads })
 }
 
-/// The snapshot from which a log that is to end at `fork` is read again: the checkpoint, or the marker if that lies behind the fork.
-///
-/// # Errors
-/// Both do.
-pub(super) fn start_before(
-    checkpoint: &Snapshot,
-    marker: Option<&Snapshot>,
-    fork: Lsn,
-) -> Result<Snapshot, OpenError> {
-    let before = |snapshot: &&Snapshot| snapshot.position <= fork;
-    let found = Some(checkpoint).filter(before).or_else(|| marker.filter(before));
-    found.cloned().ok_or_else(|| OpenError::CheckpointBehindFork {
-        checkpoint: checkpoint.position,
-        fork,
-        marker: marker.map(|marker| marker.position),
-    })
-}
-
 /// [`recover`] of a node that may have been resynced when it ended: then it has what it had before.
 ///
 /// # Errors
@@ -118,6 +100,24 @@ pub(super) fn recover_noted(
     }
     let highest = found.position.highest.max(old.highest);
     Ok(Recovered { position: Position { highest, ..found.position }, ..found })
+}
+
+/// The snapshot from which a log that is to end at `fork` is read again: the checkpoint, or the marker if that lies behind the fork.
+///
+/// # Errors
+/// Both do.
+pub(super) fn start_before(
+    checkpoint: &Snapshot,
+    marker: Option<&Snapshot>,
+    fork: Lsn,
+) -> Result<Snapshot, OpenError> {
+    let before = |snapshot: &&Snapshot| snapshot.position <= fork;
+    let found = Some(checkpoint).filter(before).or_else(|| marker.filter(before));
+    found.cloned().ok_or_else(|| OpenError::CheckpointBehindFork {
+        checkpoint: checkpoint.position,
+        fork,
+        marker: marker.map(|marker| marker.position),
+    })
 }
 
 fn change(

@@ -68,6 +68,12 @@ pub(super) struct Contents {
     pub(super) configuration: Option<Configuration>,
     /// By rising generation.
     pub(super) history: Vec<Fork>,
+    /// A peer was a member once, so one without any log has lost it, or is another.
+    #[serde(default)]
+    pub(super) had_peer: bool,
+    /// The operator vouches that the peer is new: it may be without any log, until one has become a member.
+    #[serde(default)]
+    pub(super) awaits_new_peer: bool,
 }
 
 /// Why the register was not read or changed.
@@ -149,6 +155,7 @@ impl Register for LocalRegister {
         if found != expected {
             return Err(RegisterError::Changed { expected, found });
         }
+        let next = next.after(&self.contents);
         let json = serde_json::to_string(&next).expect("numbers and names");
         write_checked(&self.path, &json)
             .map_err(|error| RegisterError::File { path: self.path.clone(), error })?;
@@ -166,6 +173,16 @@ impl Contents {
         let surplus = next.history.len().saturating_sub(HISTORY_MAX);
         next.history.drain(..surplus);
         next
+    }
+
+    /// With note taken of a peer that becomes a member.
+    fn after(mut self, before: &Self) -> Self {
+        let has_peer =
+            self.configuration.as_ref().is_some_and(|configuration| configuration.members.len() > 1);
+        if has_peer && self.configuration != before.configuration {
+            (self.had_peer, self.awaits_new_peer) = (true, false);
+        }
+        self
     }
 
     /// With the history of a log that this node's is the first part of, as far as it was told.
@@ -222,7 +239,7 @@ mod tests {
         assert_eq!((register.id(), register.contents()), (0, &Contents::default()));
         let configuration =
             Configuration { id: 7, members: vec!["a".into(), "b".into()], primary: "a".into(), floor: 5 };
-        let contents = Contents { configuration: Some(configuration), history: Vec::new() };
+        let contents = Contents { configuration: Some(configuration), had_peer: true, ..Contents::default() };
         let next = contents.with_fork(Fork { generation: 1, predecessor: 0, fork: 0, by: "a".into() });
         register.compare_and_set(0, next.clone()).unwrap();
         assert_eq!(LocalRegister::open(directory.path()).unwrap().contents(), &next);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::counters::Counts;
+use super::health::CheckStatus;
 use super::pair::Pair;
 use super::primary::Mode;
 use super::register::Configuration;
@@ -98,6 +99,8 @@ pub struct DatasetStatus {
     pub volumes: Vec<VolumeInfo>,
     /// Bytes of the log, or of what a resync has left to do, that the peer does not have.
     pub unreplicated_bytes: u64,
+    /// The check under way.
+    pub check: Option<CheckStatus>,
     /// How far a resync is, while there is one.
     pub resync: Option<ResyncStatus>,
     /// What was done.
@@ -129,6 +132,7 @@ pub(super) fn of(pair: &Pair) -> DatasetStatus {
         ring_places: (0, config.places),
         volumes: Vec::new(),
         unreplicated_bytes: 0,
+        check: engine.health.check(),
         resync: None,
         counts: engine.shared.counters.counts(),
         busy: true,

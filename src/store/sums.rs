@@ -16,7 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use super::segment_files::SegmentFiles;
 use crate::base::{BlockSize, Lsn};
-use crate::segment::{HEAD_BYTES, HeadError, Salt, Scan, SegmentHead, SegmentLayout, Verify};
+use crate::segment::{HEAD_BYTES, HeadError, Salt, Scan, SegmentHead, SegmentLayout, SegmentSource, Verify};
 
 /// Memory that the tables may take: enough for 60 GiB of log in blocks of 4096 bytes.
 pub(super) const SUMS_BYTES_MAX: usize = 64 << 20;
@@ -95,7 +95,7 @@ impl Column {
 
 /// One segment's.
 #[derive(Debug)]
-struct Table {
+pub(super) struct Table {
     base: Lsn,
     salt: Salt,
     small: Column,
@@ -105,7 +105,8 @@ struct Table {
 }
 
 impl Table {
-    fn load(files: &SegmentFiles, base: Lsn) -> Result<Self, SumError> {
+    /// Of the segment's file as it is now.
+    pub(super) fn load(files: &SegmentFiles, base: Lsn) -> Result<Self, SumError> {
         let medium = |error| SumError::Medium { base, error };
         let mut bytes = [0; HEAD_BYTES];
         files.read(base, 0, &mut bytes).map_err(medium)?;
@@ -114,14 +115,19 @@ impl Table {
             if is_right { Ok(head) } else { Err(HeadError::Base { found: head.base, wanted: base }) }
         });
         let head = head.map_err(|error| SumError::Head { base, error })?;
-        let (salt, used) = (head.salt, AtomicU64::new(0));
+        Self::of(head, &files.source(base)).map_err(medium)
+    }
+
+    /// Of the records that `source` has behind this head.
+    pub(super) fn of<S: SegmentSource + ?Sized>(head: SegmentHead, source: &S) -> Result<Self, S::Error> {
+        let (base, salt, used) = (head.base, head.salt, AtomicU64::new(0));
         let mut table = Self { base, salt, small: Column::default(), large: Column::default(), used };
-        let (source, mut scan) = (files.source(base), Scan::new(head, Verify::Slots));
+        let mut scan = Scan::new(head, Verify::Slots);
         let mut sums = Vec::new();
-        while let Ok((record, extent)) = scan.next_with_sums(&source, |sum| sums.push(sum)).map_err(medium)? {
+        while let Ok((record, extent)) = scan.next_with_sums(source, |sum| sums.push(sum))? {
             let size = record.block_size;
             let first = index(extent.payload.start >> size.shift());
-            let places = index(files.layout().segment_bytes() >> size.shift());
+            let places = index(head.layout.segment_bytes() >> size.shift());
             let column = table.column_mut(size);
             for (at, sum) in (first..).zip(sums.drain(..)) {
                 column.set(at, sum, places);
@@ -137,11 +143,25 @@ impl Table {
         }
     }
 
-    fn verify(&self, lsn: Lsn, size: BlockSize, data: &[u8]) -> Result<(), SumError> {
-        let column = match size {
+    const fn column(&self, size: BlockSize) -> &Column {
+        match size {
             BlockSize::Small => &self.small,
             BlockSize::Large => &self.large,
-        };
+        }
+    }
+
+    /// Whether it has a checksum for each of these blocks of the segment.
+    pub(super) fn knows(&self, lsn: Lsn, size: BlockSize, blocks: u64) -> bool {
+        let first = index(lsn.since(self.base) >> size.shift());
+        (first..first + index(blocks)).all(|at| self.column(size).get(at).is_some())
+    }
+
+    /// Compares blocks of the segment with their checksums.
+    ///
+    /// # Errors
+    /// The first that does not match, or that no record has.
+    pub(super) fn verify(&self, lsn: Lsn, size: BlockSize, data: &[u8]) -> Result<(), SumError> {
+        let column = self.column(size);
         let first = index(lsn.since(self.base) >> size.shift());
         for (number, block) in data.chunks_exact(index(size.bytes())).enumerate() {
             let at = || lsn.plus((number as u64) << size.shift());
@@ -222,7 +242,26 @@ impl Sums {
         table.verify(lsn, size, data)
     }
 
-    /// Forgets a segment that is removed or written anew.
+    /// A table that has checksums for these blocks: the one at hand, or that of the file as it is now.
+    pub(super) fn knowing(
+        &self,
+        files: &SegmentFiles,
+        lsn: Lsn,
+        size: BlockSize,
+        blocks: u64,
+    ) -> Option<Arc<Table>> {
+        let base = self.layout.base(lsn);
+        let knows = |table: &Arc<Table>| table.knows(lsn, size, blocks);
+        let known = self.find(base).filter(knows);
+        known.or_else(|| Table::load(files, base).ok().map(Arc::new).filter(knows))
+    }
+
+    /// Takes a table that comes from elsewhere, until the segment is forgotten.
+    pub(super) fn adopt(&self, table: Arc<Table>) {
+        self.enter(table);
+    }
+
+    /// Forgets a segment that is removed or written anew, or whose file is to be looked at again.
     pub(super) fn forget(&self, base: Lsn) {
         let mut shard = self.write(base);
         let removed = shard.tables.remove(&base);

@@ -221,8 +221,11 @@ fn begin_to_follow(pair: &Pair) {
             let made =
                 if renews == Some(base) { engine.files.renew(base) } else { engine.files.create(base) };
             match made {
-                Ok(()) if secondary.resync.is_some() => {}
-                Ok(()) => state.reason = Reason::new("following", "follows the primary"),
+                Ok(()) if secondary.resync.is_some() => secondary.trouble = Trouble::None,
+                Ok(()) => {
+                    secondary.trouble = Trouble::None;
+                    state.reason = Reason::new("following", "follows the primary");
+                }
                 Err(error) => {
                     secondary.stage = Stage::Waiting;
                     secondary.trouble = Trouble::NoSpace;
@@ -231,6 +234,7 @@ fn begin_to_follow(pair: &Pair) {
             }
         }
         Err(error) => {
+            secondary.trouble = Trouble::Failed;
             let reason = Reason::new("cannot-follow", error.to_string());
             if state.reason != reason {
                 log::warn!("{}: {error}", config.name);

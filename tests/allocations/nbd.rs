@@ -55,7 +55,8 @@ fn of(rounds: usize, structured: bool) -> u64 {
         [request(0, 1, 4096), request(0, 0, 4096), request(1, 1, 512), request(0, 6, 8192), request(0, 3, 0)];
     let mut client = Client { requests: kinds.concat().repeat(8), rounds, answered: 0 };
     let export = Memory::new(1 << 20, false) as Arc<_>;
-    let chosen = Chosen { export, name: String::new(), structured, allocation: structured };
+    let chosen =
+        Chosen { export, name: String::new(), structured, allocation: structured, unreplicated: false };
     let count = allocations(|| {
         let ended = Transmission::new(&mut client, chosen, Input::new()).run();
         assert!(matches!(ended, Ended::Closed), "{ended}");

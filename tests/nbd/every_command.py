@@ -38,7 +38,8 @@ def negotiation():
     assert exports == [(name, description)], exports
     contexts = []
     handle.opt_list_meta_context(lambda context: contexts.append(context) or 0)
-    assert contexts == ["base:allocation"], contexts
+    # What is thin is a volume of a pair.
+    assert contexts == ["base:allocation"] + ["mirrorbus:unreplicated"] * (kind == "thin"), contexts
     handle.opt_info()
     assert handle.get_size() == SIZE and handle.get_canonical_export_name() == name
     assert handle.get_export_description() == description

@@ -54,7 +54,8 @@ impl Channel for Script {
 fn run(disk: &Arc<Memory>, sent: &[u8], most: usize, tells: bool, structured: bool) -> (Script, Ended) {
     let mut script = Script { sent: sent.to_vec(), at: 0, most, tells, replies: Vec::new(), sends: 0 };
     let export = Arc::clone(disk) as Arc<_>;
-    let chosen = Chosen { export, name: "disk".into(), structured, allocation: structured };
+    let chosen =
+        Chosen { export, name: "disk".into(), structured, allocation: structured, unreplicated: false };
     let ended = Transmission::new(&mut script, chosen, Input::new()).run();
     (script, ended)
 }

@@ -26,6 +26,13 @@ impl SmallDisk {
         );
         Self(path)
     }
+
+    /// It has so much room from now on.
+    fn resize(&self, mib: u64) {
+        let size = format!("remount,size={mib}m");
+        let mounted = Command::new("mount").args(["-o", &size, text(&self.0)]).output().unwrap();
+        assert!(mounted.status.success(), "{mounted:?}");
+    }
 }
 
 impl Drop for SmallDisk {
@@ -118,4 +125,37 @@ fn a_full_disk_of_the_primary_refuses_writes_until_there_is_room() {
 #[test]
 fn a_full_disk_of_the_secondary_refuses_writes_until_there_is_room() {
     full_disk(1);
+}
+
+#[test]
+fn a_disk_too_small_for_a_resync_is_told_and_holds_nobody_up() {
+    const MIB: usize = 1 << 20;
+    let mut rig = Rig::new(Plan { volume_mib: 64, ring_mib: 8, ..Plan::new(Medium::Shm) });
+    let disk = SmallDisk::mount(rig.directory(1));
+    rig.start(0);
+    rig.wait(0, "looking for the other", |status| status.reason.code == "peer-unreachable");
+    rig.told(0, &["promote", "vm"]);
+    let mut client = rig.client(0);
+    let piece = |number: usize| -> Vec<u8> {
+        (0..MIB / BLOCK).flat_map(|block| content((number * MIB / BLOCK + block) as u64, 1)).collect()
+    };
+    for number in 0..64 {
+        assert_eq!(client.write((number * MIB) as u64, &piece(number)), 0);
+    }
+    rig.start(1);
+    rig.wait(0, "told of the full disk", |status| status.reason.code == "peer-no-space");
+    let status = rig.wait(1, "full", |status| status.reason.code == "no-space");
+    assert!(status.reason.text.contains("free some"), "{}", status.reason.text);
+    for number in 0..16 {
+        assert_eq!(client.write((number * MIB) as u64, &piece(number)), 0, "nothing hangs");
+    }
+    disk.resize(400);
+    assert_eq!(rig.wait_for_pair(), 0);
+    rig.kill(0);
+    rig.told(1, &["promote", "vm"]);
+    let mut client = rig.client(1);
+    for number in 0..64 {
+        let found = client.read((number * MIB) as u64, u32::try_from(MIB).unwrap());
+        assert!(found == Ok(piece(number)), "mebibyte {number}");
+    }
 }

@@ -14,7 +14,7 @@ use crate::ledger::{BLOCK, Kept, Ledger};
 use crate::rig::{Medium, PATIENCE, Plan, Rig};
 use crate::writer::{Ended, Writer};
 
-/// What a primary alone writes before the other is back: mostly less than the ring holds.
+/// What a primary alone writes before the other is back: mostly less than the ring holds, else the other is resynced.
 const ALONE_BYTES: usize = 6 << 20;
 const ALONE_BYTES_RARELY: usize = 24 << 20;
 
@@ -59,9 +59,8 @@ fn kill_rounds(medium: Medium) {
     (0..8).for_each(|_| _ = random.next());
     let began = Instant::now();
     let mut state = Rounds::new(medium, random, title.clone());
-    let (mut done, mut fresh) = ([0; DEEDS.len()], 0);
+    let mut done = [0; DEEDS.len()];
     let count = rounds(10, 100);
-    let (mut acknowledged, mut flushes) = (0, 0);
     for round in 0..count {
         // Each at least once, then any.
         let which = if round < DEEDS.len() { round } else { state.random.below(DEEDS.len()) };
@@ -69,23 +68,15 @@ fn kill_rounds(medium: Medium) {
         state.context = format!("{title}, round {round}, {deed:?}");
         watchdog.feed(state.context.clone());
         done[which] += 1;
-        if let Err(why) = state.round(deed) {
-            say(&format!("{}: begins anew: {why}", state.context));
-            let ledger = state.told();
-            acknowledged += ledger.acknowledged;
-            flushes += ledger.flushes;
-            drop(ledger);
-            fresh += 1;
-            let Rounds { random, in_flight, .. } = state;
-            state = Rounds::new(medium, random, title.clone());
-            state.in_flight = in_flight;
-        }
+        state.round(deed);
     }
-    acknowledged += state.told().acknowledged;
-    flushes += state.told().flushes;
+    let (acknowledged, flushes) = {
+        let ledger = state.told();
+        (ledger.acknowledged, ledger.flushes)
+    };
     let deeds: Vec<_> = DEEDS.iter().zip(done).map(|(deed, count)| format!("{deed:?} {count}")).collect();
     say(&format!(
-        "{title}: {} in {:.1?}, {fresh} begun anew, {acknowledged} writes and {flushes} flushes acknowledged, none lost",
+        "{title}: {} in {:.1?}, {acknowledged} writes and {flushes} flushes acknowledged, none lost",
         deeds.join(", "),
         began.elapsed()
     ));
@@ -108,8 +99,8 @@ impl Rounds {
         self.ledger.lock().unwrap()
     }
 
-    /// One round, from a mirrored pair to a mirrored pair; why it does not become one again, if it does not.
-    fn round(&mut self, deed: Deed) -> Result<(), String> {
+    /// One round, from a mirrored pair to a mirrored pair.
+    fn round(&mut self, deed: Deed) {
         let seed = self.random.next();
         let writer = Writer::start(self.rig.client(self.serving), self.ledger.clone(), seed);
         std::thread::sleep(Duration::from_micros(2000 + self.random.below(150_000) as u64));
@@ -127,29 +118,29 @@ impl Rounds {
         self.rig.kill(node);
     }
 
-    fn kill_primary(&mut self, writer: Writer, again: bool) -> Result<(), String> {
+    fn kill_primary(&mut self, writer: Writer, again: bool) {
         let (gone, other) = (self.serving, 1 - self.serving);
         self.kill(gone);
         assert_eq!(writer.ended(), Ended::Lost, "{}", self.context);
         if again {
             self.rig.start(gone);
-            self.serving = self.rig.meet()?;
+            self.serving = self.rig.wait_for_pair();
         } else {
             self.rig.told(other, &["promote", "vm"]);
             self.serving = other;
         }
         self.judge(Kept::Acknowledged);
         if again {
-            return Ok(());
+            return;
         }
         if self.random.below(2) == 0 {
-            self.write_alone()?;
+            self.write_alone();
         }
         self.rig.start(gone);
-        self.meet_again()
+        self.meet_again();
     }
 
-    fn kill_secondary(&mut self, writer: Writer) -> Result<(), String> {
+    fn kill_secondary(&mut self, writer: Writer) {
         let (serving, other) = (self.serving, 1 - self.serving);
         self.kill(other);
         let lost = |status: &mirrorbus::serve::admin::DatasetStatus| {
@@ -178,17 +169,14 @@ impl Rounds {
             std::thread::sleep(Duration::from_micros(self.random.below(100_000) as u64));
             self.rig.start(other);
         }
-        let met = self.rig.meet();
-        if met.is_ok() {
-            writer.allow(1 << 20);
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        assert_eq!(self.rig.wait_for_pair(), serving, "{}", self.context);
+        writer.allow(1 << 20);
+        std::thread::sleep(Duration::from_millis(20));
         assert_eq!(writer.stop(), Ended::Stopped, "{}", self.context);
         self.judge(Kept::Acknowledged);
-        met.map(|node| assert_eq!(node, serving, "{}", self.context))
     }
 
-    fn kill_both(&mut self, writer: Writer) -> Result<(), String> {
+    fn kill_both(&mut self, writer: Writer) {
         let first = self.random.below(2);
         self.kill(first);
         std::thread::sleep(Duration::from_micros(self.random.below(4_000) as u64));
@@ -198,9 +186,8 @@ impl Rounds {
         self.rig.start(first);
         std::thread::sleep(Duration::from_micros(self.random.below(300_000) as u64));
         self.rig.start(1 - first);
-        self.serving = self.rig.meet()?;
+        self.serving = self.rig.wait_for_pair();
         self.judge(Kept::Flushed);
-        Ok(())
     }
 
     fn allowance(&mut self) -> i64 {
@@ -209,20 +196,18 @@ impl Rounds {
     }
 
     /// The node that serves writes a while without the other.
-    fn write_alone(&mut self) -> Result<(), String> {
+    fn write_alone(&mut self) {
         let seed = self.random.next();
         let writer = Writer::start(self.rig.client(self.serving), self.ledger.clone(), seed);
         let allowed = self.allowance();
         writer.allow(allowed);
         std::thread::sleep(Duration::from_micros(20_000 + self.random.below(100_000) as u64));
         assert_eq!(writer.stop(), Ended::Stopped, "{}", self.context);
-        Ok(())
     }
 
-    fn meet_again(&mut self) -> Result<(), String> {
-        let met = self.rig.meet()?;
+    fn meet_again(&mut self) {
+        let met = self.rig.wait_for_pair();
         assert_eq!(met, self.serving, "{}: the one that served goes on\n{}", self.context, self.rig.logs());
-        Ok(())
     }
 
     /// Reads everything, and compares it with the ledger; afterwards it is flushed.

@@ -263,30 +263,23 @@ impl Rig {
         }
     }
 
-    /// Waits until the two are mirrored, or say that they cannot be; which of them serves.
-    pub(crate) fn meet(&self) -> Result<usize, String> {
+    /// Waits until the two are mirrored; which of them serves.
+    pub(crate) fn wait_for_pair(&self) -> usize {
+        self.wait_for_primary("mirrored", |status| status.replication_state == ReplicationState::Established)
+    }
+
+    /// Waits until one of the two serves, and is as wanted; which.
+    pub(crate) fn wait_for_primary(&self, what: &str, wanted: impl Fn(&DatasetStatus) -> bool) -> usize {
         let began = Instant::now();
         loop {
             let found = [self.status(0), self.status(1)];
-            for (node, status) in found.iter().enumerate() {
-                let Some(status) = status else { continue };
-                let code = status.reason.code.as_str();
-                match (status.role, status.replication_state) {
-                    (Role::Primary, ReplicationState::Established) => return Ok(node),
-                    (Role::Primary, _) if code == "needs-full-copy" => {
-                        return Err(status.reason.text.clone());
-                    }
-                    _ => {}
-                }
+            let serves = |status: &DatasetStatus| status.role == Role::Primary && wanted(status);
+            if let Some(node) = found.iter().position(|status| status.as_ref().is_some_and(serves)) {
+                return node;
             }
-            assert!(began.elapsed() < PATIENCE, "the two do not meet: {found:#?}\n{}", self.logs());
+            assert!(began.elapsed() < PATIENCE, "none serves {what}: {found:#?}\n{}", self.logs());
             std::thread::sleep(LOOK);
         }
-    }
-
-    /// Waits until the two are mirrored; which of them serves.
-    pub(crate) fn wait_for_pair(&self) -> usize {
-        self.meet().unwrap_or_else(|why| panic!("the two are no pair: {why}\n{}", self.logs()))
     }
 
     /// A client of the volume.

@@ -124,6 +124,38 @@ fn xfs_survives() {
     file_system_survives(320, make.arg("-q"), tool("xfs_repair", "xfsprogs").args(["-n", "-f"]));
 }
 
+/// What the peer lacks, as libnbd is told: bytes and state of each stretch.
+fn unreplicated(rig: &Rig) -> Vec<u64> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nodes/unreplicated.py");
+    // The system's own, for which the package is made.
+    let mut python = tool("/usr/bin/python3", "python3");
+    let there = Command::new("/usr/bin/python3").args(["-c", "import nbd"]).output().unwrap();
+    assert!(there.status.success(), "apt-get install python3-libnbd, or `cargo xtask test`: {there:?}");
+    let said = run(python.arg(script).arg(rig.uri(0)));
+    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{said}: {error}"))
+}
+
+#[test]
+fn libnbd_is_told_what_the_peer_lacks() {
+    const BLOCK: u64 = 4096;
+    let mut rig = pair(Medium::Tcp, 8);
+    let mut client = rig.client(0);
+    let mut write = |block: u64| assert_eq!(client.write(block * BLOCK, &[7; 4096]), 0);
+    (0..10).for_each(&mut write);
+    assert_eq!(unreplicated(&rig), [8 * MIB, 0]);
+    assert_eq!(rig.client(0).flush(), 0);
+    rig.kill(1);
+    rig.told(0, &["alone", "vm"]);
+    assert_eq!(unreplicated(&rig), [8 * MIB, 0], "nothing was written since");
+    [3, 20, 21].into_iter().for_each(&mut write);
+    let expected = [3 * BLOCK, 0, BLOCK, 1, 16 * BLOCK, 0, 2 * BLOCK, 1, 8 * MIB - 22 * BLOCK, 0];
+    assert_eq!(unreplicated(&rig), expected);
+    assert!(rig.status(0).unwrap().unreplicated_bytes > 0);
+    rig.start(1);
+    rig.wait_for_pair();
+    assert_eq!(unreplicated(&rig), [8 * MIB, 0]);
+}
+
 #[test]
 fn libnbd_calls_everything_on_a_pair() {
     let mut rig = pair(Medium::Shm, 32);
@@ -163,4 +195,48 @@ fn nbdkit_stands_on_top_of_a_pair() {
     assert!(std::fs::read(&to).unwrap() == bytes);
     let uri = take_over(&mut rig);
     qemu_img(&["compare", "-f", "raw", "-F", "raw", text(&from), &uri]);
+}
+
+#[test]
+fn nbdinfo_and_qemu_io_find_on_a_pair_what_was_put_there() {
+    let mut rig = pair(Medium::Tcp, 32);
+    let qemu_io = |uri: &str, commands: &[&str]| {
+        let mut command = tool("qemu-io", "qemu-utils");
+        command.args(["-f", "raw", uri]);
+        commands.iter().for_each(|line| _ = command.args(["-c", line]));
+        let said = run(&mut command);
+        assert!(!said.contains("failed") && !said.contains("rror"), "{said}");
+    };
+    let told = run(tool("nbdinfo", "libnbd-bin").arg(rig.uri(0)));
+    for line in [
+        "export-size: 33554432",
+        "base:allocation",
+        "can_fua: true",
+        "can_multi_conn: true",
+        "can_trim: true",
+    ] {
+        assert!(told.contains(line), "{line:?} is not in\n{told}");
+    }
+    let write =
+        ["write -P 0x11 0 64k", "write -f -P 0x22 64k 4k", "write -P 0x33 513 1000", "write -P 0x44 1M 4M"];
+    let holes =
+        ["write -z 2M 1M", "write -z -u 3M 64k", "discard 4M 512k", "aio_write -P 0x55 8M 2M", "aio_flush"];
+    let read = [
+        "read -P 0x11 0 513",
+        "read -P 0x33 513 1000",
+        "read -P 0x11 1513 8k",
+        "read -P 0x22 64k 4k",
+        "read -P 0x44 1M 1M",
+        "read -P 0 2M 1M",
+        "read -P 0 3M 64k",
+        "read -P 0x44 3136k 64k",
+        "read -P 0x55 8M 2M",
+    ];
+    qemu_io(&rig.uri(0), &[&write[..], &holes, &read].concat());
+    let map = |uri: &str| run(tool("nbdinfo", "libnbd-bin").args(["--map", uri]));
+    let before = map(&rig.uri(0));
+    assert!(before.lines().count() > 5, "{before}");
+    let uri = take_over(&mut rig);
+    qemu_io(&uri, &read);
+    assert_eq!(map(&uri), before, "the other node has other holes");
 }

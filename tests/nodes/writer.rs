@@ -56,6 +56,11 @@ impl Writer {
         self.allowance.store(bytes, Ordering::SeqCst);
     }
 
+    /// Whether it has written what it was allowed to.
+    pub(crate) fn rests(&self) -> bool {
+        self.allowance.load(Ordering::SeqCst) <= 0
+    }
+
     /// Tells it to stop, and waits until it has.
     pub(crate) fn stop(self) -> Ended {
         self.stop.store(true, Ordering::SeqCst);

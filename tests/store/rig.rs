@@ -19,7 +19,7 @@ pub(crate) enum Medium {
     Tcp,
 }
 
-pub(crate) const SECONDS: Duration = Duration::from_secs(20);
+pub(crate) const SECONDS: Duration = Duration::from_secs(60);
 
 /// Both nodes' directories and addresses; the nodes come and go.
 pub(crate) struct Rig {

@@ -45,15 +45,8 @@ impl Report<'_> {
         writeln!(text, "{}, {} cores, load {}\n", machine.cpu, machine.cores, machine.load)?;
         writeln!(
             text,
-            "{:<28}{:<15}{:>10}{:>10}{:>10}  {:<22}{:<22}{}",
-            "",
-            "",
-            "IOPS",
-            "p50 us",
-            "p99 us",
-            "rate, ours/theirs",
-            "p50, ours/theirs",
-            "rate, theirs/theirs"
+            "{:<28}{:<15}{:>10}{:>10}{:>10}  {:<22}{:<22}rate, theirs/theirs",
+            "", "", "IOPS", "p50 us", "p99 us", "rate, ours/theirs", "p50, ours/theirs"
         )?;
         for row in self.rows {
             self.figures(text, &row.job.name(), "mirrorbus", &row.ours)?;

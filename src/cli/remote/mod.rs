@@ -3,6 +3,7 @@
 //! The exit status says which kind of failure it was, for scripts: [`NOT_REACHED`], [`REFUSED`], [`DAMAGED`]; any other failure is 1, a
 //! mistake on the command line 2.
 
+pub(crate) mod check;
 pub(crate) mod events;
 pub(crate) mod operate;
 pub(crate) mod status;
@@ -23,7 +24,7 @@ const NOT_REACHED: u8 = 3;
 /// Exit status: the node said no; nothing was done.
 const REFUSED: u8 = 4;
 
-/// Exit status: a scrub found damage.
+/// Exit status: a scrub or a comparison found damage that is still there.
 const DAMAGED: u8 = 5;
 
 /// How long a node may take to tell how it is: what it promises, and the way.
@@ -32,8 +33,8 @@ const STATUS_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a command may take; it syncs disks of both nodes.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(300);
 
-/// How long a scrub may take: at 100 MB/s that is 8 TB.
-const SCRUB_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a scrub or a comparison may take: at 100 MB/s that is 8 TB.
+const CHECK_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where the node is.
 #[derive(Debug, Clone, clap::Args)]
@@ -80,12 +81,13 @@ impl Node {
             Request::Status {} | Request::VolumeList { .. } | Request::Events { .. } | Request::Stop {} => {
                 STATUS_PATIENCE
             }
-            Request::Scrub { .. } => SCRUB_PATIENCE,
+            Request::Scrub { .. } | Request::Verify { .. } => CHECK_PATIENCE,
             Request::VolumeCreate { .. }
             | Request::VolumeResize { .. }
             | Request::VolumeDelete { .. }
             | Request::Promote { .. }
-            | Request::Alone { .. } => COMMAND_PATIENCE,
+            | Request::Alone { .. }
+            | Request::ReplacePeer { .. } => COMMAND_PATIENCE,
         };
         Ok(self.connect()?.ask(request, Deadline::within(patience))?)
     }

@@ -1,11 +1,8 @@
-//! `mirrorbus promote`, `alone` and `scrub`: what operators decide, and what they have checked.
+//! `mirrorbus promote`, `alone` and `replace-peer`: what operators decide.
 
-use std::fmt::Write;
+use mirrorbus::serve::admin::Request;
 
-use mirrorbus::base::format_bytes;
-use mirrorbus::serve::admin::{Reply, Request, ScrubReport};
-
-use super::{DAMAGED, Failure, Node, plain, print, unexpected};
+use super::{Node, print};
 
 /// What `promote` takes.
 #[derive(Debug, clap::Args)]
@@ -28,16 +25,13 @@ pub(crate) struct Alone {
     dataset: String,
 }
 
-/// What `scrub` takes.
+/// What `replace-peer` takes.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Scrub {
+pub(crate) struct ReplacePeer {
     #[command(flatten)]
     node: Node,
     /// The dataset.
     dataset: String,
-    /// Print JSON: the report as one object.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Makes a node the primary.
@@ -56,35 +50,9 @@ pub(crate) fn alone(arguments: &Alone) -> Result<(), Box<dyn std::error::Error>>
     ))?)
 }
 
-/// Has everything compared with its checksums; fails when something does not match.
-pub(crate) fn scrub(arguments: &Scrub) -> Result<(), Box<dyn std::error::Error>> {
-    let Scrub { node, dataset, json } = arguments;
-    let report = match node.ask(&Request::Scrub { dataset: dataset.clone() })? {
-        Reply::Scrubbed(report) => report,
-        other => return Err(unexpected(&other).into()),
-    };
-    if *json {
-        print(&(serde_json::to_string_pretty(&report)? + "\n"))?;
-    } else {
-        print(&describe(&report)?)?;
-    }
-    if report.damaged_blocks == 0 {
-        return Ok(());
-    }
-    let text = format!("{} blocks of {dataset} do not match their checksums", report.damaged_blocks);
-    Err(Failure { status: DAMAGED, text }.into())
-}
-
-fn describe(report: &ScrubReport) -> Result<String, std::fmt::Error> {
-    let mut text = format!(
-        "{} segments, {} blocks, {} read in {}.{} s: {} damaged\n",
-        report.segments,
-        report.blocks,
-        format_bytes(report.bytes),
-        report.elapsed_ms / 1000,
-        report.elapsed_ms % 1000 / 100,
-        report.damaged_blocks
-    );
-    report.damage.iter().try_for_each(|place| writeln!(text, "  {}", plain(place)))?;
-    Ok(text)
+/// Lets a new and empty node take the peer's place.
+pub(crate) fn replace_peer(arguments: &ReplacePeer) -> Result<(), Box<dyn std::error::Error>> {
+    let ReplacePeer { node, dataset } = arguments;
+    node.have_done(&Request::ReplacePeer { dataset: dataset.clone() })?;
+    Ok(print(&format!("a peer without any log of {dataset} is let in, once\n"))?)
 }

@@ -72,6 +72,10 @@ fn dataset(text: &mut String, status: &DatasetStatus) {
             &format!("{} are on this node only", format_bytes(status.unreplicated_bytes)),
         );
     }
+    if let Some(check) = &status.check {
+        let [done, total] = [check.done_bytes, check.total_bytes].map(format_bytes);
+        row(text, "check", &format!("{}: {done} of {total}", check.kind.word()));
+    }
     if let Some(progress) = &status.resync {
         row(text, "resync", &resync(progress));
     }
@@ -147,7 +151,14 @@ fn counters(text: &mut String, status: &DatasetStatus) {
     );
     row(text, "disk", &disk);
     if counters.damaged_blocks > 0 {
-        row(text, "DAMAGE", &format!("{} blocks do not match their checksums", counters.damaged_blocks));
+        row(text, "DAMAGE", &format!("{} blocks did not match their checksums", counters.damaged_blocks));
+    }
+    if counters.masked_reads + counters.repaired_blocks > 0 {
+        let mended = format!(
+            "{} blocks repaired, {} reads answered from the peer's data",
+            counters.repaired_blocks, counters.masked_reads
+        );
+        row(text, "mended", &mended);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is shown, without a node.
 
 use mirrorbus::serve::admin::{
-    DatasetStatus, LatencyStatus, NodeStatus, Reason, ReplicationState, Role, VolumeStatus,
+    DatasetStatus, LatencyStatus, NodeStatus, Reason, ReplicationState, ResyncProgress, Role, VolumeStatus,
 };
 
 use super::table::{WIDTH, render};
@@ -60,7 +60,20 @@ fn a_status_is_text_of_bounded_width() {
     ] {
         assert!(text.contains(words), "{words:?} is not in:\n{text}");
     }
-    assert!(!text.contains("HANGS"));
+    assert!(!text.contains("HANGS") && !text.contains("in sync"));
+    let mut resyncs = status();
+    let progress = ResyncProgress {
+        total_bytes: 4 << 30,
+        left_bytes: 1 << 30,
+        in_sync_hundredths: 7503,
+        bytes_per_second: 64 << 20,
+        seconds_left: Some(16),
+    };
+    resyncs.datasets[0].resync = Some(progress);
+    let text = render(&resyncs);
+    assert!(text.contains("75.03 % in sync, 1 GiB of 4 GiB to go, 64 MiB a second, 16 s left"), "{text}");
+    resyncs.datasets[0].resync = Some(ResyncProgress { seconds_left: None, ..progress });
+    assert!(render(&resyncs).contains("nothing moves"));
     let hangs = render(&NodeStatus { age_ms: 61_000, ..status() });
     assert!(hangs.contains("THE NODE HANGS: this is 61 s old"), "{hangs}");
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AdminError, ErrorCode, Event, NodeStatus, ScrubReport, VolumeStatus};
+use super::{AdminError, ErrorCode, Event, NodeStatus, ScrubReport, VerifyReport, VolumeStatus};
 
 /// What is asked. One line of JSON; keys that mean nothing are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,10 +56,29 @@ pub enum Request {
         /// With what.
         dataset: String,
     },
+    /// Let a new and empty node take the peer's place.
+    ReplacePeer {
+        /// Of what.
+        dataset: String,
+    },
     /// Compare all that is stored with its checksums.
     Scrub {
         /// Of what.
         dataset: String,
+        /// Write what is bad again from the peer's data.
+        #[serde(default = "yes")]
+        repair: bool,
+    },
+    /// Compare what both nodes have stored.
+    Verify {
+        /// Of what.
+        dataset: String,
+        /// Of one volume, or of all.
+        #[serde(default)]
+        volume: Option<String>,
+        /// Write what is bad on one node again from the other's data.
+        #[serde(default)]
+        repair: bool,
     },
     /// What happened?
     Events {
@@ -89,6 +108,8 @@ pub enum Reply {
     },
     /// This was found.
     Scrubbed(ScrubReport),
+    /// This was found.
+    Verified(VerifyReport),
     /// This happened.
     Events {
         /// Oldest first.
@@ -144,7 +165,9 @@ impl Request {
             | Self::VolumeDelete { .. }
             | Self::Promote { .. }
             | Self::Alone { .. }
-            | Self::Scrub { .. } => true,
+            | Self::ReplacePeer { .. }
+            | Self::Scrub { .. }
+            | Self::Verify { .. } => true,
         }
     }
 }
@@ -174,6 +197,10 @@ impl From<Result<(), AdminError>> for Reply {
     }
 }
 
+const fn yes() -> bool {
+    true
+}
+
 /// `value` as a line. JSON writes a line's end within a text as `\n`, so there is one in the end only.
 fn line(value: &impl Serialize) -> Vec<u8> {
     let mut line = serde_json::to_vec(value).expect("texts, numbers and lists can be written as JSON");
@@ -196,7 +223,9 @@ mod tests {
             Request::VolumeDelete { dataset: name(), name: name() },
             Request::Promote { dataset: name(), flushed_only: true },
             Request::Alone { dataset: name() },
-            Request::Scrub { dataset: name() },
+            Request::ReplacePeer { dataset: name() },
+            Request::Scrub { dataset: name(), repair: false },
+            Request::Verify { dataset: name(), volume: Some(name()), repair: true },
             Request::Events { since: u64::MAX, follow: true },
             Request::Stop {},
         ] {
@@ -204,6 +233,9 @@ mod tests {
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
             assert_eq!(Request::decode(&line), Ok(request));
         }
+        let scrub = r#"{"request":"scrub","dataset":"a"}"#;
+        let repairs = Request::Scrub { dataset: "a".into(), repair: true };
+        assert_eq!(Request::decode(scrub.as_bytes()), Ok(repairs));
         let events = r#"{"request":"events"}"#;
         assert_eq!(Request::decode(events.as_bytes()), Ok(Request::Events { since: 0, follow: false }));
     }
@@ -242,6 +274,7 @@ mod tests {
             Reply::Status(Box::new(super::super::testing::status())),
             Reply::Volumes { datasets: vec![DatasetVolumes { dataset: "a".into(), volumes: Vec::new() }] },
             Reply::Scrubbed(ScrubReport { damage: vec!["x".into()], ..ScrubReport::default() }),
+            Reply::Verified(VerifyReport { differing_blocks: 1, ..VerifyReport::default() }),
             Reply::Events { events: vec![event], next: 1 },
             Reply::Error(AdminError::new(ErrorCode::NoSuchDataset, "no")),
         ] {

@@ -38,10 +38,10 @@ pub use server::AdminServer;
 pub use service_manager::{ServiceState, notify_service_manager};
 pub use source::StatusSource;
 pub use status::{
-    Bucket, Counters, DatasetStatus, DiskState, Latencies, LatencyStatus, NodeStatus, Reason,
-    ReplicationState, ResyncProgress, RingStatus, Role, VolumeStatus, Watermarks,
+    Bucket, CheckKind, CheckStatus, Counters, DatasetStatus, DiskState, Latencies, LatencyStatus, NodeStatus,
+    Reason, ReplicationState, ResyncProgress, RingStatus, Role, VolumeStatus, Watermarks,
 };
-pub use subject::{AdminError, ErrorCode, ScrubReport, Subject};
+pub use subject::{AdminError, ErrorCode, Outcome, RangeReport, ScrubReport, Side, Subject, VerifyReport};
 
 /// Where the socket is unless the configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/mirrorbus/admin.sock";

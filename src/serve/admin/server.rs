@@ -234,10 +234,14 @@ impl Shared {
             Request::VolumeDelete { dataset, name } => subject.delete_volume(&dataset, &name).into(),
             Request::Promote { dataset, flushed_only } => subject.promote(&dataset, flushed_only).into(),
             Request::Alone { dataset } => subject.alone(&dataset).into(),
-            Request::Scrub { dataset } => match subject.scrub(&dataset) {
-                Ok(report) => Reply::Scrubbed(report),
-                Err(error) => Reply::Error(error),
-            },
+            Request::ReplacePeer { dataset } => subject.replace_peer(&dataset).into(),
+            Request::Scrub { dataset, repair } => {
+                subject.scrub(&dataset, repair).map_or_else(Reply::Error, Reply::Scrubbed)
+            }
+            Request::Verify { dataset, volume, repair } => {
+                let report = subject.verify(&dataset, volume.as_deref(), repair);
+                report.map_or_else(Reply::Error, Reply::Verified)
+            }
             Request::Events { since, .. } => first_events(subject.events_since(since), since),
             Request::Stop {} => {
                 subject.stop();

@@ -28,7 +28,8 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
     match bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             match connect(path, &mut Deadline::within(LOOK_TIME_MAX)) {
-                Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => {
+                // A file of another kind refuses connections too, and is not ours to remove.
+                Err(refused) if refused.kind() == ErrorKind::ConnectionRefused && is_socket(path) => {
                     std::fs::remove_file(path)?;
                     bind(path)
                 }
@@ -37,6 +38,12 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
         }
         other => other,
     }
+}
+
+/// Whether a socket lies at `path` itself, not where a link there leads.
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
 fn bind(path: &Path) -> io::Result<UnixListener> {

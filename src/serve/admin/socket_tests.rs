@@ -52,7 +52,7 @@ fn soon() -> Deadline {
 }
 
 fn scrub() -> Request {
-    Request::Scrub { dataset: "vm1".into() }
+    Request::Scrub { dataset: "vm1".into(), repair: true }
 }
 
 fn code(result: Result<Reply, ClientError>) -> ErrorCode {
@@ -84,12 +84,16 @@ fn each_request_reaches_the_subject() {
         (Request::VolumeDelete { dataset: dataset.clone(), name }, "delete vm1 root"),
         (Request::Promote { dataset: dataset.clone(), flushed_only: true }, "promote vm1 true"),
         (Request::Alone { dataset: dataset.clone() }, "alone vm1"),
+        (Request::ReplacePeer { dataset: dataset.clone() }, "replace-peer vm1"),
         (Request::Stop {}, "stop"),
     ] {
         assert_eq!(client.ask(&request, soon()).unwrap(), Reply::Done {});
         assert_eq!(rig.subject.calls().last().unwrap(), call);
     }
     assert!(matches!(client.ask(&scrub(), soon()).unwrap(), Reply::Scrubbed(report) if report.blocks == 100));
+    let verify = Request::Verify { dataset: dataset.clone(), volume: None, repair: true };
+    assert!(matches!(client.ask(&verify, soon()).unwrap(), Reply::Verified(report) if report.bytes == 4096));
+    assert_eq!(rig.subject.calls().last().unwrap(), "verify vm1 None true");
     let Reply::Status(status) = client.ask(&Request::Status {}, soon()).unwrap() else { panic!() };
     assert_eq!(*status, super::testing::status());
     for wanted in [None, Some(dataset)] {
@@ -115,6 +119,11 @@ fn only_the_user_may_connect_and_one_node_serves() {
     rig.server = None;
     assert!(!rig.path.exists());
     assert!(matches!(AdminClient::connect(&rig.path, soon()), Err(ClientError::Connect { .. })));
+    // What lies there and is no socket is somebody's.
+    std::fs::write(&rig.path, b"a file").unwrap();
+    assert_eq!(rig.serve().unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    assert_eq!(std::fs::read(&rig.path).unwrap(), b"a file");
+    std::fs::remove_file(&rig.path).unwrap();
     // What a killed node leaves.
     drop(std::os::unix::net::UnixListener::bind(&rig.path).unwrap());
     rig.server = Some(rig.serve().unwrap());

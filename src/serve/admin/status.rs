@@ -51,6 +51,9 @@ pub struct DatasetStatus {
     pub volumes: Vec<VolumeStatus>,
     /// Bytes of the log that are acknowledged to clients and not at the peer: above 0 only where the primary goes on alone.
     pub unreplicated_bytes: u64,
+    /// The scrub or verify under way.
+    #[serde(default)]
+    pub check: Option<CheckStatus>,
     /// How far a resync is; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resync: Option<ResyncProgress>,
@@ -203,6 +206,38 @@ impl Watermarks {
     }
 }
 
+/// What is being checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckKind {
+    /// This node's data against their checksums.
+    Scrub,
+    /// Both nodes' data against each other.
+    Verify,
+}
+
+impl CheckKind {
+    /// As it is written.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Scrub => "scrub",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+/// How far a check is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// Which.
+    pub kind: CheckKind,
+    /// Bytes looked at.
+    pub done_bytes: u64,
+    /// Bytes to look at, as of its beginning.
+    pub total_bytes: u64,
+}
+
 /// The ring of open segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RingStatus {
@@ -273,8 +308,12 @@ counters! {
     segments_removed,
     /// Bytes of dead blocks given back to the filesystem.
     punched_bytes,
-    /// Blocks that did not match their checksum.
+    /// Blocks that did not match their checksum, as scrubs found.
     damaged_blocks,
+    /// Blocks that were written again from good data.
+    repaired_blocks,
+    /// Reads that the peer's data answered, because this node's was bad.
+    masked_reads,
     /// Answers with data to a peer that is brought up to date.
     resync_pieces,
     /// Bytes of data in them.

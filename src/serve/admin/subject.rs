@@ -46,11 +46,24 @@ pub trait Subject: Send + Sync {
     /// This node is not primary.
     fn alone(&self, dataset: &str) -> Result<(), AdminError>;
 
-    /// Reads all that is stored and compares it with its checksums. Takes as long as reading takes.
+    /// Lets a new and empty node take the peer's place, by the operator's word that the one before does not come back.
+    ///
+    /// # Errors
+    /// The peer is there, or this node has nothing to give it.
+    fn replace_peer(&self, dataset: &str) -> Result<(), AdminError>;
+
+    /// Reads all that is stored and compares it with its checksums; `repair`: what is bad is written again from the peer's data. Takes as
+    /// long as reading takes.
     ///
     /// # Errors
     /// It could not be read to the end. Damage is no error but part of the report.
-    fn scrub(&self, dataset: &str) -> Result<ScrubReport, AdminError>;
+    fn scrub(&self, dataset: &str, repair: bool) -> Result<ScrubReport, AdminError>;
+
+    /// Compares what both nodes have stored; `repair`: what is bad on one is written again from the other. Takes as long as reading takes.
+    ///
+    /// # Errors
+    /// There is no peer to compare with, or it was lost. Differences are no error but part of the report.
+    fn verify(&self, dataset: &str, volume: Option<&str>, repair: bool) -> Result<VerifyReport, AdminError>;
 
     /// What happened after the event numbered `sequence`, oldest first, as far as it is remembered. Quick.
     fn events_since(&self, sequence: u64) -> Vec<Event>;
@@ -72,8 +85,82 @@ pub struct ScrubReport {
     pub elapsed_ms: u64,
     /// Blocks that do not match their checksum.
     pub damaged_blocks: u64,
-    /// Where the first of them are, in words.
+    /// Of those, how many were written again and are whole.
+    #[serde(default)]
+    pub repaired_blocks: u64,
+    /// Where they are, as many as are told.
+    #[serde(default)]
+    pub ranges: Vec<RangeReport>,
+    /// The first of them in words.
     pub damage: Vec<String>,
+}
+
+/// What a comparison of both nodes found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// Volumes that were compared.
+    pub volumes: u64,
+    /// Bytes that were read on this node.
+    pub bytes: u64,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+    /// Blocks that are not the same and good on both.
+    pub differing_blocks: u64,
+    /// Of those, how many were repaired.
+    pub repaired_blocks: u64,
+    /// Blocks that are good on neither node.
+    pub unrecoverable_blocks: u64,
+    /// Blocks that were written again each time they were looked at.
+    pub moving_blocks: u64,
+    /// Where they are, as many as are told.
+    pub ranges: Vec<RangeReport>,
+}
+
+/// Blocks next to each other of which the same can be said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeReport {
+    /// The volume.
+    pub volume: String,
+    /// The first block.
+    pub first_block: u64,
+    /// How many.
+    pub blocks: u64,
+    /// Whose data is bad.
+    pub side: Side,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Whose data is bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Side {
+    /// This node's does not match its checksum.
+    Here,
+    /// The peer's does not.
+    Peer,
+    /// Neither does.
+    Both,
+    /// Both match, and are not the same.
+    Neither,
+    /// The two maps have it at different positions.
+    Maps,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It was not to be repaired.
+    Found,
+    /// It is whole again.
+    Repaired,
+    /// It is not.
+    Unrepaired,
+    /// There is no good copy on either node.
+    Unrecoverable,
 }
 
 /// A command that was not carried out.

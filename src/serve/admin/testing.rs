@@ -3,8 +3,9 @@
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::{
-    AdminError, Bucket, DatasetStatus, DiskState, ErrorCode, Event, EventLog, LatencyStatus, NodeStatus,
-    Reason, ReplicationState, RingStatus, Role, ScrubReport, Subject, VolumeStatus, Watermarks,
+    AdminError, Bucket, CheckKind, CheckStatus, DatasetStatus, DiskState, ErrorCode, Event, EventLog,
+    LatencyStatus, NodeStatus, Reason, ReplicationState, RingStatus, Role, ScrubReport, Subject,
+    VerifyReport, VolumeStatus, Watermarks,
 };
 
 /// A status with something in every field.
@@ -47,6 +48,7 @@ pub(in crate::serve) fn status() -> NodeStatus {
             block_bytes: 4096,
             mapped_bytes: 3 << 29,
         }],
+        check: Some(CheckStatus { kind: CheckKind::Verify, done_bytes: 1 << 20, total_bytes: 4 << 20 }),
         ..DatasetStatus::default()
     };
     dataset.counters.writes = 12;
@@ -144,8 +146,17 @@ impl Subject for TestSubject {
         self.call(dataset, format!("alone {dataset}"))
     }
 
-    fn scrub(&self, dataset: &str) -> Result<ScrubReport, AdminError> {
-        self.call(dataset, format!("scrub {dataset}"))?;
+    fn replace_peer(&self, dataset: &str) -> Result<(), AdminError> {
+        self.call(dataset, format!("replace-peer {dataset}"))
+    }
+
+    fn verify(&self, dataset: &str, volume: Option<&str>, repair: bool) -> Result<VerifyReport, AdminError> {
+        self.call(dataset, format!("verify {dataset} {volume:?} {repair}"))?;
+        Ok(VerifyReport { volumes: 1, bytes: 4096, ..VerifyReport::default() })
+    }
+
+    fn scrub(&self, dataset: &str, repair: bool) -> Result<ScrubReport, AdminError> {
+        self.call(dataset, format!("scrub {dataset} {repair}"))?;
         let mut ends = self.scrubs.lock().unwrap();
         while !*ends {
             ends = self.scrubs_changed.wait(ends).unwrap();

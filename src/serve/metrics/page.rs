@@ -4,7 +4,7 @@
 //! their distances, which are what is watched, are computed here, exactly.
 
 use super::text::{Kind, Page};
-use crate::serve::admin::{DatasetStatus, DiskState, NodeStatus, ReplicationState, Role};
+use crate::serve::admin::{CheckStatus, DatasetStatus, DiskState, NodeStatus, ReplicationState, Role};
 
 /// The metrics of `status`, in Prometheus' text format.
 #[must_use]
@@ -13,6 +13,7 @@ pub fn metrics_page(status: &NodeStatus) -> String {
     node(&mut page, status);
     states(&mut page, &status.datasets);
     log(&mut page, &status.datasets);
+    checks(&mut page, &status.datasets);
     resync(&mut page, &status.datasets);
     volumes(&mut page, &status.datasets);
     counters(&mut page, &status.datasets);
@@ -94,6 +95,27 @@ fn log(page: &mut Page, datasets: &[DatasetStatus]) {
     }
 }
 
+/// One value of a check.
+type OfCheck = fn(&CheckStatus) -> u64;
+
+/// Scrubs and comparisons; there are samples while one is under way.
+fn checks(page: &mut Page, datasets: &[DatasetStatus]) {
+    let value: [(&'static str, &'static str, OfCheck); 2] = [
+        ("mirrorbus_check_done_bytes", "Bytes that the check under way has looked at.", |check| {
+            check.done_bytes
+        }),
+        ("mirrorbus_check_total_bytes", "Bytes that it is to look at.", |check| check.total_bytes),
+    ];
+    for (name, help, value) in value {
+        let mut family = page.family(Kind::Gauge, name, help);
+        for dataset in datasets {
+            if let Some(check) = &dataset.check {
+                family.sample(&[("dataset", &dataset.name), ("check", check.kind.word())], value(check));
+            }
+        }
+    }
+}
+
 /// Of datasets that are being resynced only.
 fn resync(page: &mut Page, datasets: &[DatasetStatus]) {
     let under_way = || datasets.iter().filter_map(|dataset| Some((&*dataset.name, dataset.resync?)));
@@ -133,7 +155,7 @@ fn volumes(page: &mut Page, datasets: &[DatasetStatus]) {
 }
 
 /// Names of the counters' families, in the order of `Counters::named`.
-const COUNTERS: [(&str, &str); 15] = [
+const COUNTERS: [(&str, &str); 17] = [
     ("mirrorbus_reads_total", "Read requests."),
     ("mirrorbus_read_bytes_total", "Bytes read."),
     ("mirrorbus_writes_total", "Write requests."),
@@ -145,7 +167,9 @@ const COUNTERS: [(&str, &str); 15] = [
     ("mirrorbus_checkpoints_total", "Checkpoints written."),
     ("mirrorbus_segments_removed_total", "Segments removed because all in them was dead."),
     ("mirrorbus_punched_bytes_total", "Bytes of dead blocks given back to the filesystem."),
-    ("mirrorbus_damaged_blocks_total", "Blocks that did not match their checksum."),
+    ("mirrorbus_damaged_blocks_total", "Blocks that did not match their checksum, as scrubs found."),
+    ("mirrorbus_repaired_blocks_total", "Blocks written again from good data."),
+    ("mirrorbus_masked_reads_total", "Reads answered from the peer's data, because this node's was bad."),
     ("mirrorbus_resync_pieces_total", "Answers with data to a peer that is brought up to date."),
     ("mirrorbus_resync_data_bytes_total", "Bytes of data in them."),
     ("mirrorbus_resync_table_bytes_total", "Bytes of maps and of segments' tables that it was sent."),
@@ -174,4 +198,4 @@ fn latencies(page: &mut Page, datasets: &[DatasetStatus]) {
 }
 
 #[cfg(test)]
-pub(super) const COUNTER_NAMES: [(&str, &str); 15] = COUNTERS;
+pub(super) const COUNTER_NAMES: [(&str, &str); 17] = COUNTERS;

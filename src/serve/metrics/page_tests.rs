@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::page::COUNTER_NAMES;
 use super::{LatencyRecorder, format_tests, metrics_page};
-use crate::serve::admin::{Counters, NodeStatus, testing};
+use crate::serve::admin::{Counters, NodeStatus, ResyncProgress, testing};
 
 #[test]
 fn a_status_is_a_page() {
@@ -14,6 +14,8 @@ fn a_status_is_a_page() {
     (1..1000).for_each(|number| recorder.record(Duration::from_micros(number)));
     status.datasets[0].latency.flush = recorder.status();
     let mut second = status.datasets[0].clone();
+    let left = ResyncProgress { total_bytes: 9 << 20, left_bytes: 3 << 20, ..ResyncProgress::default() };
+    second.resync = Some(ResyncProgress { seconds_left: Some(7), ..left });
     second.name = "a \"b\" \\ \n".into();
     status.datasets.push(second);
     let read = format_tests::read(&metrics_page(&status)).unwrap();
@@ -32,6 +34,8 @@ fn a_status_is_a_page() {
         value("mirrorbus_volume_mapped_bytes", &[("dataset", "vm1"), ("volume", "root")]),
         1.5 * f64::from(1 << 30),
     );
+    is(value("mirrorbus_resync_left_bytes", &[("dataset", "a \"b\" \\ \n")]), f64::from(3 << 20));
+    is(value("mirrorbus_resync_left_seconds", &[("dataset", "a \"b\" \\ \n")]), 7.0);
     is(value("mirrorbus_writes_total", &[("dataset", "vm1")]), 12.0);
     let flush = [("dataset", "vm1"), ("operation", "flush")];
     is(value("mirrorbus_latency_seconds_count", &flush), 999.0);

@@ -92,6 +92,24 @@ pub struct Extents {
     pub mark: Mark,
 }
 
+/// A stretch of an export, as far as the peer has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerRun {
+    /// Its length; not 0.
+    pub bytes: u64,
+    /// The peer lacks what is stored there.
+    pub lacks: bool,
+}
+
+/// Consecutive stretches from the offset that was asked for, as [`Extents`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerExtents {
+    /// At least one.
+    pub runs: Vec<PeerRun>,
+    /// Must be committed before anybody is told.
+    pub mark: Mark,
+}
+
 /// Bytes that are still at the client's end of the socket, complete there: taking them waits for nobody.
 pub trait Fill {
     /// Bytes that were not taken yet.
@@ -200,4 +218,18 @@ pub trait Export: Send + Sync {
     /// # Errors
     /// The client is told.
     fn extents(&self, offset: u64, len: u64, most: usize) -> Result<Extents, ExportError>;
+
+    /// Whether there is a peer that [`unreplicated`](Self::unreplicated) can tell of.
+    fn has_peer(&self) -> bool {
+        false
+    }
+
+    /// What of a range the peer has and what it lacks, at most `most` runs.
+    ///
+    /// # Errors
+    /// The client is told.
+    fn unreplicated(&self, offset: u64, len: u64, most: usize) -> Result<PeerExtents, ExportError> {
+        let text = format!("{len} bytes at {offset}, {most} runs: there is no peer");
+        Err(ExportError::new(ExportErrorKind::Unsupported, text))
+    }
 }

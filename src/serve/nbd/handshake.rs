@@ -19,12 +19,12 @@ use std::sync::Arc;
 use super::export::{Export, Exports};
 use super::negotiated::{Chosen, HandshakeEnd, OPTION_SKIPPED_BYTES_MAX, Progress, TlsMode};
 use super::option::{
-    InfoRequest, Malformed, MetaRequest, OptionHeader, OptionKind, cut, reply, reply_infos, text,
+    Contexts, InfoRequest, Malformed, MetaRequest, OptionHeader, OptionKind, cut, reply, reply_infos, text,
     transmission_flags,
 };
 use super::wire::{
     ALLOCATION, ALLOCATION_ID, FIXED_NEWSTYLE, GREETING, NO_ZEROES, OPTION_HEADER_BYTES, OPTION_MAGIC,
-    option_reply,
+    UNREPLICATED, UNREPLICATED_ID, option_reply,
 };
 
 /// Longest data of an option that is looked at: a name, and queries.
@@ -52,8 +52,8 @@ pub struct Handshake {
     fixed: bool,
     zeroes: bool,
     structured: bool,
-    /// The export for which base:allocation was selected.
-    allocation_of: Option<String>,
+    /// What was selected, and for which export.
+    selected: Option<(String, Contexts)>,
     output: Vec<u8>,
 }
 
@@ -72,7 +72,7 @@ impl Handshake {
             fixed: false,
             zeroes: true,
             structured: false,
-            allocation_of: None,
+            selected: None,
             output,
         }
     }
@@ -90,7 +90,7 @@ impl Handshake {
         assert!(!self.secured && self.tls != TlsMode::Off, "TLS was not asked for");
         self.secured = true;
         self.structured = false;
-        self.allocation_of = None;
+        self.selected = None;
     }
 
     /// Takes one unit from the front of `bytes`.
@@ -208,8 +208,10 @@ impl Handshake {
 
     fn choose(&mut self, export: Arc<dyn Export>, name: String) -> Chosen {
         // Contexts were selected for one export; another has none.
-        let allocation = self.allocation_of.as_ref() == Some(&name);
-        Chosen { export, name, structured: self.structured, allocation }
+        let selected = self.selected.as_ref().filter(|(of, _)| *of == name);
+        let Contexts { allocation, unreplicated } =
+            selected.map_or_else(Contexts::default, |(_, contexts)| *contexts);
+        Chosen { export, name, structured: self.structured, allocation, unreplicated }
     }
 
     fn export_name(&mut self, data: &[u8], taken: usize, exports: &dyn Exports) -> Progress {
@@ -291,22 +293,32 @@ impl Handshake {
     ) -> Result<(), Malformed> {
         if select {
             // Whatever comes of it, the earlier selection is void.
-            self.allocation_of = None;
+            self.selected = None;
         }
         if !self.structured {
             let why = "metadata contexts need structured replies: use STRUCTURED_REPLY first";
             return Err(Malformed { code: option_reply::ERR_INVALID, why });
         }
         let request = MetaRequest::parse(data)?;
-        open(exports, request.name)?;
-        let listed = !select && (request.is_empty || request.names_base);
-        if request.names_allocation || listed {
-            // In a list the number is reserved.
-            let id = if select { ALLOCATION_ID } else { 0 }.to_be_bytes();
-            reply(&mut self.output, number, option_reply::META_CONTEXT, &[&id[..], ALLOCATION.as_bytes()]);
-            if select {
-                self.allocation_of = Some(request.name.to_owned());
+        let export = open(exports, request.name)?;
+        let wanted = |named: bool, space: bool| named || !select && (request.is_empty || space);
+        let contexts = Contexts {
+            allocation: wanted(request.names.allocation, request.spaces.allocation),
+            unreplicated: wanted(request.names.unreplicated, request.spaces.unreplicated)
+                && export.has_peer(),
+        };
+        for (is_wanted, id, name) in [
+            (contexts.allocation, ALLOCATION_ID, ALLOCATION),
+            (contexts.unreplicated, UNREPLICATED_ID, UNREPLICATED),
+        ] {
+            if is_wanted {
+                // In a list the number is reserved.
+                let id = if select { id } else { 0 }.to_be_bytes();
+                reply(&mut self.output, number, option_reply::META_CONTEXT, &[&id[..], name.as_bytes()]);
             }
+        }
+        if select {
+            self.selected = Some((request.name.to_owned(), contexts));
         }
         self.acknowledge(number);
         Ok(())

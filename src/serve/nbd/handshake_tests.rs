@@ -48,6 +48,10 @@ impl Export for Disk {
     fn extents(&self, _: u64, _: u64, _: usize) -> Result<Extents, ExportError> {
         unused()
     }
+    /// So that one of two has.
+    fn has_peer(&self) -> bool {
+        self.read_only
+    }
 }
 
 impl Exports for Described {
@@ -240,6 +244,36 @@ fn contexts_are_listed_and_selected_by_name() {
             assert_eq!(found[0].2, [&[0, 0, 0, id][..], b"base:allocation"].concat());
         }
         assert_eq!(outcome.chosen.unwrap().allocation, number == 10 && expected[0] == 4);
+    }
+}
+
+#[test]
+fn what_the_peer_lacks_is_told_of_exports_with_a_peer() {
+    let (base, ours) = ("base:allocation", "mirrorbus:unreplicated");
+    let cases: [(u32, &str, &[&str], &[&str]); 8] = [
+        (9, "b", &[], &[base, ours]),
+        (9, "b", &["mirrorbus:"], &[ours]),
+        (9, "a", &["mirrorbus:", ours], &[]),
+        (9, "b", &["base:", ours], &[base, ours]),
+        (10, "b", &[ours], &[ours]),
+        (10, "b", &[ours, base], &[base, ours]),
+        (10, "b", &["mirrorbus:"], &[]),
+        (10, "a", &[ours, base], &[base]),
+    ];
+    for (number, export, queries, expected) in cases {
+        let options = [option(8, &[]), option(number, &meta(export, queries)), option(7, &info(export, &[]))];
+        let outcome = run(TlsMode::Off, &two(), &options);
+        let found = outcome.replies.iter().filter(|reply| (reply.0, reply.1) == (number, 4));
+        let found: Vec<_> = found.map(|(_, _, data)| data.split_at(4)).collect();
+        let names: Vec<_> = found.iter().map(|(_, name)| std::str::from_utf8(name).unwrap()).collect();
+        assert_eq!(names, expected, "{number} {export} {queries:?}");
+        for (id, name) in found {
+            let selected = if name == base.as_bytes() { 1 } else { 2 };
+            assert_eq!(id, [0, 0, 0, if number == 10 { selected } else { 0 }]);
+        }
+        let chosen = outcome.chosen.unwrap();
+        let selects = |name: &str| number == 10 && expected.contains(&name);
+        assert_eq!((chosen.allocation, chosen.unreplicated), (selects(base), selects(ours)));
     }
 }
 

@@ -40,7 +40,7 @@ pub use config::{Endpoint, ServerConfig, ServerError};
 pub use ended::Ended;
 pub use export::{
     Export, ExportError, ExportErrorKind, ExportName, Exports, ExtentRun, Extents, Fill, GONE_POLL_MAX, Mark,
-    Payload,
+    Payload, PeerExtents, PeerRun,
 };
 pub use handshake::Handshake;
 pub use input::Input;

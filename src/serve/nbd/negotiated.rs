@@ -27,8 +27,10 @@ pub struct Chosen {
     pub name: String,
     /// Replies are structured.
     pub structured: bool,
-    /// Block status may be asked for.
+    /// Block status tells what is stored: `base:allocation` was selected.
     pub allocation: bool,
+    /// Block status tells what the peer lacks: `mirrorbus:unreplicated` was selected.
+    pub unreplicated: bool,
 }
 
 impl std::fmt::Debug for Chosen {
@@ -37,6 +39,7 @@ impl std::fmt::Debug for Chosen {
             .field("name", &self.name)
             .field("structured", &self.structured)
             .field("allocation", &self.allocation)
+            .field("unreplicated", &self.unreplicated)
             .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@
 use super::export::Export;
 use super::wire::{
     ALLOCATION, Fields, OPTION_HEADER_BYTES, OPTION_MAGIC, OPTION_REPLY_MAGIC, PAYLOAD_BYTES_MAX,
-    STRING_BYTES_MAX, info, option_reply, transmission_flag as flag,
+    STRING_BYTES_MAX, UNREPLICATED, info, option_reply, transmission_flag as flag,
 };
 
 /// The options that this server knows.
@@ -111,16 +111,23 @@ impl<'a> InfoRequest<'a> {
     }
 }
 
+/// Some of the metadata contexts that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Contexts {
+    pub(super) allocation: bool,
+    pub(super) unreplicated: bool,
+}
+
 /// The data of LIST_META_CONTEXT and SET_META_CONTEXT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MetaRequest<'a> {
     pub(super) name: &'a str,
     /// Whether there was no query at all.
     pub(super) is_empty: bool,
-    /// Whether one names the one context that there is.
-    pub(super) names_allocation: bool,
-    /// Whether one asks for all of the namespace that the one context is in.
-    pub(super) names_base: bool,
+    /// The contexts that are named.
+    pub(super) names: Contexts,
+    /// Those in whose namespace all are asked for.
+    pub(super) spaces: Contexts,
 }
 
 impl<'a> MetaRequest<'a> {
@@ -128,15 +135,18 @@ impl<'a> MetaRequest<'a> {
         let mut fields = Fields(data);
         let name = string(&mut fields)?;
         let count = fields.u32().ok_or(invalid("the data ends before the number of queries"))?;
-        let mut request = Self { name, is_empty: count == 0, names_allocation: false, names_base: false };
+        let (mut names, mut spaces) = (Contexts::default(), Contexts::default());
         for _ in 0..count {
             let query = string(&mut fields)?;
             if !query.contains(':') {
                 return Err(invalid("a query without a namespace"));
             }
-            request.names_allocation |= query == ALLOCATION;
-            request.names_base |= query == "base:";
+            names.allocation |= query == ALLOCATION;
+            names.unreplicated |= query == UNREPLICATED;
+            spaces.allocation |= query == "base:";
+            spaces.unreplicated |= query == "mirrorbus:";
         }
+        let request = Self { name, is_empty: count == 0, names, spaces };
         if fields.is_empty() { Ok(request) } else { Err(invalid("more data than announced")) }
     }
 }

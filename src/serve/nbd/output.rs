@@ -4,10 +4,9 @@
 //! large reply, and gives that back.
 
 use super::errno::Refusal;
-use super::export::ExtentRun;
 use super::wire::{
-    ALLOCATION_ID, CHUNK_HEADER_BYTES, SIMPLE_REPLY_BYTES, SIMPLE_REPLY_MAGIC, STATE_HOLE_AND_ZERO,
-    STRING_BYTES_MAX, STRUCTURED_REPLY_MAGIC, chunk,
+    CHUNK_HEADER_BYTES, SIMPLE_REPLY_BYTES, SIMPLE_REPLY_MAGIC, STRING_BYTES_MAX, STRUCTURED_REPLY_MAGIC,
+    chunk,
 };
 
 /// What it begins with.
@@ -101,18 +100,17 @@ impl Output {
         self.extend(4).copy_from_slice(&len.to_be_bytes());
     }
 
-    /// The block status of a range of `len` bytes that begins with `runs`.
+    /// The block status of a range of `len` bytes that begins with `runs`, bytes and state of each, in the metadata context of number `id`.
     ///
     /// # Panics
     /// When there are none, or they do not fit into the range.
-    pub(super) fn block_status(&mut self, cookie: u64, runs: &[ExtentRun], len: u32) {
-        let sum: u64 = runs.iter().map(|run| run.bytes).sum();
+    pub(super) fn block_status(&mut self, cookie: u64, done: bool, id: u32, runs: &[(u64, u32)], len: u32) {
+        let sum: u64 = runs.iter().map(|(bytes, _)| bytes).sum();
         assert!(sum > 0 && sum <= u64::from(len), "runs of {sum} bytes in a range of {len}");
-        self.chunk_header(cookie, chunk::BLOCK_STATUS, chunk::DONE, 4 + 8 * runs.len());
-        self.extend(4).copy_from_slice(&ALLOCATION_ID.to_be_bytes());
-        for run in runs {
-            let bytes = u32::try_from(run.bytes).expect("within a range of this size");
-            let state = if run.hole { STATE_HOLE_AND_ZERO } else { 0 };
+        self.chunk_header(cookie, chunk::BLOCK_STATUS, done_flag(done), 4 + 8 * runs.len());
+        self.extend(4).copy_from_slice(&id.to_be_bytes());
+        for (bytes, state) in runs {
+            let bytes = u32::try_from(*bytes).expect("within a range of this size");
             let target = self.extend(8);
             target[..4].copy_from_slice(&bytes.to_be_bytes());
             target[4..].copy_from_slice(&state.to_be_bytes());
@@ -168,9 +166,12 @@ mod tests {
         assert_eq!(found, chunk(0, [0, 1], &data));
         let hole = [0, 0, 0, 0, 0, 0, 2, 0, 0, 1, 0, 0];
         assert_eq!(reply(&|output| output.hole_chunk(COOKIE, true, 512, 65536)), chunk(1, [0, 2], &hole));
-        let runs = [ExtentRun { bytes: 512, hole: true }, ExtentRun { bytes: 1, hole: false }];
+        let runs = [(512, 3), (1, 0)];
         let status = [0, 0, 0, 1, 0, 0, 2, 0, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 0];
-        assert_eq!(reply(&|output| output.block_status(COOKIE, &runs, 513)), chunk(1, [0, 5], &status));
+        assert_eq!(
+            reply(&|output| output.block_status(COOKIE, true, 1, &runs, 513)),
+            chunk(1, [0, 5], &status)
+        );
         let refusal = Refusal::new(Errno::Io, "why");
         let error = [&[0, 0, 0, 5, 0, 3][..], b"why"].concat();
         assert_eq!(reply(&|output| output.error_chunk(COOKIE, &refusal, None)), chunk(1, [0x80, 1], &error));

@@ -6,7 +6,9 @@ use super::ended::Ended;
 use super::export::ExportError;
 use super::request::Request;
 use super::transmission::{Transmission, piece_bytes};
-use super::wire::command_flag as flag;
+use super::wire::{
+    ALLOCATION_ID, STATE_HOLE_AND_ZERO, STATE_UNREPLICATED, UNREPLICATED_ID, command_flag as flag,
+};
 
 /// From this length on a read asks what is stored: below, sending zeroes is cheaper than to ask.
 const SPARSE_BYTES_MIN: usize = 64 << 10;
@@ -121,18 +123,43 @@ impl<C: Channel> Transmission<'_, C> {
         }
     }
 
-    /// Answers what is stored and what is not.
+    /// Answers what is stored and what is not, and what the peer lacks: one chunk for each context that was selected.
     pub(super) fn block_status(&mut self, request: &Request) {
-        let Request { cookie, offset, len, .. } = *request;
-        let most = if request.has(flag::REQ_ONE) { 1 } else { STATUS_RUNS_MAX };
-        match self.export.extents(offset, u64::from(len), most) {
-            Ok(extents) => {
-                assert!(extents.runs.len() <= most, "{} runs, at most {most}", extents.runs.len());
-                self.batch.raise(extents.mark);
-                self.batch.replies.block_status(cookie, &extents.runs, len);
+        let cookie = request.cookie;
+        match self.statuses(request) {
+            Ok(statuses) => {
+                for (number, (id, runs)) in statuses.iter().enumerate() {
+                    let done = number + 1 == statuses.len();
+                    self.batch.replies.block_status(cookie, done, *id, runs, request.len);
+                }
                 self.batch.answered(cookie);
             }
             Err(error) => self.batch.refuse(cookie, &error.into(), None),
         }
+    }
+
+    /// Of each selected context the stretches, with their states.
+    #[allow(clippy::type_complexity, reason = "made and used in one place")]
+    fn statuses(&mut self, request: &Request) -> Result<Vec<(u32, Vec<(u64, u32)>)>, ExportError> {
+        let (offset, len) = (request.offset, u64::from(request.len));
+        let most = if request.has(flag::REQ_ONE) { 1 } else { STATUS_RUNS_MAX };
+        let mut statuses = Vec::new();
+        if self.allocation {
+            let extents = self.export.extents(offset, len, most)?;
+            let state = |hole| if hole { STATE_HOLE_AND_ZERO } else { 0 };
+            let runs = extents.runs.iter().map(|run| (run.bytes, state(run.hole))).collect();
+            self.batch.raise(extents.mark);
+            statuses.push((ALLOCATION_ID, runs));
+        }
+        if self.unreplicated {
+            let extents = self.export.unreplicated(offset, len, most)?;
+            let state = |lacks| if lacks { STATE_UNREPLICATED } else { 0 };
+            let runs = extents.runs.iter().map(|run| (run.bytes, state(run.lacks))).collect();
+            self.batch.raise(extents.mark);
+            statuses.push((UNREPLICATED_ID, runs));
+        }
+        let runs_max = statuses.iter().map(|(_, runs): &(u32, Vec<_>)| runs.len()).max();
+        assert!(runs_max.is_none_or(|runs| runs <= most), "{runs_max:?} runs, at most {most}");
+        Ok(statuses)
     }
 }

@@ -57,7 +57,8 @@ pub(super) struct Terms {
     pub(super) size: u64,
     pub(super) read_only: bool,
     pub(super) structured: bool,
-    pub(super) allocation: bool,
+    /// Whether any metadata context was selected.
+    pub(super) contexts: bool,
 }
 
 /// A request, without its payload.
@@ -106,7 +107,7 @@ impl Request {
             && !(command.changes() && terms.read_only)
             && !(matches!(command, Command::Read | Command::Write) && self.len > PAYLOAD_BYTES_MAX)
             && (!self.has(flag::DF) || terms.structured)
-            && (command != Command::BlockStatus || terms.allocation);
+            && (command != Command::BlockStatus || terms.contexts);
         if is_plain { Ok(command) } else { Err(self.refusal(command, terms)) }
     }
 
@@ -121,8 +122,8 @@ impl Request {
             let text = format!("flags {flags:#x} with {command:?}, which takes {:#x}", command.flags());
             return Refusal::new(Errno::Invalid, text);
         }
-        if command == Command::BlockStatus && !terms.allocation {
-            return Refusal::new(Errno::Invalid, "base:allocation was not selected for this export");
+        if command == Command::BlockStatus && !terms.contexts {
+            return Refusal::new(Errno::Invalid, "no metadata context was selected for this export");
         }
         if matches!(command, Command::Read | Command::Write) && len > PAYLOAD_BYTES_MAX {
             // Of one that should not have been split, the size is what is wrong.
@@ -150,7 +151,7 @@ impl Request {
 mod tests {
     use super::*;
 
-    const ALL: Terms = Terms { size: 1 << 40, read_only: false, structured: true, allocation: true };
+    const ALL: Terms = Terms { size: 1 << 40, read_only: false, structured: true, contexts: true };
 
     fn request(flags: u16, number: u16, offset: u64, len: u32) -> Request {
         let mut bytes = [0; REQUEST_BYTES];
@@ -211,7 +212,7 @@ mod tests {
         for (number, expected) in [(0, 0), (1, 1), (4, 1), (5, 0), (6, 1), (7, 0)] {
             assert_eq!(errno(request(0, number, 0, 1), &read_only), expected, "{number}");
         }
-        assert_eq!(errno(request(0, 7, 0, 1), &Terms { allocation: false, ..ALL }), 22);
+        assert_eq!(errno(request(0, 7, 0, 1), &Terms { contexts: false, ..ALL }), 22);
         assert_eq!(errno(request(4, 0, 0, 1), &Terms { structured: false, ..ALL }), 22);
         let most = PAYLOAD_BYTES_MAX;
         assert_eq!(errno(request(0, 0, 0, most), &ALL), 0);

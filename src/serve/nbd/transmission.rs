@@ -40,7 +40,8 @@ pub struct Transmission<'a, C> {
     pub(super) channel: &'a mut C,
     pub(super) export: Arc<dyn Export>,
     pub(super) structured: bool,
-    allocation: bool,
+    pub(super) allocation: bool,
+    pub(super) unreplicated: bool,
     pub(super) input: Input,
     pub(super) batch: Batch,
 }
@@ -55,8 +56,9 @@ impl<'a, C: Channel> Transmission<'a, C> {
     /// For the client at the other end of `channel`, of whose requests some may be in `input`.
     #[must_use]
     pub fn new(channel: &'a mut C, chosen: Chosen, input: Input) -> Self {
-        let Chosen { export, structured, allocation, .. } = chosen;
-        Self { channel, export, structured, allocation, input, batch: Batch::new(structured) }
+        let Chosen { export, structured, allocation, unreplicated, .. } = chosen;
+        let batch = Batch::new(structured);
+        Self { channel, export, structured, allocation, unreplicated, input, batch }
     }
 
     /// Serves it to the end.
@@ -93,7 +95,7 @@ impl<'a, C: Channel> Transmission<'a, C> {
             size: self.export.size(),
             read_only: self.export.read_only(),
             structured: self.structured,
-            allocation: self.allocation,
+            contexts: self.allocation || self.unreplicated,
         };
         let command = match request.check(&terms) {
             Ok(command) => command,

@@ -34,10 +34,16 @@ pub(super) const FIXED_NEWSTYLE: u16 = 1;
 /// Flags of the handshake, both ways: no zeroes after EXPORT_NAME.
 pub(super) const NO_ZEROES: u16 = 2;
 
-/// The one metadata context.
+/// The metadata context of every export.
 pub(super) const ALLOCATION: &str = "base:allocation";
 /// The number that it has in this server.
 pub(super) const ALLOCATION_ID: u32 = 1;
+/// The metadata context of exports that have a peer.
+pub(super) const UNREPLICATED: &str = "mirrorbus:unreplicated";
+/// The number that it has in this server.
+pub(super) const UNREPLICATED_ID: u32 = 2;
+/// Its status: the peer lacks what is stored there.
+pub(super) const STATE_UNREPLICATED: u32 = 1;
 /// Block status: nothing stored, reads as zeroes.
 pub(super) const STATE_HOLE_AND_ZERO: u32 = 1 | 2;
 

@@ -9,10 +9,13 @@
 //! gave: every position that the answer depends on is committed then, in the role and generation in which the request came.
 
 mod commit;
+mod lacks;
 mod read;
 mod write;
 
 use std::sync::Arc;
+
+pub use lacks::LackRun;
 
 use super::engine::Engine;
 use super::error::IoError;

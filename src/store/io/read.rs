@@ -1,9 +1,10 @@
-//! Reading: from the ring while the segment lies there, else from its file, against the checksums.
+//! Reading: from the ring while the segment lies there, else from its file, against the checksums; from the peer where those do not match.
 
 use super::{ExtentRun, Mark, Volume, size};
 use crate::base::{BlockNumber, Lsn};
 use crate::store::counters::count;
 use crate::store::error::IoError;
+use crate::store::mend::Broken;
 
 impl Volume {
     /// Reads. The bytes may be given out when [`commit`](Self::commit) returned for the mark.
@@ -79,7 +80,10 @@ impl Volume {
             let mark = Mark(lsn.0 + target.len() as u64);
             // It failed, and nobody has moved the block since: the data is damaged.
             if let Some((_, error)) = failed.take_if(|(at, _)| *at == lsn) {
-                return Err(error);
+                drop(state);
+                let (volume, size) = (self.id, self.block_size);
+                let broken = Broken { volume, first: block, lsn, size, blocks: run.blocks };
+                return self.engine.read_from_peer(&broken, target, error).map(|()| (done, mark));
             }
             let primary = state.primary(self.epoch)?;
             if primary.log.in_ring(lsn) {

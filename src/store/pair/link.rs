@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::hello::{Answer, Question, RoleWord};
 use super::meet::alone;
 use super::{Pair, STEP_TIME, STEP_TIME_BUSY};
-use crate::base::Deadline;
+use crate::base::{Deadline, Lsn};
 use crate::node::{CallError, LinkStatus, ReconnectError, RefusalCode};
 use crate::store::link::Link;
 use crate::store::primary::Mode;
@@ -24,12 +24,13 @@ impl Pair {
             let Role::Primary(primary) = &mut state.role else { return STEP_TIME_BUSY };
             primary.push();
             primary.ask_peer();
-            if primary.resync.is_some() && primary.peer.trouble != Trouble::None {
+            let cannot_begin = primary.peer.end == Lsn::ZERO;
+            if (primary.resync.is_some() || cannot_begin) && primary.peer.trouble != Trouble::None {
                 // What it lacks it will not get: it must not keep this node's ring.
                 primary.be_alone();
                 drop(state);
                 let text =
-                    "the peer's disk is full, or failed, while it is brought up to date: see its status";
+                    "the peer cannot be brought up to date: its disk is full, or it failed: see its status";
                 self.leave_alone(Reason::new("peer-no-space", text));
                 return STEP_TIME;
             }

@@ -89,6 +89,9 @@ impl Pair {
 
     fn try_to_go_first(&self, theirs: &Hello) -> Result<(), Reason> {
         let failed = |error: CommandError| Reason::new("cannot-serve", error.to_string());
+        if let Some(reason) = self.refuse_empty(theirs) {
+            return Err(reason);
+        }
         // A node that followed has some in its memory only, which ends with that role.
         self.drain().map_err(failed)?;
         let ours = self.hello();

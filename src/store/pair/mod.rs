@@ -13,11 +13,15 @@
 //! Every decision who may serve goes through the register. Its arbiter here is the operator: this node's copy says what it was
 //! told.
 
+pub(super) mod compare;
 mod hello;
 mod link;
 mod meet;
 mod obey;
+mod replace;
 mod resync;
+#[cfg(test)]
+pub(in crate::store) mod rig;
 mod serve;
 
 use std::collections::BTreeSet;
@@ -56,12 +60,13 @@ pub(super) struct Pair {
     moves: parking_lot::Mutex<()>,
     holder: OnceLock<Holder>,
     pub(super) checkpoint: Mutex<Checkpoint>,
-    marker: Mutex<Marker>,
+    /// Locked behind the checkpoint, by whoever locks both.
+    pub(super) marker: Mutex<Marker>,
     /// Whoever fills in files of a resync, makes an end of it, or sets aside what files have. Taken after `moves`.
     filling: parking_lot::Mutex<()>,
     /// That this node is being resynced, and from where. Taken after `filling`.
     note: Mutex<Note>,
-    /// Segments of which this node was found to have all that it needs, in this or an earlier resync.
+    /// Segments of which this node was found to have all that it needs, in this resync.
     verified: Mutex<BTreeSet<Lsn>>,
     /// What brings the other one up to date. Taken after `moves`, before the state.
     carrier: Mutex<Option<Carrier>>,
@@ -122,11 +127,6 @@ impl Pair {
 
     pub(super) fn register(&self) -> MutexGuard<'_, LocalRegister> {
         self.register.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Locked behind the checkpoint, by whoever locks both, and before the state.
-    pub(super) fn marker(&self) -> MutexGuard<'_, Marker> {
-        self.marker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn moves(&self) -> parking_lot::MutexGuard<'_, ()> {

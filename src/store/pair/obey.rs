@@ -14,7 +14,7 @@ use crate::store::error::IoError;
 use crate::store::follower::{Secondary, Stage};
 use crate::store::primary::Mode;
 use crate::store::recover::{Recovered, recover, start_before};
-use crate::store::register::{Configuration, Fork, Register};
+use crate::store::register::{Configuration, Fork, Position, Register};
 use crate::store::state::{Reason, Role};
 
 /// How long the peer's question waits for a move of this node to end.
@@ -46,6 +46,9 @@ impl HolderGate for PairGate {
     }
 
     fn answer(&self, request: &[u8]) -> Vec<u8> {
+        if let (Some(json), Some(pair)) = (super::compare::question(request), self.0.upgrade()) {
+            return pair.compare(json);
+        }
         let answer = match (self.0.upgrade(), serde_json::from_slice::<Question>(request)) {
             (None, _) => refused("stopping", "the node is stopping".into()),
             (_, Err(error)) => refused("unclear", error.to_string()),
@@ -178,7 +181,8 @@ impl Pair {
             {
                 secondary.stage = Stage::Waiting;
                 secondary.since = holder.status().generation;
-                return Ok(());
+                self.engine.wait_for_turn();
+                break;
             }
             let moved = self.engine.follow_step()?;
             let mut state = self.engine.shared.lock();
@@ -194,12 +198,13 @@ impl Pair {
             if !moved && secondary.durable >= secondary.applied {
                 secondary.stage = Stage::Waiting;
                 secondary.since = holder.status().generation;
-                return Ok(());
+                break;
             }
             drop(state);
             self.engine.destage_round(crate::store::engine::Sluggish::No)?;
             self.engine.finish_renewal()?;
         }
+        self.engine.abandon_renewals().map_err(|error| OpenError::from(error).into())
     }
 
     /// Sets aside what lies behind the fork; where the log ends then.
@@ -212,7 +217,7 @@ impl Pair {
             let (found, back) = self.recover_to(fork)?;
             let kept: Vec<_> = found.heads.iter().map(|head| head.base).collect();
             let highest = position.highest.max(found.position.highest);
-            position = crate::store::register::Position { highest, ..found.position };
+            position = Position { highest, ..found.position };
             // From here on the log ends at the fork, whatever of the rest is still there after a crash.
             self.note().write(position)?;
             if let Some(back) = &back {
@@ -250,7 +255,8 @@ impl Pair {
     fn recover_to(&self, fork: Lsn) -> Result<(Recovered, Option<Snapshot>), OpenError> {
         let engine = &self.engine;
         let checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).snapshot().clone();
-        let start = start_before(&checkpoint, self.marker().snapshot(), fork)?;
+        let marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner).snapshot().cloned();
+        let start = start_before(&checkpoint, marker.as_ref(), fork)?;
         let found = recover(&engine.files, engine.config.id, engine.layout(), start.clone(), Some(fork));
         let (checkpoint, marker) = (checkpoint.position, start.position);
         if checkpoint <= fork {
@@ -273,6 +279,14 @@ impl Pair {
         Ok(())
     }
 
+    /// Whether nobody has told this node to follow, ever: what is empty here may be empty everywhere.
+    fn has_never_followed(&self) -> bool {
+        let node = &self.engine.config.node;
+        let is_ours =
+            self.register().contents().configuration.as_ref().is_none_or(|last| last.primary == *node);
+        is_ours && self.note().from().is_none()
+    }
+
     /// Serves from what this node has, because the operator vouches that the peer does not.
     ///
     /// With `flushed_only` also after a restart, which lost what was in memory only.
@@ -284,18 +298,20 @@ impl Pair {
             return Err(CommandError::Refused(text));
         }
         let _moves = self.moves();
+        let has_never_followed = self.has_never_followed();
         {
             let state = self.engine.shared.lock();
+            let is_new = state.position.end == 0 && has_never_followed;
             match &state.role {
                 Role::Primary(_) => return Ok(()),
                 Role::Failed { why } => return Err(CommandError::Refused(format!("out of service: {why}"))),
-                Role::Secondary(_) if flushed_only || state.position.end == 0 || self.is_member() => {}
+                Role::Secondary(_) if flushed_only || is_new || self.is_member() => {}
                 Role::Secondary(_) => {
                     let text = "this node is not yet one of those that have every acknowledged write, and the peer may have some that it \
                                 lacks: start the peer, or say --flushed-only to serve from what is here";
                     return Err(CommandError::Refused(text.into()));
                 }
-                Role::Undecided if flushed_only || state.position.end == 0 => {}
+                Role::Undecided if flushed_only || is_new => {}
                 Role::Undecided => {
                     let text = "this node restarted, so what was in its memory only is gone, and the peer may have it: start the peer, \
                                 or say --flushed-only to serve from what was durable here";

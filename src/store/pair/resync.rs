@@ -72,15 +72,21 @@ impl Pair {
                 return Err(Reason::new("peer-unclear", "the peer answers something else"));
             }
         }
-        // What the marker's maps have both had, if the peer's log goes so far.
-        let since = self.marker().snapshot().filter(|marker| marker.position <= end).cloned();
-        let since = since.unwrap_or_default();
+        // What both are known to have: the marker's maps, if the peer's log goes so far.
+        let since = {
+            let marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
+            marker.snapshot().filter(|marker| marker.position <= end).cloned().unwrap_or_default()
+        };
+        // Before the state, like whoever answers; and before anything is frozen, since an answer takes its time.
+        let mut carrier = self.carrier();
         let (memory, epoch, roots) = {
             let mut state = engine.shared.lock();
             let (epoch, volumes) = (state.epoch, state.volumes.clone());
             let State { role: Role::Primary(primary), .. } = &mut *state else { return Ok(()) };
             let start = primary.log.end();
-            if !primary.meet(engine.config.id, start) {
+            // What the open segment has comes by the ring, to a peer that has nothing of it.
+            let durable = primary.log.open_from(start);
+            if !primary.meet(engine.config.id, start, durable) {
                 return Err(failed(&format_args!("the ring does not have the end of the log, {start}")));
             }
             primary.log.set_frozen(true);
@@ -93,8 +99,6 @@ impl Pair {
             let lane = link.region.lane(lane).map_err(|error| error.to_string())?;
             Ok((link, lane))
         });
-        // Before the state, like whoever answers.
-        let mut carrier = self.carrier();
         self.attached(epoch, link, |primary, (link, lane)| {
             primary.attach(link);
             primary.resync = Some(Box::new(Source::new(session, roots)));
@@ -179,6 +183,8 @@ impl Pair {
         if let Err(error) = self.note().write(old) {
             return refused("cannot-note", error.to_string());
         }
+        // What was passed over as overwritten may live again, if the primary has lost what overwrote it.
+        self.verified().clear();
         let mut state = self.engine.shared.lock();
         if let State { role: Role::Secondary(secondary), reason, .. } = &mut *state {
             secondary.resync = Some(Box::new(Staging::new(session, old)));
@@ -209,11 +215,14 @@ impl Pair {
         let Some(old) = note.from() else { return Ok(()) };
         let engine = &self.engine;
         let (files, end) = (&engine.files, old.end());
-        for base in files.list().map_err(OpenError::from)?.into_iter().rev() {
-            if base >= end {
-                files.remove(base).map_err(OpenError::from)?;
-                engine.sums.forget(base);
-            } else if end <= base.plus(engine.layout().segment_bytes()) {
+        let bases = files.list().map_err(OpenError::from)?;
+        // First what gives room, the last of it first: what is left is the first part of a log. A table is written anew beside the old one.
+        for base in bases.iter().copied().filter(|base| *base >= end).rev() {
+            files.remove(base).map_err(OpenError::from)?;
+            engine.sums.forget(base);
+        }
+        for base in bases.into_iter().filter(|base| *base < end) {
+            if end <= base.plus(engine.layout().segment_bytes()) {
                 // The last one may have been given the table of the primary's, which goes on.
                 let table = SegmentTable::read(files, engine.config.id, base).map_err(OpenError::from)?;
                 if let Some((table, cut)) = table.map(|table| (table.cut(end), table)).filter(|(a, b)| a != b)
@@ -236,9 +245,10 @@ impl Pair {
     ///
     /// # Errors
     /// The note is still there; nothing else has changed.
-    pub(in crate::store) fn end_staging(&self) -> Result<bool, NoteError> {
+    pub(in crate::store) fn end_staging(&self, session: u64) -> Result<bool, NoteError> {
+        let is_this = |staging: &Staging| staging.is_whole && staging.session == session;
         let is_whole = match &self.engine.shared.lock().role {
-            Role::Secondary(secondary) => secondary.resync.as_ref().is_some_and(|staging| staging.is_whole),
+            Role::Secondary(secondary) => secondary.resync.as_deref().is_some_and(is_this),
             Role::Undecided | Role::Primary(_) | Role::Failed { .. } => false,
         };
         if !is_whole {
@@ -259,5 +269,27 @@ impl Pair {
         drop(state);
         self.puller.ring();
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Generation, LogGeneration};
+    use crate::store::follower::Secondary;
+    use crate::store::pair::rig::pair;
+
+    #[test]
+    fn another_resync_passes_over_nothing_because_of_the_one_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = pair(directory.path());
+        let secondary = Secondary::new(Lsn(1 << 20), LogGeneration(1), Lsn(1 << 20), Generation::default());
+        pair.engine.shared.lock().role = Role::Secondary(Box::new(secondary));
+        let from = pair.hello();
+        assert_eq!(pair.be_resynced(&from, 1), Answer::Noted);
+        pair.verified().insert(Lsn(2 << 20));
+        // The primary lost power, and with it what had overwritten blocks of that segment.
+        assert_eq!(pair.be_resynced(&from, 2), Answer::Noted);
+        assert!(pair.verified().is_empty());
     }
 }

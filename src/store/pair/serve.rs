@@ -114,6 +114,9 @@ impl Pair {
             }
             RoleWord::Undecided | RoleWord::Secondary { .. } => {}
         }
+        if let Some(reason) = self.refuse_empty(&theirs) {
+            return Err(reason);
+        }
         let fork = self.common(&theirs).ok_or_else(|| diverged(&theirs))?;
         let Some(configuration) = self.register().contents().configuration.clone() else {
             return Err(Reason::new("cannot-serve", "the register is empty"));
@@ -127,6 +130,12 @@ impl Pair {
     /// resynced.
     fn attach(&self, theirs: &Hello, end: Lsn) -> Result<(), Reason> {
         let engine = &self.engine;
+        // Nobody waits for files to be looked through that are more than a ring has places for. What lies between two generations has none.
+        let bases = engine.files.list().map_err(|error| Reason::new("cannot-read", error.to_string()))?;
+        let behind = bases.iter().rev().take_while(|base| base.plus(engine.layout().segment_bytes()) > end).count();
+        if behind as u64 > engine.config.places + 1 {
+            return self.resync(theirs, end);
+        }
         let (memory, resident, epoch) = {
             let mut state = engine.shared.lock();
             let epoch = state.epoch;
@@ -140,7 +149,7 @@ impl Pair {
             let State { role: Role::Primary(primary), .. } = &mut *state else { return Ok(()) };
             brought.map_err(|error| Reason::new("cannot-read", error.to_string())).map(|heads| {
                 primary.log.adopt(heads);
-                primary.meet(engine.config.id, end)
+                primary.meet(engine.config.id, end, end)
             })
         };
         match met {

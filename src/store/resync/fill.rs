@@ -1,6 +1,9 @@
 //! The segments of a node that is being resynced: each is compared with what this node's file has, and only what is missing or wrong is asked
 //! for.
+//!
+//! What the primary cannot read of a segment is noted, and does not keep the rest from coming: it is asked for once more when all else is here.
 
+use super::damage::is_damage;
 use super::pull::{PullError, Puller, Session, with_staging};
 use super::table::SegmentTable;
 use super::wire::{Ask, AskedRun, PIECE_BYTES, RUNS_MAX, Reply};
@@ -8,6 +11,8 @@ use crate::base::{BlockNumber, Lsn};
 use crate::replica::{DataRun, Plan, SegmentPlan};
 use crate::segment::HEAD_BYTES;
 use crate::store::pair::Pair;
+use crate::store::register::Register;
+use crate::store::segment_files::{SegmentFileError, SegmentFiles};
 use crate::store::tender::KEPT_FREE_BYTES;
 
 /// Bytes that are filled in without a sync at most, and segments: the files of all of them are open.
@@ -19,22 +24,55 @@ fn wrong(why: impl std::fmt::Display) -> PullError {
 }
 
 /// Blocks that are asked for together.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Piece {
     runs: Vec<DataRun>,
     bytes: u64,
 }
 
+impl Piece {
+    fn new(runs: Vec<DataRun>) -> Self {
+        let bytes = runs.iter().map(DataRun::bytes).sum();
+        Self { runs, bytes }
+    }
+
+    /// Its two halves; the block, when it is a single one.
+    fn halves(&self) -> Result<[Self; 2], DataRun> {
+        let [run] = self.runs[..] else {
+            let (first, second) = self.runs.split_at(self.runs.len() / 2);
+            return Ok([Self::new(first.to_vec()), Self::new(second.to_vec())]);
+        };
+        let half = run.count / 2;
+        if half == 0 {
+            Err(run)
+        } else {
+            Ok([(0, half), (half, run.count - half)]
+                .map(|(at, count)| Self::new(vec![part_of(&run, at, count)])))
+        }
+    }
+}
+
 impl Puller {
-    /// Whether there is room for what is lacking, beside what this node has and what the ring brings.
-    pub(super) fn check_room(&self, pair: &Pair, plan: &Plan) -> Result<(), PullError> {
+    /// Makes room of what earlier attempts brought and nobody needs any more; whether there is enough then for what is lacking, beside what
+    /// this node has and what the ring brings.
+    pub(super) fn make_room(&self, pair: &Pair, session: &Session, plan: &Plan) -> Result<(), PullError> {
         let engine = &pair.engine;
-        let needed = plan.bytes().saturating_add(engine.config.ring_bytes()).saturating_add(KEPT_FREE_BYTES);
+        {
+            let _filling = pair.filling();
+            with_staging(pair, session, |_, _| ())?;
+            for base in leftovers(&engine.files.list()?, session, plan) {
+                log::info!("{}: the segment at {base} is not needed any more", engine.config.name);
+                engine.files.remove(base)?;
+                engine.sums.forget(base);
+            }
+        }
+        let lacking = lacking_bytes(&engine.files, plan)?;
+        let needed = lacking.saturating_add(engine.config.ring_bytes()).saturating_add(KEPT_FREE_BYTES);
         let free = engine.files.free_bytes()?;
         if free >= needed {
             return Ok(());
         }
-        let (path, lacking) = (engine.config.directory.display(), plan.bytes());
+        let path = engine.config.directory.display();
         Err(PullError::NoSpace(format!(
             "{lacking} bytes are lacking at {path}, which with what comes meanwhile need {needed}, and {free} are free: free some, or \
              empty the directory, to give up what this node has"
@@ -52,19 +90,37 @@ impl Puller {
         if pair.verified().contains(&base) {
             return with_staging(pair, session, |_, staging| staging.meter.skipped(segment.bytes()));
         }
-        let is_new = self.bring_table(pair, session, base)?;
+        let noted = self.damage.len();
+        let filled = self.fill_runs(pair, session, base, segment.runs());
+        if filled.is_err() {
+            // All of it is looked at again.
+            self.damage.truncate(noted);
+        }
+        filled
+    }
+
+    /// Brings what is live of some runs of one segment.
+    pub(super) fn fill_runs(
+        &mut self,
+        pair: &Pair,
+        session: &Session,
+        base: Lsn,
+        runs: impl Iterator<Item = DataRun>,
+    ) -> Result<(), PullError> {
+        let is_new = match self.bring_table(pair, session, base) {
+            Ok(is_new) => is_new,
+            Err(error) if is_damage(&error) => {
+                runs.for_each(|run| self.damage.note(run, &error));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let noted = self.damage.len();
         let mut piece = Piece::default();
         let mut buffer = vec![0; usize::try_from(PIECE_BYTES).expect("small")];
-        for run in segment.runs() {
+        for run in runs {
             for part in parts(run) {
-                let live = with_staging(pair, session, |_, staging| {
-                    let map = staging.volumes().and_then(|volumes| volumes.get(part.volume));
-                    let live: Vec<_> = map.into_iter().flat_map(|entry| part.live_in(&entry.map)).collect();
-                    let dead = part.bytes() - live.iter().map(DataRun::bytes).sum::<u64>();
-                    staging.meter.skipped(dead);
-                    live
-                })?;
-                for run in live {
+                for run in live(pair, session, &part)? {
                     let target = &mut buffer[..usize::try_from(run.bytes()).expect("a part of a piece")];
                     if !is_new && pair.engine.read_file(run.lsn, run.block_size, target).is_ok() {
                         with_staging(pair, session, |_, staging| staging.meter.skipped(run.bytes()))?;
@@ -81,9 +137,8 @@ impl Puller {
         if piece.bytes > 0 {
             self.fetch(pair, session, base, &piece)?;
         }
-        self.unsynced.0.push(base);
-        let (segments, bytes) = (self.unsynced.0.len(), self.unsynced.1);
-        if bytes >= UNSYNCED_BYTES_MAX || segments >= UNSYNCED_SEGMENTS_MAX {
+        self.unsynced.add(base, self.damage.len() == noted);
+        if self.unsynced.bytes >= UNSYNCED_BYTES_MAX || self.unsynced.segments() >= UNSYNCED_SEGMENTS_MAX {
             self.sync(pair)?;
         }
         Ok(())
@@ -91,12 +146,15 @@ impl Puller {
 
     /// Makes durable what was filled in.
     pub(super) fn sync(&mut self, pair: &Pair) -> Result<(), PullError> {
-        let (segments, _) = std::mem::take(&mut self.unsynced);
+        let Unsynced { whole, in_part, .. } = std::mem::take(&mut self.unsynced);
         let _filling = pair.filling();
         // Whoever ended the resync may have removed them.
-        let segments: Vec<_> = segments.into_iter().filter(|base| pair.engine.files.exists(*base)).collect();
-        pair.engine.files.sync(&segments)?;
-        pair.verified().extend(segments);
+        let there = |bases: Vec<Lsn>| -> Vec<_> {
+            bases.into_iter().filter(|base| pair.engine.files.exists(*base)).collect()
+        };
+        let (whole, in_part) = (there(whole), there(in_part));
+        pair.engine.files.sync_filled(&[&whole[..], &in_part].concat())?;
+        pair.verified().extend(whole);
         Ok(())
     }
 
@@ -136,7 +194,12 @@ impl Puller {
                 session.old_end
             )));
         }
+        let history = pair.register().contents().history.clone();
         let is_new = match known {
+            Some(own) if own.outlasts(&table, session.old_end, &history).map_err(wrong)? => {
+                log::warn!("{}: the primary has lost records of the segment at {base}", engine.config.name);
+                return Ok(false);
+            }
             Some(own) => {
                 files.replace_table(base, own.start.min(table.start), &head, slots)?;
                 false
@@ -152,8 +215,27 @@ impl Puller {
         Ok(is_new)
     }
 
-    /// Fetches one piece.
+    /// Fetches one piece, but for the blocks that the primary cannot read, which are noted.
     fn fetch(&mut self, pair: &Pair, session: &Session, base: Lsn, piece: &Piece) -> Result<(), PullError> {
+        match self.fetch_all(pair, session, base, piece) {
+            Err(error) if is_damage(&error) => match piece.halves() {
+                Ok(halves) => halves.iter().try_for_each(|half| self.fetch(pair, session, base, half)),
+                Err(block) => {
+                    self.damage.note(block, &error);
+                    Ok(())
+                }
+            },
+            fetched => fetched,
+        }
+    }
+
+    fn fetch_all(
+        &mut self,
+        pair: &Pair,
+        session: &Session,
+        base: Lsn,
+        piece: &Piece,
+    ) -> Result<(), PullError> {
         let asked =
             |run: &DataRun| AskedRun { lsn: run.lsn.0, count: run.count, shift: run.block_size.shift() };
         let runs: Vec<_> = piece.runs.iter().map(asked).collect();
@@ -174,18 +256,71 @@ impl Puller {
             engine.files.fill(base, run.lsn.since(base), part)?;
             rest = behind;
         }
-        self.unsynced.1 += piece.bytes;
+        self.unsynced.bytes += piece.bytes;
         with_staging(pair, session, |_, staging| staging.meter.moved(piece.bytes))
     }
+}
+
+/// What was filled in and not synced.
+#[derive(Debug, Default)]
+pub(super) struct Unsynced {
+    /// Segments that have all that is needed of them then, and others.
+    whole: Vec<Lsn>,
+    in_part: Vec<Lsn>,
+    bytes: u64,
+}
+
+impl Unsynced {
+    fn add(&mut self, base: Lsn, is_whole: bool) {
+        if is_whole { self.whole.push(base) } else { self.in_part.push(base) }
+    }
+
+    const fn segments(&self) -> usize {
+        self.whole.len() + self.in_part.len()
+    }
+}
+
+/// What is live of a run now. The rest need not come.
+pub(super) fn live(pair: &Pair, session: &Session, run: &DataRun) -> Result<Vec<DataRun>, PullError> {
+    with_staging(pair, session, |_, staging| {
+        let map = staging.volumes().and_then(|volumes| volumes.get(run.volume));
+        let live: Vec<_> = map.into_iter().flat_map(|entry| run.live_in(&entry.map)).collect();
+        let dead = run.bytes() - live.iter().map(DataRun::bytes).sum::<u64>();
+        staging.meter.skipped(dead);
+        live
+    })
+}
+
+/// Of the segments with a file those of an earlier attempt in which nothing that is lacking lives: not what this node has, nor what the ring
+/// brings.
+fn leftovers(bases: &[Lsn], session: &Session, plan: &Plan) -> Vec<Lsn> {
+    let is_over =
+        |base: &Lsn| (session.old_end..session.streamed).contains(base) && plan.segment(*base).is_none();
+    bases.iter().copied().filter(is_over).collect()
+}
+
+/// Bytes of the plan for which the files of its segments have no room yet.
+fn lacking_bytes(files: &SegmentFiles, plan: &Plan) -> Result<u64, SegmentFileError> {
+    let mut lacking = 0;
+    for segment in plan.segments() {
+        let base = segment.base();
+        let has = if files.exists(base) { files.allocated_bytes(base)? } else { 0 };
+        lacking += segment.bytes().saturating_sub(has);
+    }
+    Ok(lacking)
 }
 
 /// A run in parts that each fit a piece.
 fn parts(run: DataRun) -> impl Iterator<Item = DataRun> {
     let most = u32::try_from(PIECE_BYTES >> run.block_size.shift()).expect("small");
-    (0..run.count).step_by(most as usize).map(move |at| DataRun {
-        block: BlockNumber(run.block.0 + u64::from(at)),
-        count: most.min(run.count - at),
-        lsn: run.lsn.plus(u64::from(at) << run.block_size.shift()),
-        ..run
-    })
+    (0..run.count).step_by(most as usize).map(move |at| part_of(&run, at, most.min(run.count - at)))
 }
+
+fn part_of(run: &DataRun, at: u32, count: u32) -> DataRun {
+    let (block, lsn) = (run.block.0 + u64::from(at), run.lsn.plus(u64::from(at) << run.block_size.shift()));
+    DataRun { block: BlockNumber(block), count, lsn, ..*run }
+}
+
+#[cfg(test)]
+#[path = "fill_tests.rs"]
+mod tests;

@@ -1,6 +1,7 @@
 //! The maps of a node that is being resynced: what it has, and what differs in the primary's, frame by frame.
 
 use super::pull::{PullError, Puller, Session, with_staging};
+use super::staging::PutBy;
 use super::wire::{Ask, Reply, VolumeRow};
 use crate::base::{BlockNumber, Lsn, VolumeId};
 use crate::replica::{Cursor, Plan, decode_runs};
@@ -51,10 +52,17 @@ pub(super) fn fetch_maps(puller: &mut Puller, pair: &Pair, session: &Session) ->
         if put_by.is_empty() {
             return Ok(plan);
         }
-        for (record, change) in put_by {
-            volumes.apply(&record, change).map_err(wrong)?;
-        }
+        apply_put_by(&mut volumes, put_by)?;
     }
+}
+
+/// Applies what the staging has given out, and does not have any more. As when it comes by the ring, what cannot be applied is no fault of the
+/// primary's answers, whose digest was right: this node does not go on.
+fn apply_put_by(volumes: &mut Volumes, put_by: Vec<PutBy>) -> Result<(), PullError> {
+    for (record, change) in put_by {
+        volumes.apply(&record, change)?;
+    }
+    Ok(())
 }
 
 /// The volumes, each with what this node has of it from before the difference.
@@ -92,4 +100,22 @@ fn plan(pair: &Pair, session: &Session, old: &Volumes, new: &Volumes) -> Plan {
         (entry.id, known, &entry.map)
     });
     Plan::new(pair.engine.layout(), &(Lsn::ZERO..session.streamed), pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::BlockSize;
+    use crate::segment::{Record, RecordKind};
+
+    #[test]
+    fn a_record_that_was_put_by_and_does_not_fit_is_not_asked_for_again() {
+        let mut volumes = Volumes::restore(Vec::new(), 1);
+        let (kind, block_size) = (RecordKind::Write, BlockSize::Large);
+        let (volume, block, lsn) = (VolumeId(0), BlockNumber(0), Lsn(1 << 20));
+        let durable = Lsn::ZERO;
+        let record = Record { kind, volume, block, blocks: 1, block_size, lsn, durable, sequence: 0 };
+        let error = apply_put_by(&mut volumes, vec![(record, None)]).unwrap_err();
+        assert!(matches!(error, PullError::Follow(_)), "{error}");
+    }
 }

@@ -21,10 +21,12 @@
 //!   the old one, says that it has the old one, and serves it if the operator tells it to. It writes no checkpoint and gives no block back.
 //! * Files behind F are nothing but what need not be moved again: a start ignores them as long as the note is there.
 //! * Data travels in a window of its own, never in the ring: what clients write does not wait behind it.
+//! * What the primary cannot read keeps nothing else from coming, and is never taken for all there is.
 //! * What is overwritten before its turn is not moved: the staging maps have the newer position by then, and that came by the ring.
 //! * Nothing that came is believed: a piece is written when it matches the checksums of the segment's table, a table when all its records do,
 //!   the maps when their digest is the primary's.
 
+mod damage;
 mod fill;
 mod maps;
 mod meter;

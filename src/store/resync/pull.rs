@@ -1,13 +1,16 @@
 //! The secondary's side: a thread that asks the primary for what this node lacks, one question at a time, while the tender follows the ring.
 //!
 //! ```text
-//!  Idle ──ring arrived──▶ Maps ──▶ Segments ──all here, synced──▶ Whole ──checkpoint by the keeper──▶ told the primary ──▶ Idle
-//!                           └───────────┴── told to follow anew, or promoted ──▶ Idle
+//!  Idle ──ring arrived──▶ Maps ──▶ Segments ──▶ Damaged ──all here, synced──▶ Whole ──checkpoint by the keeper──▶ told the primary ──▶ Idle
+//!                           └───────────┴───────────┴── told to follow anew, or promoted ──▶ Idle
+//!                           └───────────┴───────────┴── no room ──▶ GivesUp ──told the primary──▶ GaveUp
 //! ```
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::damage::Damage;
+use super::fill::Unsynced;
 use super::maps::fetch_maps;
 use super::wire::{Ask, Reply};
 use crate::base::Lsn;
@@ -18,13 +21,16 @@ use crate::store::pair::Pair;
 use crate::store::ring_memory::{RingMemory, WINDOW_BYTES};
 use crate::store::segment_files::SegmentFileError;
 use crate::store::state::{Reason, Role, State};
+use crate::store::volumes::VolumeError;
 
 /// Between two looks whether there is something to do.
 const REST: Duration = Duration::from_millis(20);
-/// After something failed.
+/// After something failed that may be well again soon, and after an answer that was wrong.
 const RETRY_TIME: Duration = Duration::from_millis(300);
-/// How long an answer may take. The first one waits until the primary has all on its disk, the last one of the maps until it has a digest.
-const ANSWER_TIME: Duration = Duration::from_secs(30);
+const RETRY_TIME_LONG: Duration = Duration::from_secs(5);
+/// How long an answer may take; what takes longer is asked for again. The first one waits until the primary has all on its disk, the last
+/// one of the maps until it has a digest, and both go on where they were.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// Why it does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +46,12 @@ pub(super) enum PullError {
     Wrong(String),
     #[error(transparent)]
     File(#[from] SegmentFileError),
+    /// What it cannot read, when all else is here.
+    #[error("the primary cannot read {0}")]
+    Damaged(String),
+    /// As when it comes by the ring.
+    #[error("the log in the ring cannot be followed: {0}")]
+    Follow(#[from] VolumeError),
     /// A disk that is too small for both what this node has and what it is to have.
     #[error("{0}")]
     NoSpace(String),
@@ -69,6 +81,13 @@ pub(super) struct Session {
     pub(super) old_end: Lsn,
 }
 
+#[cfg(test)]
+impl Session {
+    pub(super) const fn for_tests(old_end: Lsn, streamed: Lsn) -> Self {
+        Self { number: 7, epoch: 1, start: streamed, streamed, old_end }
+    }
+}
+
 #[derive(Debug)]
 enum Stage {
     Maps,
@@ -77,8 +96,15 @@ enum Stage {
         plan: Plan,
         from: Lsn,
     },
+    /// All is done but what the primary could not read.
+    Damaged,
     Whole,
-    /// The primary was told that it does not go on.
+    /// The primary is to be told that it does not go on: a word for machines, and a sentence.
+    GivesUp {
+        code: String,
+        text: String,
+    },
+    /// And it was.
     GaveUp,
 }
 
@@ -88,26 +114,38 @@ pub(in crate::store) struct Puller {
     inquirer: Option<Inquirer>,
     session: Option<Session>,
     stage: Stage,
-    /// Segments that were filled in and not synced, and their bytes.
-    pub(super) unsynced: (Vec<Lsn>, u64),
+    pub(super) unsynced: Unsynced,
+    pub(super) damage: Damage,
+    has_failed: bool,
 }
 
 impl Puller {
-    pub(in crate::store) const fn new() -> Self {
-        Self { inquirer: None, session: None, stage: Stage::Maps, unsynced: (Vec::new(), 0) }
+    pub(in crate::store) fn new() -> Self {
+        Self {
+            inquirer: None,
+            session: None,
+            stage: Stage::Maps,
+            unsynced: Unsynced::default(),
+            damage: Damage::default(),
+            has_failed: false,
+        }
     }
 
     /// Pulls until the dataset ends.
     pub(in crate::store) fn run(&mut self, pair: &Pair) {
         while !pair.stopping.load(Ordering::SeqCst) {
             match self.step(pair) {
+                Ok(true) if std::mem::take(&mut self.has_failed) => {
+                    pair.explain(Reason::new("resyncing", "is brought up to date by the primary again"));
+                }
                 Ok(true) => {}
                 Ok(false) => pair.puller.nap(REST),
                 Err(PullError::Over) => self.session = None,
                 Err(error) => {
-                    self.inquirer = None;
+                    (self.inquirer, self.has_failed) = (None, true);
                     self.failed(pair, &error);
-                    pair.puller.nap(RETRY_TIME);
+                    let is_wrong = matches!(error, PullError::Wrong(_));
+                    pair.puller.nap(if is_wrong { RETRY_TIME_LONG } else { RETRY_TIME });
                 }
             }
         }
@@ -121,63 +159,76 @@ impl Puller {
                 return Ok(false);
             }
             Task::Tell { session } => {
-                match self.ask(pair, session, (0, 0), Ask::Finished) {
-                    Ok(_) => {}
-                    // It heard before, and its answer was lost.
-                    Err(PullError::Refused { code, .. }) if code == "no-session" => {}
-                    Err(error) => return Err(error),
-                }
+                self.tell(pair, session, Ask::Finished)?;
                 if let Role::Secondary(secondary) = &mut pair.engine.shared.lock().role {
                     secondary.resynced = None;
                 }
+                self.has_failed = false;
                 return Ok(true);
             }
             Task::Pull(session) => session,
         };
         if self.session != Some(session) {
             (self.session, self.stage) = (Some(session), Stage::Maps);
-            self.unsynced = (Vec::new(), 0);
+            (self.unsynced, self.damage) = (Unsynced::default(), Damage::default());
         }
+        self.pull(pair, &session)
+    }
+
+    /// One step of a resync.
+    fn pull(&mut self, pair: &Pair, session: &Session) -> Result<bool, PullError> {
         match std::mem::replace(&mut self.stage, Stage::Maps) {
             Stage::Maps => {
-                let plan = fetch_maps(self, pair, &session)?;
-                self.check_room(pair, &plan)?;
+                let plan = fetch_maps(self, pair, session)?;
+                self.make_room(pair, session, &plan)?;
                 self.stage = Stage::Segments { plan, from: Lsn::ZERO };
             }
             Stage::Segments { plan, from } => {
-                let next = plan.segments().find(|segment| segment.base() >= from);
-                let done = match next {
-                    Some(segment) => {
-                        self.fill_segment(pair, &session, segment).map(|()| Some(segment.base()))
-                    }
-                    None => self.sync(pair).map(|()| None),
+                let Some(segment) = plan.next_segment(from) else {
+                    self.stage = Stage::Damaged;
+                    return Ok(true);
                 };
-                match done {
-                    Ok(Some(base)) => {
-                        let from = base.plus(pair.engine.layout().segment_bytes());
-                        self.stage = Stage::Segments { plan, from };
-                    }
-                    Ok(None) => {
-                        self.stage = Stage::Whole;
-                        with_staging(pair, &session, |_, staging| staging.is_whole = true)?;
-                        pair.keeper.ring();
-                    }
-                    Err(error) => {
-                        self.stage = Stage::Segments { plan, from };
-                        return Err(error);
-                    }
-                }
+                let filled = self.fill_segment(pair, session, segment);
+                let done = segment.base().plus(pair.engine.layout().segment_bytes());
+                let from = if filled.is_ok() { done } else { from };
+                self.stage = Stage::Segments { plan, from };
+                filled?;
             }
-            Stage::Whole => {
+            Stage::Damaged => {
+                self.stage = Stage::Damaged;
+                self.fill_damaged(pair, session)?;
                 self.stage = Stage::Whole;
+                with_staging(pair, session, |_, staging| staging.is_whole = true)?;
+                pair.keeper.ring();
+            }
+            Stage::GivesUp { code, text } => {
+                let told =
+                    self.tell(pair, session.number, Ask::GivesUp { code: code.clone(), text: text.clone() });
+                if let Err(error) = told {
+                    log::debug!("{}: {error}", pair.engine.config.name);
+                    (self.stage, self.inquirer) = (Stage::GivesUp { code, text }, None);
+                    pair.puller.nap(RETRY_TIME);
+                    return Ok(false);
+                }
+                self.stage = Stage::GaveUp;
                 return Ok(false);
             }
-            Stage::GaveUp => {
-                self.stage = Stage::GaveUp;
+            ends @ (Stage::Whole | Stage::GaveUp) => {
+                self.stage = ends;
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Tells the primary how it ends.
+    fn tell(&mut self, pair: &Pair, session: u64, ask: Ask) -> Result<(), PullError> {
+        match self.ask(pair, session, (0, 0), ask) {
+            Ok(_) => Ok(()),
+            // It heard before, and its answer was lost.
+            Err(PullError::Refused { code, .. }) if code == "no-session" => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Asks, and tells how much is left to do.
@@ -214,7 +265,7 @@ impl Puller {
         Ok(copy)
     }
 
-    /// Says why it does not go on; a full disk is told to the primary too, which goes on without this node.
+    /// Says why it does not go on; a full disk is to be told to the primary too, which goes on without this node.
     fn failed(&mut self, pair: &Pair, error: &PullError) {
         let code = match error {
             PullError::NoSpace(_) | PullError::File(SegmentFileError::NoSpace { .. }) => "no-space",
@@ -222,17 +273,19 @@ impl Puller {
                 pair.engine.shared.lock().fail("file-failed", error.to_string());
                 return;
             }
-            PullError::Over | PullError::Call(_) | PullError::Refused { .. } | PullError::Wrong(_) => {
-                "resync-waits"
+            PullError::Follow(_) => {
+                pair.engine.shared.lock().fail("cannot-follow", error.to_string());
+                return;
             }
+            PullError::Over
+            | PullError::Call(_)
+            | PullError::Refused { .. }
+            | PullError::Wrong(_)
+            | PullError::Damaged(_) => "resync-waits",
         };
         pair.explain(Reason::new(code, format!("being brought up to date, and stopped: {error}")));
-        if let (Some(session), "no-space") = (self.session, code) {
-            let ask = Ask::GivesUp { code: code.to_owned(), text: error.to_string() };
-            self.stage = Stage::GaveUp;
-            if let Err(error) = self.ask(pair, session.number, (0, 0), ask) {
-                log::warn!("{}: {error}", pair.engine.config.name);
-            }
+        if code == "no-space" {
+            self.stage = Stage::GivesUp { code: code.to_owned(), text: error.to_string() };
         }
     }
 }
@@ -267,3 +320,7 @@ pub(super) fn with_staging<T>(
     let staging = secondary.resync.as_mut().filter(|staging| is_same && staging.session == session.number);
     staging.map(|staging| work(volumes, staging)).ok_or(PullError::Over)
 }
+
+#[cfg(test)]
+#[path = "pull_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::meter::{Meter, ResyncStatus};
 use super::table::SegmentTable;
-use super::wire::{Ask, AskedRun, PIECE_BYTES, RUNS_MAX, Reply, VolumeRow};
+use super::wire::{Ask, AskedRun, DAMAGED, PIECE_BYTES, RUNS_MAX, Reply, VolumeRow};
 use crate::base::{BlockNumber, BlockSize, Deadline, Level, Lsn, VolumeId};
 use crate::mirror::Lane;
 use crate::replica::{Cursor, Throttle, frame};
@@ -15,13 +15,13 @@ use crate::store::counters::count;
 use crate::store::engine::Engine;
 use crate::store::pair::Pair;
 use crate::store::ring_memory::{RingMemory, WINDOW_BYTES};
-use crate::store::state::Role;
+use crate::store::state::{Bell, Role};
 
 /// How long a piece may be on its way to the peer's memory.
 const PLACE_TIME: Duration = Duration::from_secs(10);
 /// How long an answer is put off at most, for the sake of clients.
 const PUT_OFF_TIME: Duration = Duration::from_secs(2);
-/// How long is slept at once.
+/// How long is rested at once.
 const NAP_MAX: Duration = Duration::from_millis(20);
 
 /// The maps that a resync goes by.
@@ -93,14 +93,14 @@ impl Carrier {
     }
 
     /// Waits until a piece may go without clients feeling it.
-    fn wait_for_clients(&mut self, engine: &Engine) {
+    fn wait_for_clients(&mut self, engine: &Engine, bell: &Bell) {
         let asked = Instant::now();
         while asked.elapsed() < PUT_OFF_TIME {
             let wait = self.throttle.wait(self.began.elapsed(), &engine.commits.counts());
             if wait.is_zero() {
                 return;
             }
-            std::thread::sleep(wait.min(NAP_MAX));
+            bell.nap(wait.min(NAP_MAX));
         }
     }
 }
@@ -108,6 +108,8 @@ impl Carrier {
 /// What a session is answered from.
 struct Session<'a> {
     engine: &'a Engine,
+    /// Rung when the node ends; a primary has no other use for it.
+    bell: &'a Bell,
     epoch: u64,
     roots: Arc<Roots>,
 }
@@ -142,7 +144,7 @@ impl Pair {
             return Ok(Reply::Done);
         }
         let carrier = carrier.as_mut().filter(|carrier| carrier.session == session).ok_or_else(gone)?;
-        let session = Session { engine: &self.engine, epoch, roots };
+        let session = Session { engine: &self.engine, bell: &self.puller, epoch, roots };
         let reply = session.answer(carrier, ask)?;
         if let (Reply::Data { bytes }, Role::Primary(primary)) = (&reply, &mut self.engine.shared.lock().role)
             && let Some(source) = &mut primary.resync
@@ -213,7 +215,15 @@ impl Session<'_> {
             let table = SegmentTable::read(files, config.id, base);
             let table = table.map_err(|error| refuse("cannot-read", error.to_string()))?;
             let table = table
-                .ok_or_else(|| refuse("damaged", format!("the segment at {base} has no valid head here")))?;
+                .ok_or_else(|| refuse(DAMAGED, format!("the segment at {base} has no valid head here")))?;
+            let wanted = SegmentTable::wanted_end(files, config.id, base);
+            let wanted = wanted.map_err(|error| refuse("cannot-read", error.to_string()))?;
+            let end = table.end();
+            if end < wanted {
+                let text =
+                    format!("the records of the segment at {base} end at {end} here, and went to {wanted}");
+                return Err(refuse(DAMAGED, text));
+            }
             if digest == Some(&table.digest()) {
                 return Ok(Reply::SameTable);
             }
@@ -238,14 +248,14 @@ impl Session<'_> {
         if all > PIECE_BYTES || runs.len() > RUNS_MAX {
             return Err(refuse("unclear", format!("{all} bytes of {} runs in one piece", runs.len())));
         }
-        carrier.wait_for_clients(self.engine);
+        carrier.wait_for_clients(self.engine, self.bell);
         let began = carrier.began.elapsed();
         let mut piece = vec![0; index(all)];
         let mut at = 0;
         for (lsn, size, bytes) in parts {
             let target = &mut piece[at..at + index(bytes)];
             let read = self.engine.read_file(lsn, size, target);
-            read.map_err(|error| refuse("damaged", error.to_string()))?;
+            read.map_err(|error| refuse(DAMAGED, error.to_string()))?;
             at += index(bytes);
         }
         let bytes = carrier.place(&piece)?;

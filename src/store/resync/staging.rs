@@ -124,3 +124,66 @@ impl Staging {
         self.meter.status()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{BlockNumber, BlockSize, VolumeId};
+    use crate::segment::RecordKind;
+    use crate::store::volumes::Entry;
+    use crate::volume::BlockMap;
+
+    fn record(number: u64) -> Record {
+        Record {
+            kind: RecordKind::Write,
+            volume: VolumeId(0),
+            block: BlockNumber(number % 100),
+            blocks: 1,
+            block_size: BlockSize::Large,
+            lsn: Lsn((1000 + number) * 4096),
+            durable: Lsn::ZERO,
+            sequence: 0,
+        }
+    }
+
+    #[test]
+    fn records_wait_for_the_maps_and_none_is_left_out() {
+        let map = BlockMap::new(BlockSize::Large, 100);
+        let entry = Entry { id: VolumeId(0), name: "v".into(), map };
+        let mut wanted = Volumes::restore(vec![entry], 1);
+        let mut volumes = wanted.clone();
+        let old = Position { generation: 1, end: 4096, highest: 4096 };
+        let mut staging = Staging::new(7, old);
+        for number in 0..10_000 {
+            staging.take(&record(number), None).unwrap();
+        }
+        let mut batches = 0;
+        loop {
+            let put_by = staging.put_by();
+            if put_by.is_empty() {
+                break;
+            }
+            batches += 1;
+            put_by.into_iter().for_each(|(record, change)| volumes.apply(&record, change).unwrap());
+        }
+        assert_eq!(batches, 10_000_u64.div_ceil(AT_ONCE as u64));
+        assert!(staging.volumes().is_none());
+        staging.arrive(volumes);
+        staging.take(&record(10_000), None).unwrap();
+        (0..=10_000).for_each(|number| wanted.apply(&record(number), None).unwrap());
+        assert_eq!(staging.volumes().unwrap().digest(), wanted.digest());
+    }
+
+    #[test]
+    fn what_does_not_fit_in_memory_stays_in_the_ring() {
+        let old = Position { generation: 1, end: 4096, highest: 4096 };
+        let mut staging = Staging::new(7, old);
+        for number in 0..PUT_BY_MAX as u64 {
+            assert!(staging.has_room());
+            staging.take(&record(number), None).unwrap();
+        }
+        assert!(!staging.has_room());
+        assert_eq!(staging.put_by().len(), AT_ONCE);
+        assert!(staging.has_room());
+    }
+}

@@ -11,8 +11,10 @@ use crate::volume::BlockMap;
 pub(super) const PIECE_BYTES: u64 = 256 << 10;
 /// Runs that one question names at most: what is asked has a greatest length.
 pub(super) const RUNS_MAX: usize = 512;
+/// The refusal of what this primary's files do not have, and of nothing else: there may be more that they do.
+pub(super) const DAMAGED: &str = "damaged";
 
-const _: () = assert!(PIECE_BYTES as usize <= WINDOW_BYTES);
+const _: () = assert!(PIECE_BYTES <= WINDOW_BYTES as u64);
 
 /// Blocks whose data follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

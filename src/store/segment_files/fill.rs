@@ -42,6 +42,14 @@ impl SegmentFiles {
         open.file.write_all_at(bytes, offset).map_err(|error| self.unfilled(base, &error))
     }
 
+    /// Makes durable what was [filled in](Self::fill), and the names of all files; whatever is written anew beside them is not.
+    ///
+    /// # Errors
+    /// As [`sync`](Self::sync).
+    pub fn sync_filled(&self, bases: &[Lsn]) -> Result<(), SegmentFileError> {
+        self.sync_files(bases, |base| self.found(base))
+    }
+
     /// Gives the segment's file another head and table, and keeps its payload to `payload_end`: durable on return; after a crash before,
     /// it is what it was.
     ///

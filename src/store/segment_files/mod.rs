@@ -16,6 +16,8 @@ mod cache;
 mod error;
 mod fill;
 mod find;
+mod mend;
+mod renewal;
 mod source;
 
 use std::collections::HashMap;
@@ -26,7 +28,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
@@ -35,13 +37,12 @@ use crate::base::Lsn;
 use crate::memory::VolatileSlice;
 use crate::segment::{HEAD_BYTES, SegmentHead, SegmentLayout, segment_file_name};
 use cache::{Cache, Open};
+use renewal::RENEWAL;
 
 pub use cache::OPEN_FILES_MAX;
 pub use error::SegmentFileError;
+pub use mend::Remade;
 pub use source::FileSource;
-
-/// Extension of the name of a file that is written anew.
-const RENEWAL: &str = "new";
 
 /// Calls to the system that tests let fail.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +95,7 @@ impl SegmentFiles {
         };
         for entry in std::fs::read_dir(path).map_err(system(path, "readdir"))? {
             let path = entry.map_err(system(path, "readdir"))?.path();
-            if path.extension().is_some_and(|extension| extension == RENEWAL) {
+            if path.extension().is_some_and(|extension| extension == RENEWAL || extension == mend::REMADE) {
                 std::fs::remove_file(&path).map_err(system(&path, "unlink"))?;
             }
         }
@@ -154,32 +155,6 @@ impl SegmentFiles {
         self.path_of(base).exists()
     }
 
-    /// Begins to write a segment anew: what is written and synced from now on goes to another file, and what is read comes from the old
-    /// one, until [`finish_renewal`](Self::finish_renewal).
-    ///
-    /// # Errors
-    /// As [`create`](Self::create).
-    pub fn renew(&self, base: Lsn) -> Result<(), SegmentFileError> {
-        let file = self.make(&self.renewal_path(base))?;
-        self.lock_renewals().insert(base, Arc::new(Open::new(file)));
-        Ok(())
-    }
-
-    /// The new file, which was synced, takes the old one's place, durably.
-    ///
-    /// # Errors
-    /// The system's; after a crash it is the one or the other.
-    pub fn finish_renewal(&self, base: Lsn) -> Result<(), SegmentFileError> {
-        let path = self.path_of(base);
-        std::fs::rename(self.renewal_path(base), &path).map_err(system(&path, "rename"))?;
-        if let Some(open) = self.lock_renewals().remove(&base) {
-            self.cache.remove(base);
-            self.cache.insert(base, open);
-        }
-        self.names_made.fetch_add(1, Ordering::AcqRel);
-        self.sync(&[])
-    }
-
     /// Writes a part of the segment from its memory, `segment`, to the same place of its file. It is not durable before a
     /// [`sync`](Self::sync).
     ///
@@ -205,9 +180,17 @@ impl SegmentFiles {
     /// # Errors
     /// The disk's. What it has is unknown from now on, and every later write and sync fails too.
     pub fn sync(&self, bases: &[Lsn]) -> Result<(), SegmentFileError> {
+        self.sync_files(bases, |base| self.written_file(base))
+    }
+
+    fn sync_files(
+        &self,
+        bases: &[Lsn],
+        file: impl Fn(Lsn) -> Result<Arc<Open>, SegmentFileError>,
+    ) -> Result<(), SegmentFileError> {
         self.check()?;
         for base in bases {
-            let open = self.written_file(*base)?;
+            let open = file(*base)?;
             // Before the call: a write during it is not synced for certain.
             open.dirty.store(false, Ordering::SeqCst);
             (self.calls.sync)(&open.file).map_err(|error| self.fail(*base, "fdatasync", &error))?;
@@ -294,14 +277,6 @@ impl SegmentFiles {
         self.path.join(segment_file_name(base))
     }
 
-    fn renewal_path(&self, base: Lsn) -> PathBuf {
-        self.path_of(base).with_extension(RENEWAL)
-    }
-
-    fn lock_renewals(&self) -> MutexGuard<'_, HashMap<Lsn, Arc<Open>>> {
-        self.renewals.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn file(&self, base: Lsn) -> io::Result<Arc<Open>> {
         self.cache.get(base, || OpenOptions::new().read(true).write(true).open(self.path_of(base)))
     }
@@ -312,11 +287,6 @@ impl SegmentFiles {
             io::ErrorKind::NotFound => SegmentFileError::Missing { base, path: path() },
             _ => system(&path(), "open")(error),
         })
-    }
-
-    fn written_file(&self, base: Lsn) -> Result<Arc<Open>, SegmentFileError> {
-        let renewal = self.lock_renewals().get(&base).cloned();
-        renewal.map_or_else(|| self.found(base), Ok)
     }
 
     fn make(&self, path: &Path) -> Result<File, SegmentFileError> {

@@ -162,6 +162,34 @@ fn a_segment_is_written_anew_beside_itself() {
 }
 
 #[test]
+fn what_is_filled_in_beside_a_renewal_is_synced_and_an_abandoned_one_takes_nothing() {
+    thread_local!(static SYNCED: std::cell::RefCell<Vec<u64>> = const { std::cell::RefCell::new(Vec::new()) });
+    fn sync(file: &File) -> io::Result<()> {
+        let inode = rustix::fs::fstat(file)?.st_ino;
+        SYNCED.with_borrow_mut(|synced| synced.push(inode));
+        Ok(())
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let files = open(&directory, Calls { sync, ..CALLS });
+    files.create(base(1)).unwrap();
+    files.renew(base(1)).unwrap();
+    files.fill(base(1), 4096, &[1; 4096]).unwrap();
+    files.sync_filled(&[base(1)]).unwrap();
+    let inode = |name: PathBuf| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(name).unwrap());
+    let counts = inode(files.path_of(base(1)));
+    assert!(SYNCED.take().contains(&counts), "what was filled in");
+    files.abandon_renewals().unwrap();
+    assert!(!files.renewal_path(base(1)).exists());
+    files.write(base(1), 4096..8192, memory(3).slice()).unwrap();
+    files.sync(&[base(1)]).unwrap();
+    assert_eq!(SYNCED.take(), [counts]);
+    let mut byte = [0];
+    files.read(base(1), 4096, &mut byte).unwrap();
+    assert_eq!(byte, [3]);
+    files.abandon_renewals().unwrap();
+}
+
+#[test]
 fn descriptors_are_bounded_and_threads_read_while_one_writes() {
     let directory = tempfile::tempdir().unwrap();
     let files = SegmentFiles::open(directory.path(), SegmentLayout::new(1 << 15, 512).unwrap()).unwrap();
@@ -302,4 +330,52 @@ fn rate() {
             .for_each(|at| files.write(Lsn(number << 24), at << 20..(at + 1) << 20, memory.slice()).unwrap());
     }
     println!("by way of a buffer: {:.2} GB/s", 0.067_108_864 / begin.elapsed().as_secs_f64());
+}
+
+#[test]
+fn a_file_is_mended_or_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = open(&directory, CALLS);
+    files.create(base(2)).unwrap();
+    files.write(base(2), 4096..12288, memory(7).slice()).unwrap();
+    files.put(base(2), 8192, &[9; 512]).unwrap();
+    files.mended(base(2)).unwrap();
+    let read = |files: &SegmentFiles, at| {
+        let mut bytes = [0; 512];
+        files.read(base(2), at, &mut bytes).map(|()| bytes)
+    };
+    assert_eq!((read(&files, 4096).unwrap(), read(&files, 8192).unwrap()), ([7; 512], [9; 512]));
+    // Nothing is left of one that was not finished, by its end or by the process's.
+    let remade = files.remake(base(2)).unwrap();
+    remade.put(4096, &[5; 512]).unwrap();
+    drop(remade);
+    let entries = || std::fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!((entries(), read(&files, 4096).unwrap()), (1, [7; 512]));
+    std::mem::forget(files.remake(base(2)).unwrap());
+    assert_eq!(entries(), 2);
+    let files = open(&directory, CALLS);
+    assert_eq!((entries(), read(&files, 4096).unwrap()), (1, [7; 512]));
+    // One that was is read from then on, also if the old file was open, or gone.
+    let remade = files.remake(base(2)).unwrap();
+    remade.put(4096, &[5; 512]).unwrap();
+    remade.sync().unwrap();
+    std::fs::remove_file(directory.path().join("0000000000020000.segment")).unwrap();
+    assert_eq!(read(&files, 4096).unwrap(), [7; 512], "it is open still");
+    files.revisit(base(2));
+    assert_eq!(read(&files, 4096).unwrap_err().kind(), io::ErrorKind::NotFound);
+    remade.finish().unwrap();
+    assert_eq!((read(&files, 4096).unwrap(), read(&files, 8192).unwrap()), ([5; 512], [0; 512]));
+    files.revisit(base(2));
+    assert_eq!(read(&files, 4096).unwrap(), [5; 512]);
+}
+
+#[test]
+fn a_sync_that_fails_after_mending_is_final() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = open(&directory, Calls { sync: |_| Err(errno(Errno::IO)), ..CALLS });
+    files.create(base(2)).unwrap();
+    assert!(files.remake(base(2)).unwrap().sync().is_err(), "of no use, and no harm to others");
+    files.put(base(2), 8192, &[9; 512]).unwrap();
+    assert!(files.mended(base(2)).is_err());
+    assert!(matches!(files.put(base(2), 8192, &[9; 512]), Err(SegmentFileError::Failed { .. })));
 }

@@ -142,7 +142,7 @@ impl World {
         primary.log.adopt(brought);
         let noted = self.nodes[other].note.is_some();
         let primary = self.nodes[at].primary().expect("it serves");
-        if !noted && primary.meet(DATASET, end) {
+        if !noted && primary.meet(DATASET, end, end) {
             return self.attach(at);
         }
         self.resync(at, end)
@@ -234,7 +234,9 @@ impl World {
         up.position = Position { generation: generation.0, end: position.0, highest: highest.0 };
         let secondary = Secondary::new(position, generation, highest, Generation(0));
         (up.role, up.pending) = (Role::Secondary(Box::new(secondary)), None);
-        assert!(from.primary().expect("it serves").meet(DATASET, position), "the ring has the log's end");
+        let primary = from.primary().expect("it serves");
+        let durable = primary.log.open_from(position);
+        assert!(primary.meet(DATASET, position, durable), "the ring has the log's end");
         self.counts.resyncs += 1;
         trace(|| format!("{} resynced {end} to {position}", NAMES[1 - at]));
         self.attach(at)

@@ -20,6 +20,12 @@ use super::qemu::{Hardware, PORTS, Qemu};
 /// How long a guest may take to answer after its start, on a machine that does much else.
 const BOOT: Duration = Duration::from_secs(120);
 
+/// Starts of a guest whose clock is too fast.
+const STARTS_MAX: u32 = 3;
+
+/// How much faster than ours a guest's clock may be, as far as can be told.
+const FASTER_MAX: f64 = 1.2;
+
 /// How long a command waits for a port.
 const FREE_PORT: Duration = Duration::from_secs(30);
 
@@ -39,6 +45,7 @@ pub(crate) struct Guest {
 /// What ends with the power.
 #[derive(Debug)]
 struct Boot {
+    began: Instant,
     qemu: Mutex<Option<Qemu>>,
     free: Mutex<Vec<Port>>,
     freed: Condvar,
@@ -52,7 +59,8 @@ impl Guest {
 
     /// Starts it. [`Self::until_up`] waits for it.
     pub(crate) fn power_on(&self) -> Result<()> {
-        let boot = Boot { qemu: Mutex::new(None), free: Mutex::new(Vec::new()), freed: Condvar::new() };
+        let (qemu, free) = (Mutex::new(None), Mutex::new(Vec::new()));
+        let boot = Boot { began: Instant::now(), qemu, free, freed: Condvar::new() };
         *lock(&boot.qemu) = Some(Qemu::start(&self.hardware)?);
         let until = Instant::now() + SHORT;
         for number in 0..PORTS {
@@ -72,11 +80,27 @@ impl Guest {
         Ok(())
     }
 
-    /// Waits until soft-RoCE is active in it.
+    /// Waits until soft-RoCE is active in it, with a clock that can be relied on.
+    ///
+    /// While a kernel starts, it measures its clock; on a host that does much else it may take it for several times slower than it is.
+    /// Every time limit there would be over too early then.
     pub(crate) fn until_up(&self) -> Result<()> {
-        let script = "until test -e /run/up; do sleep 0.05; done";
-        let up = self.exec(script, BOOT).and_then(Output::success);
-        up.map(drop).context(|| format!("guest {} did not come up", self.name))
+        for _ in 0..STARTS_MAX {
+            let script = "until test -e /run/up; do sleep 0.05; done; cat /proc/uptime";
+            let up = self.exec(script, BOOT).and_then(Output::success);
+            let uptime = up.context(|| format!("guest {} did not come up", self.name))?;
+            let began = lock(&self.boot).as_ref().map(|boot| boot.began);
+            let Some(ours) = began.map(|began| began.elapsed().as_secs_f64()) else { break };
+            let words: Vec<_> = uptime.split_whitespace().collect();
+            let theirs = words.first().and_then(|word| word.parse::<f64>().ok()).unwrap_or(f64::INFINITY);
+            if theirs <= ours * FASTER_MAX {
+                return Ok(());
+            }
+            println!("guest {} calls {ours:.1} s {theirs:.1} s: it is started again", self.name);
+            self.kill();
+            self.power_on()?;
+        }
+        Err(Failure::new(format!("guest {} has no clock that can be relied on", self.name)))
     }
 
     /// Cuts its power: nothing that it had in memory remains.

@@ -39,12 +39,12 @@ pub(crate) struct Case {
 const CASE_MAX: Duration = Duration::from_secs(180);
 
 /// The same, of one that takes long.
-const BY_NAME_MAX: Duration = Duration::from_secs(360);
+const LONG_MAX: Duration = Duration::from_secs(360);
 
 impl Case {
     /// At which it is given up.
     pub(crate) fn limit(&self) -> Duration {
-        if BY_NAME.contains(&self.name) { BY_NAME_MAX } else { CASE_MAX }
+        if BY_NAME.contains(&self.name) || POWER.contains(&self.name) { LONG_MAX } else { CASE_MAX }
     }
 }
 
@@ -62,6 +62,9 @@ const PERFTEST: [&str; 2] = ["perftest", "bench-perftest"];
 
 /// Those that take long, and are run by name only.
 const BY_NAME: [&str; 3] = ["bench-single", "bench-deep", "bench-perftest"];
+
+/// Those that start guests over and over.
+const POWER: [&str; 2] = ["power-unsynced", "power"];
 
 /// Every test, in the order of running.
 const CASES: &[Case] = &[
@@ -240,13 +243,13 @@ const CASES: &[Case] = &[
         on: On::Two(|guests, random| leaks::reconnects(guests, random, "rdma")),
     },
     Case {
-        name: "power-unsynced",
+        name: POWER[0],
         about: "nodes that skip the sync of segments are found out by a power cut of both",
         random: false,
         on: On::Two(power::unsynced),
     },
     Case {
-        name: "power",
+        name: POWER[1],
         about: "nodes on disks that lose what was not flushed: power cuts of either and of both",
         random: true,
         on: On::Two(power::cuts),

@@ -30,7 +30,7 @@ const APART: Duration = Duration::from_millis(5);
 const ALONE: Duration = Duration::from_millis(500);
 
 /// Two nodes that meet are a pair by then.
-const PAIRED: Duration = Duration::from_secs(60);
+const PAIRED: Duration = Duration::from_secs(120);
 
 /// When all of a case is over in any event.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -320,7 +320,7 @@ directory = "/disk/vm"
 key = "/disk/key"
 listen = "rdma://{own}:7070"
 peer = "rdma://{peer}:7070"
-region = "32MiB"
+region = "8MiB"
 segment = "1MiB"
 lock = "try"
 nbd = ["unix:/tmp/nbd"]

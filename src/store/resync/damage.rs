@@ -1,0 +1,80 @@
+//! What the primary cannot read: it is asked for again when all else is here, until it can, or until nobody needs it any more.
+
+use super::fill::live;
+use super::pull::{PullError, Puller, Session, with_staging};
+use super::wire::DAMAGED;
+use crate::replica::DataRun;
+use crate::store::pair::Pair;
+
+/// Runs that the primary could not read, by rising position.
+#[derive(Debug, Default)]
+pub(super) struct Damage {
+    runs: Vec<DataRun>,
+    /// What it said of the first one.
+    why: Option<String>,
+}
+
+/// Whether the primary answers, and cannot read what was asked for.
+pub(super) fn is_damage(error: &PullError) -> bool {
+    matches!(error, PullError::Refused { code, .. } if code == DAMAGED)
+}
+
+impl Damage {
+    pub(super) fn note(&mut self, run: DataRun, error: &PullError) {
+        log::debug!("block {} of volume {}: {error}", run.block, run.volume);
+        self.runs.push(run);
+        self.why.get_or_insert_with(|| error.to_string());
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.runs.len()
+    }
+
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.runs.truncate(len);
+        if len == 0 {
+            self.why = None;
+        }
+    }
+}
+
+impl Puller {
+    /// Asks once more for what the primary could not read, as far as it is still needed.
+    ///
+    /// # Errors
+    /// [`Damaged`](PullError::Damaged) when it still cannot.
+    pub(super) fn fill_damaged(&mut self, pair: &Pair, session: &Session) -> Result<(), PullError> {
+        let noted = std::mem::take(&mut self.damage);
+        if let Err(error) = self.fill_noted(pair, session, &noted.runs) {
+            // What came meanwhile is found by its checksums.
+            self.damage = noted;
+            return Err(error);
+        }
+        self.sync(pair)?;
+        let Damage { runs, why: Some(why) } = &self.damage else { return Ok(()) };
+        let Some(first) = runs.first() else { return Ok(()) };
+        let name = with_staging(pair, session, |_, staging| {
+            let entry = staging.volumes().and_then(|volumes| volumes.get(first.volume));
+            entry.map_or_else(|| first.volume.to_string(), |entry| entry.name.clone())
+        })?;
+        let blocks: u64 = runs.iter().map(|run| u64::from(run.count)).sum();
+        Err(PullError::Damaged(format!(
+            "block {} of the volume {name:?}: {why}; {blocks} such blocks in all: write them anew, or trim them",
+            first.block
+        )))
+    }
+
+    fn fill_noted(&mut self, pair: &Pair, session: &Session, noted: &[DataRun]) -> Result<(), PullError> {
+        let layout = pair.engine.layout();
+        for runs in noted.chunk_by(|a, b| layout.base(a.lsn) == layout.base(b.lsn)) {
+            let mut needed = Vec::new();
+            for run in runs {
+                needed.extend(live(pair, session, run)?);
+            }
+            if let Some(first) = needed.first() {
+                self.fill_runs(pair, session, layout.base(first.lsn), needed.iter().copied())?;
+            }
+        }
+        Ok(())
+    }
+}
