@@ -132,7 +132,8 @@ impl Pair {
         let engine = &self.engine;
         // Nobody waits for files to be looked through that are more than a ring has places for. What lies between two generations has none.
         let bases = engine.files.list().map_err(|error| Reason::new("cannot-read", error.to_string()))?;
-        let behind = bases.iter().rev().take_while(|base| base.plus(engine.layout().segment_bytes()) > end).count();
+        let behind =
+            bases.iter().rev().take_while(|base| base.plus(engine.layout().segment_bytes()) > end).count();
         if behind as u64 > engine.config.places + 1 {
             return self.resync(theirs, end);
         }
