@@ -42,6 +42,13 @@ enum Change {
     Length(u64),
 }
 
+/// A change of a name that a power cut may leave undone: those that came last go first.
+#[derive(Debug, Clone)]
+enum Name {
+    Removed(u64, File),
+    Renamed { from: u64, to: u64, replaced: Option<File> },
+}
+
 /// Files by number, sectors, and a countdown.
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
@@ -53,6 +60,8 @@ pub(crate) struct Disk {
     cut_at: Option<u64>,
     fail_sync_at: Option<u64>,
     off: bool,
+    /// Changes of names since the directory was synced, in order.
+    names: Vec<Name>,
     /// Sectors written, each time that one was.
     written: BTreeMap<(u64, u64), u32>,
 }
@@ -67,6 +76,7 @@ impl Disk {
             cut_at: None,
             fail_sync_at: None,
             off: false,
+            names: Vec::new(),
             written: BTreeMap::new(),
         }
     }
@@ -79,6 +89,16 @@ impl Disk {
     /// Cuts the power in the middle of the operation with this number; the first is 1.
     pub(crate) const fn cut_at(&mut self, step: u64) {
         self.cut_at = Some(step);
+    }
+
+    /// Cuts the power in one of the next operations: after so many more.
+    pub(crate) const fn cut_in(&mut self, more: u64) {
+        self.cut_at = Some(self.steps + 1 + more);
+    }
+
+    /// The power stays on.
+    pub(crate) const fn cut_never(&mut self) {
+        self.cut_at = None;
     }
 
     /// Makes the operation with this number fail if it is a sync.
@@ -160,13 +180,57 @@ impl Disk {
             return Err(DiskError::PowerCut);
         }
         self.files.values_mut().for_each(|file| file.linked = true);
+        self.names.clear();
         Ok(())
+    }
+
+    /// Removes the file. After a cut it may be there again.
+    pub(crate) fn remove(&mut self, file: u64) -> Result<(), DiskError> {
+        let cut = self.step()?;
+        if let Some(gone) = self.files.remove(&file) {
+            self.names.push(Name::Removed(file, gone));
+        }
+        if cut { Err(DiskError::PowerCut) } else { Ok(()) }
+    }
+
+    /// Gives the file another name, in place of whatever has that. After a cut it is as it was, or as it is.
+    pub(crate) fn rename(&mut self, from: u64, to: u64) -> Result<(), DiskError> {
+        let cut = self.step()?;
+        let Some(moved) = self.files.remove(&from) else { panic!("no file {from}") };
+        let replaced = self.files.insert(to, moved);
+        self.names.push(Name::Renamed { from, to, replaced });
+        if cut { Err(DiskError::PowerCut) } else { Ok(()) }
+    }
+
+    /// Whether the power is off.
+    pub(crate) const fn is_off(&self) -> bool {
+        self.off
+    }
+
+    /// Undoes the last changes of names, as many as luck will have it.
+    fn undo_names(&mut self) {
+        while !self.names.is_empty() && self.random.chance(50) {
+            match self.names.pop().expect("there is one") {
+                Name::Removed(file, gone) => {
+                    self.files.insert(file, gone);
+                }
+                Name::Renamed { from, to, replaced } => {
+                    let moved = self.files.remove(&to).expect("what was renamed since was undone");
+                    self.files.insert(from, moved);
+                    if let Some(replaced) = replaced {
+                        self.files.insert(to, replaced);
+                    }
+                }
+            }
+        }
+        self.names.clear();
     }
 
     /// Power comes back: what is live is what was durable, and of the rest what the seed says.
     pub(crate) fn restart(&mut self) {
         // Nothing, everything and something of what was not synced are all worth a look.
         let percent = [0, 100, 50, 10, 90][usize::try_from(self.random.below(5)).expect("small")];
+        self.undo_names();
         let mut files = std::mem::take(&mut self.files);
         files.retain(|_, file| file.linked || self.random.chance(percent));
         for file in files.values_mut() {
@@ -242,82 +306,5 @@ impl File {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn byte(disk: &Disk, file: u64, offset: u64) -> u8 {
-        let mut byte = [0];
-        disk.read(file, offset, &mut byte);
-        byte[0]
-    }
-
-    #[test]
-    fn what_was_synced_stays_and_the_rest_may_be_torn() {
-        let mut outcomes = std::collections::BTreeSet::new();
-        for seed in 0..200 {
-            let mut disk = Disk::new(512, seed);
-            disk.write(1, 0, &[1; 512]).unwrap();
-            disk.sync(1).unwrap();
-            disk.sync_directory().unwrap();
-            disk.cut_at(4);
-            assert_eq!(disk.write(1, 0, &[2; 1536]), Err(DiskError::PowerCut));
-            assert_eq!((byte(&disk, 1, 0), disk.sync(1)), (2, Err(DiskError::PowerCut)));
-            assert_eq!(disk.most_written(), 2);
-            disk.restart();
-            let found = [0, 512, 1024].map(|offset| byte(&disk, 1, offset));
-            assert!([1, 2].contains(&found[0]) && [0, 2].contains(&found[1]), "{found:?}");
-            outcomes.insert(found);
-        }
-        assert_eq!(outcomes.len(), 8, "each sector by itself");
-    }
-
-    #[test]
-    fn a_length_is_torn_from_what_was_written_with_it() {
-        let mut outcomes = std::collections::BTreeSet::new();
-        for seed in 0..200 {
-            let mut disk = Disk::new(512, seed);
-            disk.set_length(1, 512).unwrap();
-            disk.write(1, 0, &[1; 512]).unwrap();
-            disk.sync(1).unwrap();
-            disk.sync_directory().unwrap();
-            disk.set_length(1, 0).unwrap();
-            disk.set_length(1, 1024).unwrap();
-            disk.write(1, 512, &[2; 512]).unwrap();
-            assert_eq!((disk.length(1), byte(&disk, 1, 0), byte(&disk, 1, 512)), (1024, 0, 2));
-            disk.restart();
-            outcomes.insert((disk.length(1), byte(&disk, 1, 0), byte(&disk, 1, 512)));
-        }
-        // The old length with or without the new sector, cut off with or without what was behind, and all of it.
-        assert!(outcomes.contains(&(512, 1, 0)) && outcomes.contains(&(1024, 0, 2)), "{outcomes:?}");
-        assert!(outcomes.contains(&(512, 1, 2)) && outcomes.contains(&(1024, 1, 0)), "{outcomes:?}");
-    }
-
-    #[test]
-    fn a_file_whose_directory_was_not_synced_may_be_gone() {
-        let survives = |seed| {
-            let mut disk = Disk::new(512, seed);
-            disk.write(1, 0, &[1; 512]).unwrap();
-            disk.sync(1).unwrap();
-            disk.restart();
-            disk.files() == [1]
-        };
-        assert!((0..50).any(survives) && !(0..50).all(survives));
-    }
-
-    #[test]
-    fn a_failed_sync_is_not_made_good_by_a_later_one() {
-        let survives = |seed| {
-            let mut disk = Disk::new(512, seed);
-            disk.sync_directory().unwrap();
-            disk.write(1, 0, &[1; 512]).unwrap();
-            disk.fail_sync_at(3);
-            assert_eq!(disk.sync(1), Err(DiskError::SyncFailed));
-            assert_eq!(byte(&disk, 1, 0), 1, "it is read as if nothing had happened");
-            disk.sync(1).unwrap();
-            disk.sync_directory().unwrap();
-            disk.restart();
-            byte(&disk, 1, 0) == 1
-        };
-        assert!((0..50).any(survives) && !(0..50).all(survives));
-    }
-}
+#[path = "disk_tests.rs"]
+mod tests;

@@ -136,6 +136,11 @@ impl Secondary {
         }
     }
 
+    /// To where no fork can come any more.
+    pub(super) fn durable_for_good(&self) -> Lsn {
+        self.durable.min(self.primary_durable)
+    }
+
     /// Takes note of a sync.
     pub(super) fn synced(&mut self, sync: Sync) {
         if let Stage::Following(following) = &mut self.stage {

@@ -248,11 +248,8 @@ impl State {
 /// To where no fork can come any more.
 fn durable_for_good(state: &State) -> Lsn {
     match &state.role {
-        Role::Primary(primary) if primary.has_member() => {
-            primary.log.own_durable().min(primary.log.peer_durable())
-        }
-        Role::Primary(primary) => primary.log.own_durable(),
-        Role::Secondary(secondary) => secondary.durable.min(secondary.primary_durable),
+        Role::Primary(primary) => primary.durable_for_good(),
+        Role::Secondary(secondary) => secondary.durable_for_good(),
         Role::Undecided | Role::Failed { .. } => Lsn::ZERO,
     }
 }

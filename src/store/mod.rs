@@ -18,6 +18,7 @@
 //! a file, a socket or a wait; the others may be.
 
 mod appended;
+mod bring_back;
 mod checkpoint;
 mod config;
 mod counters;
@@ -31,7 +32,9 @@ mod health;
 mod identity;
 mod io;
 mod keeper;
+mod link;
 mod log;
+mod log_files;
 mod marker;
 mod mend;
 mod pair;
@@ -45,6 +48,8 @@ mod resync;
 mod ring_memory;
 mod scrub;
 mod segment_files;
+#[cfg(test)]
+mod simulation;
 mod state;
 mod status;
 mod stored;

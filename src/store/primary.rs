@@ -14,18 +14,14 @@
 //! It never goes back. While the link is lost and the register still names the peer a member, nothing more is committed: requests are
 //! held, not answered.
 
-use std::collections::VecDeque;
-
-use super::log::{Log, Post};
+use super::link::{Link, Wire};
+use super::log::Log;
 use super::resync::Source;
-use super::ring_memory::{FLUSH_AT, OWN_DURABLE_AT, SECONDARY_AT, SECONDARY_BYTES, SecondaryWords, Trouble};
-use crate::base::{LogGeneration, Lsn, Sequence};
-use crate::mirror::{Lane, StoreError, WaitError};
+use super::ring_memory::{PrimaryWords, SecondaryWords, Trouble};
+use crate::base::{DatasetId, LogGeneration, Lsn};
+use crate::mirror::Lane;
 use crate::node::Region;
 use crate::segment::Node;
-
-/// The own durable position is told to the peer when it moved so far, or at a flush: it needs it to reclaim only.
-const TELL_BYTES: u64 = 4 << 20;
 
 /// Who a primary serves with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,86 +44,13 @@ pub(super) enum Mode {
     },
 }
 
-/// The way to the peer's memory.
-pub(super) struct Link {
-    pub(super) region: Region,
-    pub(super) lane: Lane,
-    /// Stores under way behind which the log is complete to a position.
-    in_flight: VecDeque<(Sequence, Lsn)>,
-    told_flush: Lsn,
-    told_durable: Lsn,
-    is_fetching: bool,
-}
-
-impl std::fmt::Debug for Link {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("lane", &self.lane).field("in_flight", &self.in_flight.len()).finish()
-    }
-}
-
-impl Link {
-    pub(super) const fn new(region: Region, lane: Lane) -> Self {
-        Self {
-            region,
-            lane,
-            in_flight: VecDeque::new(),
-            told_flush: Lsn::ZERO,
-            told_durable: Lsn::ZERO,
-            is_fetching: false,
-        }
-    }
-
-    /// After a reconnection everything that was handed over is with the peer.
-    pub(super) fn reconnected(&mut self) -> Option<Lsn> {
-        self.is_fetching = false;
-        self.in_flight.drain(..).next_back().map(|(_, end)| end)
-    }
-
-    /// Hands over a range of the region as it is; false when there is no room now.
-    fn post(&mut self, post: Post) -> Result<bool, StoreError> {
-        let hole = match self.lane.try_reserve(post.offset, post.len) {
-            Ok(hole) => hole,
-            Err(StoreError::WouldBlock { .. }) => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        let ticket = self.lane.seal(hole)?;
-        if let Some(end) = post.end {
-            self.in_flight.push_back((ticket.sequence(), end));
-        }
-        Ok(true)
-    }
-
-    /// Stores one of the primary's words.
-    fn tell(&mut self, offset: usize, lsn: Lsn) -> Result<bool, StoreError> {
-        match self.lane.try_store(offset, &lsn.0.to_le_bytes()) {
-            Ok(_) => Ok(true),
-            Err(StoreError::WouldBlock { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The last position with all before it in the peer's memory, if one came since.
-    fn placed(&mut self) -> Result<Option<Lsn>, WaitError> {
-        let acked = self.lane.poll()?.acked;
-        let mut placed = None;
-        while let Some((sequence, end)) = self.in_flight.front() {
-            if *sequence > acked {
-                break;
-            }
-            placed = Some(*end);
-            self.in_flight.pop_front();
-        }
-        Ok(placed)
-    }
-}
-
 /// The state of a serving node.
 #[derive(Debug)]
-pub(super) struct Primary {
+pub(super) struct Primary<R = Region, W = Lane> {
     pub(super) log: Log,
     pub(super) mode: Mode,
     /// Taken out while it reconnects.
-    pub(super) link: Option<Link>,
+    pub(super) link: Option<Link<R, W>>,
     pub(super) generation: LogGeneration,
     /// What the peer said of itself last.
     pub(super) peer: SecondaryWords,
@@ -142,10 +65,10 @@ pub(super) struct Primary {
     /// To where the peer was durable when it was last there.
     peer_had: Lsn,
     /// Links that are done with, to be closed by whoever holds no lock: that takes time.
-    pub(super) done: Vec<Link>,
+    pub(super) done: Vec<Link<R, W>>,
 }
 
-impl Primary {
+impl<R, W: Wire> Primary<R, W> {
     /// Alone with a log that begins.
     pub(super) const fn new(log: Log, generation: LogGeneration, durable: Lsn) -> Self {
         Self {
@@ -208,7 +131,7 @@ impl Primary {
     pub(super) fn push(&mut self) {
         self.log.gather();
         if let Some(link) = &mut self.link
-            && let Err(why) = push(&mut self.log, link, &mut self.placed)
+            && let Err(why) = link.push(&mut self.log, &mut self.placed)
         {
             self.lose(why);
         }
@@ -261,9 +184,33 @@ impl Primary {
         self.settle();
     }
 
+    /// Keeps in the ring what a peer lacks that has the log to `end`, to `durable` on its disk, and says so in the ring's words; false when it
+    /// does not reach back so far.
+    pub(super) fn meet(&mut self, dataset: DatasetId, end: Lsn, durable: Lsn) -> bool {
+        if !self.log.meet(end, durable) {
+            return false;
+        }
+        self.log.memory().write_primary(&PrimaryWords {
+            dataset,
+            generation: self.generation,
+            start: end,
+            flush: self.log.padded(),
+            own_durable: self.log.own_durable(),
+        });
+        true
+    }
+
+    /// To where no fork can come any more.
+    pub(super) fn durable_for_good(&self) -> Lsn {
+        let own = self.log.own_durable();
+        if self.has_member() { own.min(self.log.peer_durable()) } else { own }
+    }
+
     /// The peer attached, with the ring as it is now.
-    pub(super) fn attach(&mut self, link: Link) {
+    pub(super) fn attach(&mut self, link: Link<R, W>) {
         self.link = Some(link);
+        // All of it is in the peer's memory or on its disk: who waits for what was appended before need not wait for more to come.
+        self.placed = self.log.end();
         // What another, or this one, said of itself before is of no interest.
         self.peer = SecondaryWords { durable: Lsn::ZERO, end: Lsn::ZERO, trouble: Trouble::None };
         self.mode = Mode::CatchingUp { until: self.log.end() };
@@ -313,7 +260,7 @@ impl Primary {
     }
 
     /// The link is back.
-    pub(super) fn be_reconnected(&mut self, mut link: Link) {
+    pub(super) fn be_reconnected(&mut self, mut link: Link<R, W>) {
         if let Some(placed) = link.reconnected() {
             self.placed = self.placed.max(placed);
         }
@@ -338,47 +285,4 @@ impl Primary {
             Err(why) => self.lose(why),
         }
     }
-}
-
-impl Link {
-    /// Whether an answer came. Has one question under way at most, always.
-    fn ask(&mut self) -> Result<bool, String> {
-        let mut came = false;
-        if self.is_fetching {
-            came = self.lane.fetch_done().map_err(|error| error.to_string())?;
-            self.is_fetching = !came;
-        }
-        if !self.is_fetching {
-            match self.lane.try_fetch(SECONDARY_AT, SECONDARY_BYTES) {
-                Ok(()) => self.is_fetching = true,
-                Err(StoreError::WouldBlock { .. }) => {}
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-        Ok(came)
-    }
-}
-
-fn push(log: &mut Log, link: &mut Link, placed: &mut Lsn) -> Result<(), String> {
-    let failed = |error: StoreError| error.to_string();
-    while let Some(post) = log.next_post() {
-        if !link.post(post).map_err(failed)? {
-            break;
-        }
-        log.posted();
-    }
-    let (flush, durable) = (log.padded(), log.own_durable());
-    // Behind the records that it is about.
-    if log.next_post().is_none() && flush > link.told_flush && link.tell(FLUSH_AT, flush).map_err(failed)? {
-        link.told_flush = flush;
-    }
-    let tells =
-        durable.0 >= link.told_durable.0 + TELL_BYTES || (flush <= durable && durable > link.told_durable);
-    if tells && link.tell(OWN_DURABLE_AT, durable).map_err(failed)? {
-        link.told_durable = durable;
-    }
-    if let Some(end) = link.placed().map_err(|error| error.to_string())? {
-        *placed = end.max(*placed);
-    }
-    Ok(())
 }

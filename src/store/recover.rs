@@ -2,6 +2,7 @@
 
 use super::checkpoint::Snapshot;
 use super::config::{DatasetConfig, OpenError};
+use super::log_files::LogFiles;
 use super::register::Position;
 use super::resync::Note;
 use super::segment_files::SegmentFiles;
@@ -24,7 +25,7 @@ pub(super) struct Recovered {
 /// # Errors
 /// The log is damaged, or the checkpoint lies behind the fork.
 pub(super) fn recover(
-    files: &SegmentFiles,
+    files: &impl LogFiles,
     dataset: DatasetId,
     layout: SegmentLayout,
     start: Snapshot,
@@ -120,7 +121,7 @@ pub(super) fn start_before(
 }
 
 fn change(
-    files: &SegmentFiles,
+    files: &impl LogFiles,
     layout: SegmentLayout,
     record: &Record,
 ) -> Result<Option<VolumeChange>, OpenError> {

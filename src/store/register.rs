@@ -204,19 +204,23 @@ impl Contents {
 
     /// Where a log that ends at `position` leaves the log that this history is of, whose last generation is `generation`: its end, if
     /// all of it is in there. `None` when it has a generation that is not in the history.
+    ///
+    /// Its last generation need not be one that the log went on from: one of which nothing became durable at whoever began it is set aside,
+    /// and somebody may have followed it meanwhile.
     pub(super) fn common(&self, position: &Position, generation: LogGeneration) -> Option<Lsn> {
-        if position.generation == generation.0 || position.generation == 0 {
+        if position.generation == 0 {
             return Some(position.end());
         }
-        // The lowest fork of the generations behind it that lead to the newest.
-        let mut at = generation.0;
-        let mut lowest = u64::MAX;
-        while at > position.generation {
-            let fork = self.history.iter().find(|fork| fork.generation == at)?;
+        let (mut ours, mut theirs, mut lowest) = (generation.0, position.generation, position.end);
+        // The later of the two cannot be the other's: what both have was before it began.
+        while ours != theirs {
+            let later = ours.max(theirs);
+            let fork = self.begun(LogGeneration(later))?;
             lowest = lowest.min(fork.fork);
-            at = fork.predecessor;
+            let earlier = if ours == later { &mut ours } else { &mut theirs };
+            *earlier = fork.predecessor;
         }
-        (at == position.generation).then(|| Lsn(position.end.min(lowest)))
+        Some(Lsn(lowest))
     }
 }
 
@@ -259,6 +263,10 @@ mod tests {
         assert_eq!(common(2, 3000), Some(Lsn(3000)));
         assert_eq!(common(1, 1200), Some(Lsn(1000)));
         assert_eq!(common(3, 1200), None, "nobody here continued that one");
+        let aside = contents.with_fork(Fork { generation: 6, predecessor: 4, fork: 4500, by: "b".into() });
+        let common_of_6 = |end| aside.common(&position(5, end), LogGeneration(6));
+        assert_eq!(common_of_6(9000), Some(Lsn(4000)), "5 was set aside where it left 4");
+        assert_eq!(common_of_6(3000), Some(Lsn(3000)));
         assert_eq!(common(0, 0), Some(Lsn(0)), "a new node has nothing");
         let mut other = Contents::default();
         other = other.with_fork(Fork { generation: 4, predecessor: 3, fork: 7, by: "b".into() });

@@ -66,11 +66,7 @@ fn dataset(text: &mut String, status: &DatasetStatus) {
         &format!("{} of {} used, {} of {} places", used[0], used[1], ring.used_places, ring.places),
     );
     if status.unreplicated_bytes > 0 {
-        row(
-            text,
-            "unreplicated",
-            &format!("{} are on this node only", format_bytes(status.unreplicated_bytes)),
-        );
+        row(text, "missing", &format!("{} are on this node only", format_bytes(status.unreplicated_bytes)));
     }
     if let Some(check) = &status.check {
         let [done, total] = [check.done_bytes, check.total_bytes].map(format_bytes);

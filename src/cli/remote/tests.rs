@@ -54,7 +54,7 @@ fn a_status_is_text_of_bounded_width() {
         "serves clients; its copy is not whole; it goes on without the peer",
         "(peer-gone)",
         "4 KiB are on this node only",
-        "2 blocks do not match",
+        "2 blocks did not match",
         "p50 4.9 µs, p99 41 µs, p99.9 950 ns, max 2.1 s, of 12345678",
         "10 GiB    4096",
     ] {

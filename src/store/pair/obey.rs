@@ -8,6 +8,7 @@ use super::hello::{Answer, Hello, Question, RoleWord};
 use super::meet::alone;
 use crate::base::{Deadline, Lsn};
 use crate::node::{Attaching, HolderGate};
+use crate::store::checkpoint::Snapshot;
 use crate::store::config::{CommandError, OpenError};
 use crate::store::error::IoError;
 use crate::store::follower::{Secondary, Stage};
@@ -213,19 +214,32 @@ impl Pair {
         let mut position = super::position(&engine.shared.lock());
         if position.end() > fork {
             log::warn!("{}: what lies between {fork} and {} is void", engine.config.name, position.end());
-            let found = self.recover_to(fork, position.highest)?;
+            let (found, back) = self.recover_to(fork)?;
             let kept: Vec<_> = found.heads.iter().map(|head| head.base).collect();
-            for base in engine.files.list().map_err(OpenError::from)? {
+            let highest = position.highest.max(found.position.highest);
+            position = Position { highest, ..found.position };
+            // From here on the log ends at the fork, whatever of the rest is still there after a crash.
+            self.note().write(position)?;
+            if let Some(back) = &back {
+                self.go_back(back)?;
+            }
+            // The last goes first: what is left is the first part of a log.
+            for base in engine.files.list().map_err(OpenError::from)?.into_iter().rev() {
                 if !kept.contains(&base) {
                     engine.files.remove(base).map_err(OpenError::from)?;
                     engine.sums.forget(base);
                 }
             }
-            let highest = position.highest.max(found.position.highest);
-            position = Position { highest, ..found.position };
+            self.set_aside(&mut self.note())?;
             engine.shared.lock().volumes = found.volumes;
-            self.verified().clear();
         }
+        // What a later generation made void may still be there, and would count again without that one's head.
+        let mut note = self.note();
+        if note.from().is_none() {
+            note.write(position)?;
+            self.set_aside(&mut note)?;
+        }
+        drop(note);
         let mut state = engine.shared.lock();
         state.position = position;
         let (end, generation, highest) = (position.end(), position.generation(), Lsn(position.highest));
@@ -237,38 +251,32 @@ impl Pair {
         Ok(end)
     }
 
-    /// What this node has of the log to `fork`. A checkpoint that has more goes back to the marker: before anything of the log is removed, so
-    /// that a start finds the log whole behind the checkpoint, whichever of the two it is. A note of a resync says it before that.
-    fn recover_to(&self, fork: Lsn, highest: u64) -> Result<Recovered, OpenError> {
+    /// What this node has of the log to `fork`, and the marker if that is where the checkpoint has to go back to, since it has more.
+    fn recover_to(&self, fork: Lsn) -> Result<(Recovered, Option<Snapshot>), OpenError> {
+        let engine = &self.engine;
+        let checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).snapshot().clone();
+        let marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner).snapshot().cloned();
+        let start = start_before(&checkpoint, marker.as_ref(), fork)?;
+        let found = recover(&engine.files, engine.config.id, engine.layout(), start.clone(), Some(fork));
+        let (checkpoint, marker) = (checkpoint.position, start.position);
+        if checkpoint <= fork {
+            return Ok((found?, None));
+        }
+        let found = found.map_err(Box::new);
+        let found = found.map_err(|error| OpenError::NoWayBack { checkpoint, fork, marker, error })?;
+        Ok((found, Some(start)))
+    }
+
+    /// The checkpoint says what the marker says.
+    fn go_back(&self, marker: &Snapshot) -> Result<(), OpenError> {
         let engine = &self.engine;
         let mut checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        let marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner);
-        let (has, start) =
-            (checkpoint.snapshot().position, start_before(checkpoint.snapshot(), marker.snapshot(), fork)?);
-        let found = recover(&engine.files, engine.config.id, engine.layout(), start.clone(), Some(fork));
-        let mut note = self.note();
-        if let Ok(found) = &found
-            && note.from().is_some()
-        {
-            note.write(Position { highest: highest.max(found.position.highest), ..found.position })?;
-        }
-        drop(note);
-        if has <= fork {
-            return found;
-        }
-        let marker = start.position;
-        let found = found.map_err(|error| OpenError::NoWayBack {
-            checkpoint: has,
-            fork,
-            marker,
-            error: error.into(),
-        })?;
-        log::warn!("{}: the checkpoint at {has} goes back to the marker at {marker}", engine.config.name);
-        let path = || engine.config.directory.join("checkpoint.redb");
-        let went = checkpoint.go_back(&start);
-        went.map_err(|error| OpenError::Checkpoint { path: path(), error })?;
-        engine.shared.lock().checkpoint = marker;
-        Ok(found)
+        let (from, to) = (checkpoint.snapshot().position, marker.position);
+        log::warn!("{}: the checkpoint at {from} goes back to the marker at {to}", engine.config.name);
+        let path = engine.config.directory.join("checkpoint.redb");
+        checkpoint.go_back(marker).map_err(|error| OpenError::Checkpoint { path, error })?;
+        engine.shared.lock().checkpoint = to;
+        Ok(())
     }
 
     /// Whether nobody has told this node to follow, ever: what is empty here may be empty everywhere.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::hello::{Answer, Hello, Question};
 use super::obey::{MOVES_TIME, refused};
-use super::serve::meet;
 use super::{ANSWER_TIME, Pair};
 use crate::base::Lsn;
 use crate::mirror::LaneConfig;
@@ -86,7 +85,8 @@ impl Pair {
             let State { role: Role::Primary(primary), .. } = &mut *state else { return Ok(()) };
             let start = primary.log.end();
             // What the open segment has comes by the ring, to a peer that has nothing of it.
-            if !meet(primary, engine.config.id, start, primary.log.open_from(start)) {
+            let durable = primary.log.open_from(start);
+            if !primary.meet(engine.config.id, start, durable) {
                 return Err(failed(&format_args!("the ring does not have the end of the log, {start}")));
             }
             primary.log.set_frozen(true);
@@ -204,13 +204,20 @@ impl Pair {
     /// The disk's; then the note is still there.
     pub(in crate::store) fn forget_resync(&self) -> Result<(), CommandError> {
         let _filling = self.filling();
-        let mut note = self.note();
+        self.set_aside(&mut self.note())
+    }
+
+    /// The same, for whoever has `filling`: what lies behind the noted end is gone for good when the note is.
+    ///
+    /// # Errors
+    /// The disk's; then the note is still there.
+    pub(super) fn set_aside(&self, note: &mut Note) -> Result<(), CommandError> {
         let Some(old) = note.from() else { return Ok(()) };
         let engine = &self.engine;
         let (files, end) = (&engine.files, old.end());
         let bases = files.list().map_err(OpenError::from)?;
-        // First what gives room: a table is written anew beside the old one.
-        for base in bases.iter().copied().filter(|base| *base >= end) {
+        // First what gives room, the last of it first: what is left is the first part of a log. A table is written anew beside the old one.
+        for base in bases.iter().copied().filter(|base| *base >= end).rev() {
             files.remove(base).map_err(OpenError::from)?;
             engine.sums.forget(base);
         }
@@ -227,6 +234,7 @@ impl Pair {
                 }
             }
         }
+        files.sync_names().map_err(OpenError::from)?;
         self.verified().clear();
         note.remove()?;
         Ok(())

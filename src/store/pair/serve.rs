@@ -6,17 +6,18 @@ use std::time::Duration;
 use super::hello::{Hello, RoleWord};
 use super::meet::diverged;
 use super::{FOLLOW_TIME, Pair};
-use crate::base::{DatasetId, Lsn, Phase};
+use crate::base::{Lsn, Phase};
 use crate::memory::{MapOptions, Mapping};
 use crate::mirror::LaneConfig;
 use crate::node::{Attach, Region, RegionConfig, random_bytes};
-use crate::segment::{GenerationBegin, HEAD_BYTES, Salt, Scan, SegmentHead, Verify};
+use crate::segment::{GenerationBegin, Salt, SegmentHead};
+use crate::store::bring_back::bring_back;
 use crate::store::config::{CommandError, OpenError};
+use crate::store::link::Link;
 use crate::store::log::{Begin, Log};
-use crate::store::primary::{Link, Primary};
+use crate::store::primary::Primary;
 use crate::store::register::{Fork, Position, Register};
-use crate::store::ring_memory::{PrimaryWords, RingMemory};
-use crate::store::segment_files::SegmentFiles;
+use crate::store::ring_memory::RingMemory;
 use crate::store::state::{Reason, Role, State};
 
 /// How long the ring's way to the peer may stand still.
@@ -86,45 +87,6 @@ impl Pair {
         Ok(RingMemory::new(Arc::new(memory), config.layout, config.places))
     }
 
-    /// Brings what a peer with the log to `from` lacks, and the ring's memory does not have any more, back from the files, as far as there
-    /// is room beside what is needed there. What lies behind a segment's last record is left out: nobody knows what it is.
-    fn bring_back(
-        &self,
-        memory: &RingMemory,
-        from: Lsn,
-        resident: &[SegmentHead],
-    ) -> Result<Vec<SegmentHead>, OpenError> {
-        let files = &self.engine.files;
-        let mut needed: Vec<_> =
-            files.heads(self.engine.config.id, Lsn::MAX)?.into_iter().map(|(head, _)| head).collect();
-        needed.retain(|head| resident.iter().all(|known| known.base != head.base));
-        needed.extend_from_slice(resident);
-        needed.sort_by_key(|head| head.base);
-        let first = needed.iter().rposition(|head| head.previous_end <= from).unwrap_or(needed.len());
-        needed.drain(..first);
-        let mut missing = Vec::new();
-        for (at, head) in needed.iter().enumerate() {
-            let offset = memory.offset(head.base);
-            if needed[at + 1..].iter().any(|later| memory.offset(later.base) == offset) {
-                return Ok(Vec::new()); // two that need one place
-            }
-            if resident.iter().all(|known| known.base != head.base)
-                && let Some(next) = needed.get(at + 1)
-            {
-                missing.push((*head, next.previous_end));
-            }
-        }
-        for (head, limit) in &missing {
-            if !is_whole(files, head, from, *limit)? {
-                return Ok(Vec::new());
-            }
-        }
-        for (head, limit) in &missing {
-            load_segment(files, memory, head, *limit)?;
-        }
-        Ok(missing.into_iter().map(|(head, _)| head).collect())
-    }
-
     /// Looks for a peer that could follow, and lets it in.
     pub(super) fn invite(&self) {
         if let Err(reason) = self.try_to_invite() {
@@ -168,24 +130,27 @@ impl Pair {
     /// resynced.
     fn attach(&self, theirs: &Hello, end: Lsn) -> Result<(), Reason> {
         let engine = &self.engine;
-        let met = {
+        // Nobody waits for files to be looked through that are more than a ring has places for. What lies between two generations has none.
+        let bases = engine.files.list().map_err(|error| Reason::new("cannot-read", error.to_string()))?;
+        let behind =
+            bases.iter().rev().take_while(|base| base.plus(engine.layout().segment_bytes()) > end).count();
+        if behind as u64 > engine.config.places + 1 {
+            return self.resync(theirs, end);
+        }
+        let (memory, resident, epoch) = {
             let mut state = engine.shared.lock();
             let epoch = state.epoch;
             let State { role: Role::Primary(primary), .. } = &mut *state else { return Ok(()) };
-            // Nobody waits for files to be looked through whose end is known.
-            let is_far = primary.log.end().0 - end.0.min(primary.log.end().0) > engine.config.ring_bytes();
-            primary.log.set_frozen(!is_far);
-            let resident = primary.log.resident().copied().collect::<Vec<_>>();
-            (!is_far).then(|| (primary.log.memory().clone(), resident, epoch))
+            primary.log.set_frozen(true);
+            (primary.log.memory().clone(), primary.log.resident().copied().collect::<Vec<_>>(), epoch)
         };
-        let Some((memory, resident, epoch)) = met else { return self.resync(theirs, end) };
-        let brought = self.bring_back(&memory, end, &resident);
+        let brought = bring_back(&engine.files, engine.config.id, &memory, end, &resident);
         let met = {
             let mut state = engine.shared.lock();
             let State { role: Role::Primary(primary), .. } = &mut *state else { return Ok(()) };
             brought.map_err(|error| Reason::new("cannot-read", error.to_string())).map(|heads| {
                 primary.log.adopt(heads);
-                meet(primary, engine.config.id, end, end)
+                primary.meet(engine.config.id, end, end)
             })
         };
         match met {
@@ -252,61 +217,6 @@ impl Pair {
         let lane = region.lane(lane).map_err(|error| error.to_string())?;
         Ok(Link::new(region, lane))
     }
-}
-
-/// Keeps in the ring what a peer lacks that has the log to `end`, to `durable` on its disk, and says so in the ring's words; whether the ring
-/// reaches so far back.
-pub(super) fn meet(primary: &mut Primary, dataset: DatasetId, end: Lsn, durable: Lsn) -> bool {
-    if !primary.log.meet(end, durable) {
-        return false;
-    }
-    primary.log.memory().write_primary(&PrimaryWords {
-        dataset,
-        generation: primary.generation,
-        start: end,
-        flush: primary.log.padded(),
-        own_durable: primary.log.own_durable(),
-    });
-    true
-}
-
-/// Whether the file of a segment still has all data of its records between `from` and `limit`: what a resync brought has holes where
-/// data was dead already.
-fn is_whole(files: &SegmentFiles, head: &SegmentHead, from: Lsn, limit: Lsn) -> Result<bool, OpenError> {
-    let (source, mut scan) = (files.source(head.base), Scan::new(*head, Verify::Payloads { from }));
-    while scan.end() < limit {
-        if scan.next(&source)?.is_err() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Puts one segment into its place, to `limit`, and nothing behind.
-fn load_segment(
-    files: &SegmentFiles,
-    memory: &RingMemory,
-    head: &SegmentHead,
-    limit: Lsn,
-) -> Result<(), OpenError> {
-    let place = memory.place(head.base);
-    let bytes = place.len();
-    let mut buffer = vec![0; bytes];
-    files.read(head.base, 0, &mut buffer)?;
-    let mut scan = Scan::new(*head, Verify::Slots);
-    let (mut payload_end, mut slots_end) = (HEAD_BYTES as u64, 0);
-    while scan.end() < limit {
-        let Ok(next) = scan.next(&buffer[..]);
-        let Ok((_, extent)) = next else { break };
-        payload_end = payload_end.max(extent.payload.end);
-        slots_end = slots_end.max(extent.slots.end);
-    }
-    let table = usize::try_from(head.layout.slots(&(0..slots_end)).start).expect("at most 2^30");
-    let payload = usize::try_from(payload_end).expect("at most 2^30");
-    place.write(0, &buffer[..payload]);
-    place.fill(payload, table - payload, 0);
-    place.write(table, &buffer[table..]);
-    Ok(())
 }
 
 /// Random bytes for a segment's checksums.

@@ -4,7 +4,7 @@
 //! checkpoint is left alone, and so is what a peer that is away could still be brought up to date with. [`plan`] decides; here is when that
 //! is worth the look, what a segment's payload is, and the doing.
 
-mod plan;
+pub(super) mod plan;
 
 use std::collections::BTreeMap;
 

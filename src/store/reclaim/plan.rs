@@ -21,7 +21,7 @@ use crate::volume::BlockMap;
 
 /// The device blocks of the log that hold data of some map.
 #[derive(Debug)]
-pub(super) struct Live {
+pub(in crate::store) struct Live {
     layout: SegmentLayout,
     segments: HashMap<Lsn, Marks>,
 }
@@ -37,29 +37,29 @@ struct Marks {
 
 /// A segment as reclaim has to know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ReclaimSegment {
+pub(in crate::store) struct ReclaimSegment {
     /// Where it begins.
-    pub(super) base: Lsn,
+    pub(in crate::store) base: Lsn,
     /// Its bytes that are neither head nor table; whole device blocks.
-    pub(super) payload: Range<u64>,
+    pub(in crate::store) payload: Range<u64>,
     /// How much of that was not given back yet.
-    pub(super) kept_bytes: u64,
+    pub(in crate::store) kept_bytes: u64,
 }
 
 /// Parts of a segment to be given back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Punch {
+pub(in crate::store) struct Punch {
     /// The segment.
-    pub(super) base: Lsn,
+    pub(in crate::store) base: Lsn,
     /// Whole device blocks, by rising offset, none next to another.
-    pub(super) ranges: Vec<Range<u64>>,
+    pub(in crate::store) ranges: Vec<Range<u64>>,
     /// What is kept of it then.
-    pub(super) kept_bytes: u64,
+    pub(in crate::store) kept_bytes: u64,
 }
 
 /// How much of a segment has to be dead before holes are made in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Want {
+pub(in crate::store) enum Want {
     /// Three quarters of what is kept: the dead lie in long runs then, and a hole costs a system call each.
     Rest,
     /// An eighth: the disk is full.
@@ -68,21 +68,21 @@ pub(super) enum Want {
 
 /// What to give back.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ReclaimPlan {
+pub(in crate::store) struct ReclaimPlan {
     /// Segments without any live block.
-    pub(super) unlink: Vec<Lsn>,
+    pub(in crate::store) unlink: Vec<Lsn>,
     /// Segments of which enough of what is kept is dead.
-    pub(super) punch: Vec<Punch>,
+    pub(in crate::store) punch: Vec<Punch>,
 }
 
 impl Live {
     /// None.
-    pub(super) fn new(layout: SegmentLayout) -> Self {
+    pub(in crate::store) fn new(layout: SegmentLayout) -> Self {
         Self { layout, segments: HashMap::new() }
     }
 
     /// Adds all that `root` has.
-    pub(super) fn add(&mut self, root: &BlockMap) {
+    pub(in crate::store) fn add(&mut self, root: &BlockMap) {
         let shift = root.block_size().shift();
         root.for_each_run(|_, lsn, count| self.mark(lsn, count << shift));
     }
@@ -106,13 +106,13 @@ impl Live {
     }
 
     /// Bytes of device blocks with data in the segment at `base`.
-    pub(super) fn bytes(&self, base: Lsn) -> u64 {
+    pub(in crate::store) fn bytes(&self, base: Lsn) -> u64 {
         let bits = self.segments.get(&base).into_iter().flat_map(|marks| &marks.bits);
         bits.map(|word| u64::from(word.count_ones())).sum::<u64>() * self.layout.device_block_bytes()
     }
 
     /// Behind the last data of the segment at `base`; where it begins when there is none.
-    pub(super) fn end(&self, base: Lsn) -> Lsn {
+    pub(in crate::store) fn end(&self, base: Lsn) -> Lsn {
         self.segments.get(&base).map_or(base, |marks| marks.end)
     }
 
@@ -139,7 +139,7 @@ impl Live {
     ///
     /// # Panics
     /// When a segment's payload is not of whole device blocks of a segment, behind the head's.
-    pub(super) fn plan(&self, segments: &[ReclaimSegment], limit: Lsn, want: Want) -> ReclaimPlan {
+    pub(in crate::store) fn plan(&self, segments: &[ReclaimSegment], limit: Lsn, want: Want) -> ReclaimPlan {
         let layout = self.layout;
         let (block, all) = (layout.device_block_bytes(), layout.segment_bytes());
         let mut plan = ReclaimPlan::default();

@@ -1,12 +1,22 @@
 //! Which segments there are.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use super::{FileSource, SegmentFileError, SegmentFiles, system};
 use crate::base::{DatasetId, Lsn};
 use crate::segment::{HEAD_BYTES, HeadError, Scan, SegmentHead, Verify, parse_segment_file_name};
 
 impl SegmentFiles {
+    /// Makes durable which files there are: one that was removed stays so.
+    ///
+    /// # Errors
+    /// As [`sync`](Self::sync).
+    pub fn sync_names(&self) -> Result<(), SegmentFileError> {
+        self.names_made.fetch_add(1, Ordering::AcqRel);
+        self.sync(&[])
+    }
+
     /// Bytes that the file takes of the disk.
     ///
     /// # Errors

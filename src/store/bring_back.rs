@@ -1,0 +1,87 @@
+//! What a peer lacks and the ring's memory does not have any more, brought back from the files.
+
+use super::config::OpenError;
+use super::log_files::LogFiles;
+use super::ring_memory::RingMemory;
+use crate::base::{DatasetId, Lsn};
+use crate::segment::{HEAD_BYTES, Scan, SegmentHead, Verify};
+
+/// Brings what a peer with the log to `from` lacks, and the ring's memory does not have any more, back from the files, as far as there
+/// is room beside what is needed there. What lies behind a segment's last record is left out: nobody knows what it is.
+///
+/// # Errors
+/// The disk's.
+pub(super) fn bring_back(
+    files: &impl LogFiles,
+    dataset: DatasetId,
+    memory: &RingMemory,
+    from: Lsn,
+    resident: &[SegmentHead],
+) -> Result<Vec<SegmentHead>, OpenError> {
+    let mut needed: Vec<_> = files.heads(dataset, Lsn::MAX)?.into_iter().map(|(head, _)| head).collect();
+    needed.retain(|head| resident.iter().all(|known| known.base != head.base));
+    needed.extend_from_slice(resident);
+    needed.sort_by_key(|head| head.base);
+    let first = needed.iter().rposition(|head| head.previous_end <= from).unwrap_or(needed.len());
+    needed.drain(..first);
+    let mut missing = Vec::new();
+    for (at, head) in needed.iter().enumerate() {
+        let offset = memory.offset(head.base);
+        if needed[at + 1..].iter().any(|later| memory.offset(later.base) == offset) {
+            return Ok(Vec::new()); // two that need one place
+        }
+        if resident.iter().all(|known| known.base != head.base)
+            && let Some(next) = needed.get(at + 1)
+        {
+            missing.push((*head, next.previous_end));
+        }
+    }
+    for (head, limit) in &missing {
+        if !is_whole(files, head, from, *limit)? {
+            return Ok(Vec::new());
+        }
+    }
+    for (head, limit) in &missing {
+        load_segment(files, memory, head, *limit)?;
+    }
+    Ok(missing.into_iter().map(|(head, _)| head).collect())
+}
+
+/// Whether the file of a segment still has all data of its records between `from` and `limit`: what a resync brought has holes where
+/// data was dead already.
+fn is_whole(files: &impl LogFiles, head: &SegmentHead, from: Lsn, limit: Lsn) -> Result<bool, OpenError> {
+    let (source, mut scan) = (files.source(head.base), Scan::new(*head, Verify::Payloads { from }));
+    while scan.end() < limit {
+        if scan.next(&source)?.is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Puts one segment into its place, to `limit`, and nothing behind.
+fn load_segment(
+    files: &impl LogFiles,
+    memory: &RingMemory,
+    head: &SegmentHead,
+    limit: Lsn,
+) -> Result<(), OpenError> {
+    let place = memory.place(head.base);
+    let bytes = place.len();
+    let mut buffer = vec![0; bytes];
+    files.read(head.base, 0, &mut buffer)?;
+    let mut scan = Scan::new(*head, Verify::Slots);
+    let (mut payload_end, mut slots_end) = (HEAD_BYTES as u64, 0);
+    while scan.end() < limit {
+        let Ok(next) = scan.next(&buffer[..]);
+        let Ok((_, extent)) = next else { break };
+        payload_end = payload_end.max(extent.payload.end);
+        slots_end = slots_end.max(extent.slots.end);
+    }
+    let table = usize::try_from(head.layout.slots(&(0..slots_end)).start).expect("at most 2^30");
+    let payload = usize::try_from(payload_end).expect("at most 2^30");
+    place.write(0, &buffer[..payload]);
+    place.fill(payload, table - payload, 0);
+    place.write(table, &buffer[table..]);
+    Ok(())
+}
