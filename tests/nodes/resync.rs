@@ -35,7 +35,7 @@ fn kill_rounds_if_asked(medium: Medium) {
     if std::env::var_os("MIRRORBUS_RESYNC_KILLS").is_some() {
         kill_rounds(medium);
     } else {
-        crate::child::say(&format!(
+        say(&format!(
             "\nskipped: kills in a resync over {medium:?} (known to fail now and then: docs/store.md; MIRRORBUS_RESYNC_KILLS=1 runs it)"
         ));
     }
