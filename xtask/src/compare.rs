@@ -4,7 +4,7 @@
 
 use clap::Args;
 
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::install;
 use crate::shell::{self, cargo, program};
 
@@ -51,14 +51,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Exit code 3 says that figures are void; the report says which, and the next may be better.
 fn measure(arguments: &[&str]) -> Result<()> {
-    let ended = shell::tee(&mut program("target/release/mirrorbus-bench", arguments))?;
+    bench("release", arguments)
+}
+
+/// Runs the bench of a build. Exit code 3 says that figures are void; the report says which, and that is no failure.
+pub(crate) fn bench(profile: &str, arguments: &[&str]) -> Result<()> {
+    let ended = shell::tee(&mut program(&format!("target/{profile}/mirrorbus-bench"), arguments))?;
     if ended.success || ended.output.contains("VOID") {
         return Ok(());
     }
-    Err(crate::failure::Failure::new(format!(
-        "mirrorbus-bench {}: it failed, see above",
-        arguments.join(" ")
-    )))
+    Err(Failure::new(format!("mirrorbus-bench {}: it failed, see above", arguments.join(" "))))
 }
