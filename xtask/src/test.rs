@@ -70,21 +70,20 @@ pub(crate) fn run(full: bool) -> Result<()> {
                 .env("MIRIFLAGS", "-Zmiri-disable-isolation"),
         )
     });
-    // Whether it measures at all; figures of a debug build on a busy machine mean nothing, and may be void.
-    steps.run("the bench, briefly", || {
-        install::nbd_servers()?;
-        crate::shell::run(&mut cargo(&["build", "--workspace", "--bins"]))?;
-        let small = ["--volume", "128M", "--ring", "32M"];
-        bench("debug", &[&["store", "--seconds", "0.5"], &small[..]].concat())?;
-        bench("debug", &[&["store", "--seconds", "4", "--steady", "5000"], &small[..]].concat())?;
-        bench(
-            "debug",
-            &[&["nbd", "--rounds", "1", "--seconds", "0.2", "--wear", "0.5"], &small[..]].concat(),
-        )?;
-        Ok(Counts { passed: 3, ..Counts::default() })
-    });
+    steps.run("the bench, briefly", bench_briefly);
     steps.run("instructions per store", || instructions::run().map(|()| Counts::one()));
     steps.finish()
+}
+
+/// Whether it measures at all: figures of a debug build on a busy machine mean nothing, and may be void.
+fn bench_briefly() -> Result<Counts> {
+    install::nbd_servers()?;
+    crate::shell::run(&mut cargo(&["build", "--workspace", "--bins"]))?;
+    let small = ["--volume", "128M", "--ring", "32M"];
+    bench("debug", &[&["store", "--seconds", "0.5"], &small[..]].concat())?;
+    bench("debug", &[&["store", "--seconds", "4", "--steady", "5000"], &small[..]].concat())?;
+    bench("debug", &[&["nbd", "--rounds", "1", "--seconds", "0.2", "--wear", "0.5"], &small[..]].concat())?;
+    Ok(Counts { passed: 3, ..Counts::default() })
 }
 
 /// Runs tests and counts them. None at all is a failure: a filter that matches nothing proves nothing.
