@@ -7,7 +7,7 @@ use super::Pair;
 use super::hello::{Answer, Hello, Question, RoleWord};
 use super::meet::alone;
 use crate::base::{Deadline, Lsn};
-use crate::node::{Attaching, HolderGate};
+use crate::node::{Attaching, Holder, HolderGate};
 use crate::store::checkpoint::Snapshot;
 use crate::store::config::{CommandError, OpenError};
 use crate::store::error::IoError;
@@ -175,12 +175,7 @@ impl Pair {
         let fenced = holder.fence(Deadline::within(FENCE_TIME));
         fenced.map_err(|error| CommandError::Refused(format!("the primary's access stands: {error}")))?;
         loop {
-            // What came for maps that are not whole is void, all of it.
-            if let Role::Secondary(secondary) = &mut self.engine.shared.lock().role
-                && secondary.give_up_resync()
-            {
-                secondary.stage = Stage::Waiting;
-                secondary.since = holder.status().generation;
+            if self.give_up_resync(holder) {
                 self.engine.wait_for_turn();
                 break;
             }
@@ -205,6 +200,20 @@ impl Pair {
             self.engine.finish_renewal()?;
         }
         self.engine.abandon_renewals().map_err(|error| OpenError::from(error).into())
+    }
+
+    /// What came for maps that are not whole is void, all of it; whether there was such. A resync whose checkpoint is being written ends
+    /// first: given up between the checkpoint and the end of its note, it would leave both, and the next one would be taken for whole.
+    fn give_up_resync(&self, holder: &Holder) -> bool {
+        let _filling = self.filling();
+        let mut state = self.engine.shared.lock();
+        let Role::Secondary(secondary) = &mut state.role else { return false };
+        let gives_up = secondary.give_up_resync();
+        if gives_up {
+            secondary.stage = Stage::Waiting;
+            secondary.since = holder.status().generation;
+        }
+        gives_up
     }
 
     /// Sets aside what lies behind the fork; where the log ends then.

@@ -198,12 +198,18 @@ impl Pair {
         Answer::Noted
     }
 
-    /// What the files have beyond what this node has is given up, and with it the note. Nobody follows meanwhile.
+    /// What the files have beyond what this node has is given up, and with it the note; not while this node is resynced. Nobody follows
+    /// meanwhile.
     ///
     /// # Errors
     /// The disk's; then the note is still there.
     pub(in crate::store) fn forget_resync(&self) -> Result<(), CommandError> {
         let _filling = self.filling();
+        // Whoever looked before may have been overtaken by the primary's word.
+        match &self.engine.shared.lock().role {
+            Role::Secondary(secondary) if secondary.resync.is_some() => return Ok(()),
+            Role::Secondary(_) | Role::Undecided | Role::Primary(_) | Role::Failed { .. } => {}
+        }
         self.set_aside(&mut self.note())
     }
 
@@ -278,6 +284,27 @@ mod tests {
     use crate::base::{Generation, LogGeneration};
     use crate::store::follower::Secondary;
     use crate::store::pair::rig::pair;
+
+    fn give_up(pair: &Pair) {
+        let mut state = pair.engine.shared.lock();
+        let Role::Secondary(secondary) = &mut state.role else { panic!("{:?}", state.role) };
+        assert!(secondary.give_up_resync());
+    }
+
+    #[test]
+    fn a_note_stays_while_its_resync_is_under_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = pair(directory.path());
+        let secondary = Secondary::new(Lsn(1 << 20), LogGeneration(1), Lsn(1 << 20), Generation::default());
+        pair.engine.shared.lock().role = Role::Secondary(Box::new(secondary));
+        assert_eq!(pair.be_resynced(&pair.hello(), 1), Answer::Noted);
+        // A thread that saw a whole ring before the primary's word came.
+        pair.forget_resync().unwrap();
+        assert_eq!(pair.note().from().map(|old| old.end()), Some(Lsn(1 << 20)));
+        give_up(&pair);
+        pair.forget_resync().unwrap();
+        assert_eq!(pair.note().from(), None);
+    }
 
     #[test]
     fn another_resync_passes_over_nothing_because_of_the_one_before() {
