@@ -21,24 +21,12 @@ const ALONE_BYTES: usize = 32 << 20;
 
 #[test]
 fn nodes_killed_while_one_is_resynced_lose_nothing_over_shm() {
-    kill_rounds_if_asked(Medium::Shm);
+    kill_rounds(Medium::Shm);
 }
 
 #[test]
 fn nodes_killed_while_one_is_resynced_lose_nothing_over_tcp() {
-    kill_rounds_if_asked(Medium::Tcp);
-}
-
-/// A node that is killed in a resync refuses to open about once in thirty kills, so this runs where it is asked for only:
-/// `docs/store.md`, "What is known to fail".
-fn kill_rounds_if_asked(medium: Medium) {
-    if std::env::var_os("MIRRORBUS_RESYNC_KILLS").is_some() {
-        kill_rounds(medium);
-    } else {
-        say(&format!(
-            "\nskipped: kills in a resync over {medium:?} (known to fail now and then: docs/store.md; MIRRORBUS_RESYNC_KILLS=1 runs it)"
-        ));
-    }
+    kill_rounds(Medium::Tcp);
 }
 
 struct Rounds {
@@ -64,7 +52,7 @@ fn kill_rounds(medium: Medium) {
     let serving = rig.wait_for_pair();
     let (ledger, context) = (Arc::new(Mutex::new(ledger)), String::new());
     let mut state = Rounds { rig, ledger, random, serving, context, kills_within: [0; 2], moved: 0 };
-    let count = rounds(4, 60);
+    let count = rounds(4, 100);
     for round in 0..count {
         state.context = format!("{title}, round {round}");
         watchdog.feed(state.context.clone());
