@@ -210,11 +210,11 @@ impl Dataset {
         self.pair.promote(flushed_only)
     }
 
-    /// Makes this primary go on without the peer, by the operator's word that that does not serve. Every write is durable here before
-    /// it is acknowledged from then on, until the peer has come back.
+    /// Makes this primary go on without the peer, by the operator's word that that does not serve. On return everything that was
+    /// acknowledged is durable here, and every write is from then on before it is, until the peer has come back.
     ///
     /// # Errors
-    /// The peer serves, or this node does not.
+    /// The peer serves, or this node does not, or its disk failed: then nothing is decided.
     pub fn alone(&self) -> Result<(), CommandError> {
         self.pair.go_alone()
     }

@@ -169,6 +169,13 @@ impl<R, W: Wire> Primary<R, W> {
         }
     }
 
+    /// The own disk gets all of the log, committed or not, since it is to count alone; what is committed until then.
+    pub(super) fn write_out(&mut self) -> Lsn {
+        let end = self.log.end();
+        self.log.commit(end);
+        self.committed
+    }
+
     /// From now on without the peer.
     pub(super) fn be_alone(&mut self) {
         // What a resync has moved does not count before all of it is there.

@@ -78,6 +78,24 @@ fn requests_are_held_while_the_peer_is_away_until_the_operator_decides() {
     assert_eq!(read(&secondary.volume("root").unwrap(), 0, 4096), pattern(2, 4096));
 }
 
+/// The peer's memory does not count any more once it is set out, so this node's disk has to have it before.
+#[test]
+fn who_goes_on_alone_has_what_was_acknowledged_on_its_own_disk() {
+    let rig = Rig::new(Medium::Shm);
+    let [primary, secondary] = rig.pair();
+    let volume = primary.volume("root").unwrap();
+    for block in 0..500 {
+        write(&volume, block * 4096, &pattern(block, 4096));
+    }
+    let acknowledged = primary.status().committed;
+    drop(secondary);
+    wait_for(&primary, |status| status.replication == ReplicationState::LinkLost);
+    volume.write(0, Source::Bytes(&pattern(2, 4096))).unwrap();
+    primary.alone().unwrap();
+    let durable = primary.status().durable_own;
+    assert!(durable >= acknowledged, "{durable} of {acknowledged} are on the disk");
+}
+
 #[test]
 fn a_node_that_restarted_does_not_serve_by_itself() {
     let rig = Rig::new(Medium::Shm);

@@ -346,17 +346,23 @@ impl Pair {
             return Err(CommandError::Refused(format!("{} serves: this node must not", theirs.node)));
         }
         let _moves = self.moves();
-        {
-            let state = self.engine.shared.lock();
-            match &state.role {
+        let (epoch, committed) = {
+            let mut state = self.engine.shared.lock();
+            let epoch = state.epoch;
+            match &mut state.role {
                 Role::Primary(primary) if primary.mode == Mode::Alone => return Ok(()),
-                Role::Primary(_) => {}
+                Role::Primary(primary) => {
+                    primary.lose("the operator sets the peer out".into());
+                    (epoch, primary.write_out())
+                }
                 Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => {
                     let text = "this node does not serve: `mirrorbus promote` makes it";
                     return Err(CommandError::Refused(text.into()));
                 }
             }
-        }
+        };
+        // What was acknowledged from two memories is lost with this one alone, once the peer's does not count any more.
+        self.engine.destage_to(epoch, committed)?;
         let node = self.engine.config.node.clone();
         self.configure(|last| alone(&node, last, 0))?;
         let mut state = self.engine.shared.lock();
