@@ -163,9 +163,9 @@ pub fn segment_file_name(base: Lsn) -> String {
 #[must_use]
 pub fn parse_segment_file_name(name: &str) -> Option<Lsn> {
     let digits = name.strip_suffix(".segment")?;
-    let base = Lsn(u64::from_str_radix(digits, 16).ok()?);
     // Exactly one name for each base: no sign, no capital, no short form.
-    (segment_file_name(base) == name).then_some(base)
+    let is_plain = digits.len() == 16 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_plain.then(|| u64::from_str_radix(digits, 16).ok().map(Lsn)).flatten()
 }
 
 #[cfg(test)]
