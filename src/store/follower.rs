@@ -264,16 +264,23 @@ impl Secondary {
     /// Whether the primary waits for something to become durable.
     pub(super) fn is_wanted(&self) -> bool {
         match &self.stage {
-            Stage::Following(following) => self.durable < following.flushed.min(self.applied),
+            Stage::Following(following) => self.told(following) < following.flushed.min(self.applied),
             Stage::Waiting => false,
         }
     }
 
+    /// What the primary may take for durable: the ring's bytes before it are not needed here any more. A segment that is written anew needs
+    /// its place, although the old file has the same records.
+    fn told(&self, following: &Following) -> Lsn {
+        if self.renewed.is_some() { self.durable.min(following.destage.durable()) } else { self.durable }
+    }
+
     /// What the primary is to be told, while there is one: with the end 0 that this node cannot begin to follow.
     pub(super) fn words(&self) -> Option<SecondaryWords> {
-        match self.stage {
-            Stage::Following(_) => {
-                Some(SecondaryWords { durable: self.durable, end: self.applied, trouble: self.trouble })
+        match &self.stage {
+            Stage::Following(following) => {
+                let durable = self.told(following);
+                Some(SecondaryWords { durable, end: self.applied, trouble: self.trouble })
             }
             Stage::Waiting if self.trouble == Trouble::None => None,
             Stage::Waiting => {

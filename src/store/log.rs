@@ -299,7 +299,7 @@ impl Log {
     }
 
     /// There is a peer from now on, which has the log to `from` and the ring's bytes as they are now, and to `peer_durable` on its disk: it
-    /// keeps in the ring what the peer lacks. False when the ring does not reach back so far.
+    /// keeps in the ring what the peer lacks or writes anew. False when the ring does not reach back so far.
     ///
     /// *Reaches back*: a segment in the memory continues the log at `from` or before, and all after it are there.
     pub(super) fn meet(&mut self, from: Lsn, peer_durable: Lsn) -> bool {
@@ -314,8 +314,8 @@ impl Log {
         if !needed.windows(2).all(follows) {
             return false;
         }
-        let both = reach.min(peer_durable);
-        let mut ring = Ring::new(self.memory.layout(), self.memory.places(), both);
+        let peer_durable = peer_durable.min(self.open_from(from));
+        let mut ring = Ring::new(self.memory.layout(), self.memory.places(), reach.min(peer_durable));
         for head in &needed {
             ring.open(head.base, head.previous_end);
         }

@@ -225,6 +225,42 @@ fn a_follower_that_missed_some_is_brought_up_to_date_by_the_ring_or_refused() {
 }
 
 #[test]
+fn a_segment_that_a_follower_writes_anew_keeps_its_place() {
+    let mut nodes = Nodes::new();
+    nodes.attach();
+    let (kind, block_size) = (RecordKind::Write, BlockSize::Large);
+    let next = Request { kind, volume: VolumeId(0), block: BlockNumber(0), blocks: 1, block_size };
+    while nodes.log.append.has_room_before(&next, 0) {
+        let _ = nodes.write(1, 1).unwrap();
+    }
+    let base = nodes.log.head().base;
+    nodes.post(usize::MAX);
+    nodes.follow();
+    nodes.log.pad();
+    nodes.peer.pad();
+    nodes.destage_own();
+    nodes.destage_peer();
+    nodes.log.part();
+    // It comes back, and has all that the segment will ever have.
+    let had = nodes.peer.applied;
+    nodes.peer = Secondary::new(had, LogGeneration(1), had, Generation(0));
+    nodes.attach();
+    assert_eq!(nodes.peer.renewed, Some((base, had)));
+    for _ in 0..8 {
+        while nodes.write(2, 2).is_ok() {}
+        nodes.log.pad();
+        nodes.destage_own();
+        nodes.post(usize::MAX);
+        nodes.follow();
+        let told = nodes.peer.words().unwrap().durable;
+        nodes.log.set_durable(Node::Peer, told);
+    }
+    assert!(nodes.peer_memory.head(DATASET, base).is_some(), "it is yet to be written from there");
+    nodes.destage_peer();
+    assert!(nodes.peer.renewed.is_none() && nodes.write(2, 2).is_ok(), "then the ring goes round");
+}
+
+#[test]
 fn a_payload_that_does_not_come_leaves_a_record_that_says_nothing() {
     let mut nodes = Nodes::new();
     nodes.attach();

@@ -65,6 +65,8 @@ impl Puller {
                 engine.files.remove(base)?;
                 engine.sums.forget(base);
             }
+            // Without the note what is void would count again, if a power cut brought it back.
+            engine.files.sync_names()?;
         }
         let lacking = lacking_bytes(&engine.files, plan)?;
         let needed = lacking.saturating_add(engine.config.ring_bytes()).saturating_add(KEPT_FREE_BYTES);

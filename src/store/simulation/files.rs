@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 
 use super::Defect;
+use super::world::trace;
 use crate::base::{DatasetId, Lsn};
 use crate::memory::VolatileSlice;
 use crate::segment::{HEAD_BYTES, HeadError, SegmentHead, SegmentLayout, SegmentSource};
@@ -21,6 +22,8 @@ pub(super) struct Files {
     pub(super) disk: RefCell<Disk>,
     layout: SegmentLayout,
     defect: Defect,
+    /// Whose they are.
+    name: &'static str,
 }
 
 /// One file, as a scan reads it.
@@ -43,13 +46,14 @@ fn failed(error: DiskError) -> SegmentFileError {
 }
 
 impl Files {
-    pub(super) const fn new(layout: SegmentLayout, seed: u64, defect: Defect) -> Self {
-        Self { disk: RefCell::new(Disk::new(SECTOR, seed)), layout, defect }
+    pub(super) const fn new(layout: SegmentLayout, seed: u64, defect: Defect, name: &'static str) -> Self {
+        Self { disk: RefCell::new(Disk::new(SECTOR, seed)), layout, defect, name }
     }
 
     /// As after a start: what was written anew is gone.
     pub(super) fn open(&self) -> Result<(), SegmentFileError> {
         let files = self.disk.borrow().files();
+        trace(|| format!("{} opens {files:x?}", self.name));
         for file in files.into_iter().filter(|file| file % self.layout.segment_bytes() == RENEWAL) {
             self.disk.borrow_mut().remove(file).map_err(failed)?;
         }
@@ -61,6 +65,7 @@ impl Files {
     }
 
     pub(super) fn create(&self, base: Lsn) -> Result<(), SegmentFileError> {
+        trace(|| format!("{} makes the file {base}", self.name));
         let mut disk = self.disk.borrow_mut();
         if disk.files().contains(&base.0) {
             disk.remove(base.0).map_err(failed)?;
@@ -73,6 +78,7 @@ impl Files {
     }
 
     pub(super) fn finish_renewal(&self, base: Lsn) -> Result<(), SegmentFileError> {
+        trace(|| format!("{} has {base} anew", self.name));
         self.disk.borrow_mut().rename(base.0 + RENEWAL, base.0).map_err(failed)?;
         self.sync(&[])
     }
@@ -95,10 +101,12 @@ impl Files {
     }
 
     pub(super) fn write_bytes(&self, file: u64, offset: u64, bytes: &[u8]) -> Result<(), SegmentFileError> {
+        trace(|| format!("{} writes {file:#x}, {offset:#x} and {:#x} bytes", self.name, bytes.len()));
         self.disk.borrow_mut().write(file, offset, bytes).map_err(failed)
     }
 
     pub(super) fn remove(&self, base: Lsn) -> Result<(), SegmentFileError> {
+        trace(|| format!("{} removes {base}", self.name));
         self.disk.borrow_mut().remove(base.0).map_err(failed)
     }
 
@@ -155,6 +163,7 @@ impl LogFiles for Files {
         if self.defect == Defect::SkipsSync {
             return Ok(());
         }
+        trace(|| format!("{} syncs {bases:?}", self.name));
         for base in bases {
             let file = self.written(*base);
             self.disk.borrow_mut().sync(file).map_err(failed)?;

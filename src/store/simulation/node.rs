@@ -73,9 +73,9 @@ pub(super) fn new_memory() -> RingMemory {
 type Done = Result<(), SegmentFileError>;
 
 impl Node {
-    pub(super) fn new(seed: u64, defect: Defect) -> Self {
+    pub(super) fn new(seed: u64, defect: Defect, name: &'static str) -> Self {
         Self {
-            files: Files::new(layout(), seed, defect),
+            files: Files::new(layout(), seed, defect, name),
             register: Contents::default(),
             checkpoint: Snapshot::default(),
             marker: Snapshot::default(),

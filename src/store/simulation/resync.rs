@@ -53,6 +53,13 @@ pub(super) fn go_over(
     // The last one is looked for by a start, even when nothing in it lives.
     let mut bases: std::collections::BTreeSet<_> = plan.segments().map(|segment| segment.base()).collect();
     bases.extend(heads.last().map(|head| head.base));
+    // Of what is void here nothing may stay that the primary does not have: without the note it would count again.
+    let streamed = from.primary().expect("it serves").log.head().base;
+    for base in to.files.list()?.into_iter().filter(|base| (end..streamed).contains(base)) {
+        if !bases.contains(&base) {
+            to.files.remove(base)?;
+        }
+    }
     for base in bases {
         let segment = plan.segment(base);
         let head = heads.iter().find(|head| head.base == base).expect("what lives has a head");

@@ -91,7 +91,7 @@ pub(super) type Done = Result<(), SegmentFileError>;
 impl World {
     pub(super) fn new(seed: u64, defect: Defect) -> Self {
         seed_salts(seed);
-        let mut nodes = [Node::new(seed * 2, defect), Node::new(seed * 2 + 1, defect)];
+        let mut nodes = [Node::new(seed * 2, defect, NAMES[0]), Node::new(seed * 2 + 1, defect, NAMES[1])];
         nodes.iter_mut().for_each(|node| node.start().expect("nothing is cut yet"));
         Self {
             random: Random::new(seed),
