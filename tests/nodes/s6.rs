@@ -23,8 +23,11 @@ fn write(client: &mut Client, blocks: std::ops::Range<u64>, number: u32) {
 }
 
 fn write_all(client: &mut Client, blocks: std::ops::Range<u64>, number: u32) {
-    for first in blocks.clone().step_by(BATCH as usize) {
-        write(client, first..blocks.end.min(first + BATCH), number);
+    let mut first = blocks.start;
+    while first < blocks.end {
+        let end = blocks.end.min(first + BATCH);
+        write(client, first..end, number);
+        first = end;
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mirrorbus::base::BlockSize;
-use mirrorbus::store::{Counts, Dataset, ReplicationState, RoleStatus};
+use mirrorbus::store::{Counts, ReplicationState, RoleStatus};
 
 use super::away::{BLOCK, BLOCKS, Model, RING, SEGMENT, Slow, alone, moved, rig, switch_over};
 use super::rig::{Medium, Rig, here, pattern, read, wait_for, write};
