@@ -38,6 +38,8 @@ mod reclaim;
 mod resync;
 #[path = "nodes/rig.rs"]
 mod rig;
+#[path = "nodes/s6.rs"]
+mod s6;
 #[path = "nodes/s7.rs"]
 mod s7;
 #[path = "nodes/tools.rs"]

@@ -12,5 +12,6 @@ mod store {
     pub(crate) mod resync;
     pub(crate) mod resync_cuts;
     pub(crate) mod rig;
+    mod s6;
     pub(crate) mod spoil;
 }

@@ -122,7 +122,9 @@ impl Keeper {
                 || end.0 >= state.checkpoint.0 + CHECKPOINT_RINGS * ring_bytes
                 || self.last.elapsed() >= CHECKPOINT_TIME
                 || is_full(&state) && self.last.elapsed() >= FULL_TIME;
-            if self.pending.is_none() && end > state.checkpoint && (is_due || now) {
+            // A checkpoint of all there is may be there since before the marker was to follow it.
+            let only_marks = trigger.is_some() && basis.resync.is_none() && end == state.checkpoint;
+            if self.pending.is_none() && (end > state.checkpoint && (is_due || now) || only_marks) {
                 let (generation, volumes) = (now_at.generation(), volumes.clone());
                 self.pending = Some((Snapshot { position: end, generation, volumes }, basis));
             }
@@ -152,10 +154,14 @@ impl Keeper {
             }
             drop(state);
             // Whoever ends the dataset writes one too, perhaps meanwhile.
-            if snapshot.position <= checkpoint.snapshot().position {
+            let there = checkpoint.snapshot().position;
+            if snapshot.position < there || snapshot.position == there && basis.resync.is_some() {
                 return Ok(());
             }
-            checkpoint.write(snapshot)?;
+            if snapshot.position > there {
+                checkpoint.write(snapshot)?;
+                count(&engine.shared.counters.checkpoints, 1);
+            }
             let marked = self.mark(pair, snapshot, basis);
             if let Some(session) = basis.resync
                 && pair.end_staging(session).map_err(unnoted)?
@@ -166,7 +172,6 @@ impl Keeper {
         };
         drop(filling);
         self.last = Instant::now();
-        count(&engine.shared.counters.checkpoints, 1);
         let (limit, is_full, resync) = {
             let mut state = engine.shared.lock();
             state.checkpoint = snapshot.position;

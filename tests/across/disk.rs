@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
-use crate::child::variable;
+use crate::child::{optional, variable};
 use crate::client::{BLOCK, Client, Command, content, number_of};
 use crate::common::Random;
 
@@ -27,7 +27,7 @@ const DEPTH: usize = 8;
 /// Of so many requests one is a flush.
 const FLUSH_ONE_IN: usize = 24;
 
-/// Blocks of a write at most.
+/// Blocks of a write at most, unless `TEST_MOST` says otherwise.
 const BLOCKS_MAX: usize = 8;
 
 /// Blocks that are read at once.
@@ -42,6 +42,7 @@ struct Work {
     client: Client,
     random: Random,
     busy: Vec<bool>,
+    most: usize,
     asked: HashMap<u64, Asked>,
     flushing: bool,
     next: u32,
@@ -55,6 +56,7 @@ pub(crate) fn disk_writer() {
         client: connect(),
         random: Random(variable::<u64>("TEST_SEED") | 1),
         busy: vec![false; variable("TEST_BLOCKS")],
+        most: optional("TEST_MOST").unwrap_or(BLOCKS_MAX),
         asked: HashMap::new(),
         flushing: false,
         next: variable("TEST_FIRST"),
@@ -95,7 +97,7 @@ impl Work {
             self.flushing = true;
             return Ok(());
         }
-        let count = if self.random.below(4) == 0 { 1 + self.random.below(BLOCKS_MAX) } else { 1 };
+        let count = if self.random.below(4) == 0 { 1 + self.random.below(self.most) } else { 1 };
         let first = self.random.below(self.busy.len() - count);
         if self.busy[first..first + count].contains(&true) {
             return Ok(());

@@ -33,7 +33,7 @@ pub(crate) struct Plan {
     pub(crate) medium: Medium,
     pub(crate) ring_mib: u64,
     pub(crate) volume_mib: u64,
-    /// Put before the command that starts a node.
+    /// Put before the command that starts a node; `NODE` is its name, `SCRATCH` the directory of everything.
     pub(crate) under: Vec<String>,
 }
 
@@ -163,7 +163,9 @@ impl Rig {
 
     fn command(&self, node: usize) -> Command {
         let program = env!("CARGO_BIN_EXE_mirrorbus");
-        let mut words = self.plan.under.iter().map(|word| word.replace("NODE", NAMES[node]));
+        let scratch = self.scratch.0.display().to_string();
+        let words = self.plan.under.iter();
+        let mut words = words.map(|word| word.replace("NODE", NAMES[node]).replace("SCRATCH", &scratch));
         let mut command = match words.next() {
             Some(first) => {
                 let mut command = Command::new(first);

@@ -1,5 +1,6 @@
 //! What tests of resyncs share: a volume of which every block is known, and two nodes on a slow network.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use mirrorbus::store::{Counts, Dataset, Mark, ReplicationState, Source, Volume};
@@ -37,25 +38,42 @@ impl Model {
     pub(crate) fn write_some(&mut self, volume: &Volume, count: u64, from: u64, to: u64) {
         let mut mark = Mark::default();
         for _ in 0..count {
-            let (block, seed) = (from + self.below(to - from), self.next);
-            self.next += 1;
-            let bytes = pattern(seed, usize::try_from(BLOCK).unwrap());
+            let block = from + self.below(to - from);
+            let bytes = self.renew(block);
             mark = volume.write(block * BLOCK, Source::Bytes(&bytes)).unwrap();
-            self.seeds[usize::try_from(block).unwrap()] = seed;
         }
         volume.commit(mark, &here).unwrap();
     }
 
     /// Writes each block.
     pub(crate) fn write_all(&mut self, volume: &Volume) {
+        self.write_each(volume, 0..BLOCKS);
+    }
+
+    /// Writes each of these blocks; all are acknowledged on return.
+    pub(crate) fn write_each(&mut self, volume: &Volume, blocks: Range<u64>) {
         let mut mark = Mark::default();
-        for block in 0..BLOCKS {
-            let bytes = pattern(self.next, usize::try_from(BLOCK).unwrap());
+        for block in blocks {
+            let bytes = self.renew(block);
             mark = volume.write(block * BLOCK, Source::Bytes(&bytes)).unwrap();
-            self.seeds[usize::try_from(block).unwrap()] = self.next;
-            self.next += 1;
         }
         volume.commit(mark, &here).unwrap();
+    }
+
+    /// Writes all of these blocks by one request, which is acknowledged on return.
+    pub(crate) fn write_at_once(&mut self, volume: &Volume, blocks: Range<u64>) {
+        let first = blocks.start;
+        let bytes: Vec<u8> = blocks.flat_map(|block| self.renew(block)).collect();
+        let mark = volume.write(first * BLOCK, Source::Bytes(&bytes)).unwrap();
+        volume.commit(mark, &here).unwrap();
+    }
+
+    /// What the block has next.
+    fn renew(&mut self, block: u64) -> Vec<u8> {
+        let seed = self.next;
+        self.next += 1;
+        self.seeds[usize::try_from(block).unwrap()] = seed;
+        pattern(seed, usize::try_from(BLOCK).unwrap())
     }
 
     pub(crate) fn trim(&mut self, volume: &Volume, block: u64, count: u64) {

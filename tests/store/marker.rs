@@ -61,6 +61,26 @@ fn it_moves_on_when_the_pair_is_whole_again() {
     }
 }
 
+/// Of what was written alone there is a checkpoint already, which the marker follows, though nothing is written any more.
+#[test]
+fn it_moves_on_when_the_pair_is_whole_again_and_rests() {
+    let rig = Rig::new(Medium::Tcp);
+    let [primary, secondary] = rig.pair();
+    drop(secondary);
+    wait_for(&primary, |status| status.replication == ReplicationState::LinkLost);
+    primary.alone().unwrap();
+    let volume = primary.volume("root").unwrap();
+    write(&volume, 0, &pattern(1, 1 << 20));
+    primary.settle();
+    let status = primary.status();
+    assert_eq!(status.checkpoint, status.appended);
+    assert!(marker(&primary) < status.checkpoint.0);
+    let secondary = rig.open(1);
+    for node in [&primary, &secondary] {
+        wait_for(node, |now| now.marker.is_some_and(|marker| marker >= status.appended));
+    }
+}
+
 #[test]
 fn a_dataset_that_lost_it_goes_on_and_makes_another() {
     let rig = Rig::new(Medium::Tcp);

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mirrorbus::base::BlockSize;
-use mirrorbus::store::{Counts, Dataset, ReplicationState, RoleStatus};
+use mirrorbus::store::{Counts, ReplicationState, RoleStatus};
 
-use super::away::{BLOCK, BLOCKS, Model, RING, SEGMENT, Slow, alone, moved, rig, switch_over, until_moved};
+use super::away::{BLOCK, BLOCKS, Model, RING, SEGMENT, Slow, alone, moved, rig, switch_over};
 use super::rig::{Medium, Rig, here, pattern, read, wait_for, write};
 
 fn comes_back_while_the_volume_is_written(medium: Medium) {
@@ -128,25 +128,6 @@ fn what_was_cut_off_trimmed_deleted_and_resized_meanwhile_is_so_on_both() {
     assert!(read(&resized, 1 << 20, 5 << 20).iter().all(|byte| *byte == 0), "cut off, and grown again");
     assert_eq!(read(&resized, 6 << 20, 1 << 20), pattern(4, 1 << 20));
     assert_eq!(read(&secondary.volume("deleted").unwrap(), 0, 1 << 20), pattern(2, 1 << 20));
-}
-
-#[test]
-fn what_is_given_back_meanwhile_is_not_missed() {
-    let slow = Slow::new();
-    let (primary, volume, _, mut model) = slow.long_away();
-    // Most of it is dead, and given back.
-    model.write_some(&volume, 10_000, 0, 2000);
-    let removed = |primary: &Dataset| primary.status().counts.segments_removed;
-    wait_for(&primary, |status| status.counts.segments_removed > 0);
-    let before = (primary.status().counts, removed(&primary));
-    let secondary = slow.open(1);
-    until_moved(&before.0, &primary, 2 << 20);
-    // And again while pieces are asked for that are dead by now.
-    while primary.status().replication != ReplicationState::Established {
-        model.write_some(&volume, 50, 0, BLOCKS);
-    }
-    drop(volume);
-    switch_over(primary, &secondary, &model);
 }
 
 #[test]

@@ -15,19 +15,16 @@ use std::time::{Duration, Instant};
 use crate::failure::{Context, Failure, Result};
 use crate::shell::program;
 
-/// Of a guest's disk. The file is sparse.
-const DISK_BYTES: u64 = 256 << 20;
-
 /// nbdkit listens at once, or not at all.
 const LISTENS: Duration = Duration::from_secs(20);
 
 /// mke2fs, where users have no `sbin` on their path. Few inodes, a small journal, and nothing left for the kernel to do later.
 const FORMAT: &str = r#"PATH=$PATH:/usr/sbin:/sbin
-exec mke2fs -q -F -t ext4 -N 1024 -J size=8 -E lazy_itable_init=0,lazy_journal_init=0 "$1""#;
+exec mke2fs -q -F -t ext4 -N 4096 -J size=8 -E lazy_itable_init=0,lazy_journal_init=0 "$1""#;
 
-/// Makes a disk with an empty ext4 file system, in place of one that is there.
-pub(crate) fn make(path: &Path) -> Result<()> {
-    let file = File::create(path).and_then(|file| file.set_len(DISK_BYTES));
+/// Makes a disk of this size with an empty ext4 file system, in place of one that is there. The file is sparse.
+pub(crate) fn make(path: &Path, bytes: u64) -> Result<()> {
+    let file = File::create(path).and_then(|file| file.set_len(bytes));
     file.context(|| format!("making {}", path.display()))?;
     let output = program("sh", &["-c", FORMAT, "sh"]).arg(path).output().context(|| "mke2fs".to_owned())?;
     if output.status.success() {
@@ -61,6 +58,8 @@ mod tests {
     use super::*;
     use std::process::{Child, Command};
 
+    const DISK_BYTES: u64 = 256 << 20;
+
     struct Killed(Child);
 
     impl Drop for Killed {
@@ -88,7 +87,7 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("mirrorbus-disk-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let (disk, socket) = (directory.join("disk"), directory.join("socket"));
-        make(&disk).unwrap();
+        make(&disk, DISK_BYTES).unwrap();
         let before = fs::read(&disk).unwrap();
         assert_eq!(before.len() as u64, DISK_BYTES);
         let words = server(&disk, &socket);

@@ -41,6 +41,16 @@ impl Ledger {
         self.acknowledged.iter().max().copied().unwrap_or(0) + UNHEARD_MAX
     }
 
+    /// Of each block the last write that was acknowledged.
+    pub(super) fn acknowledged(&self) -> Vec<u32> {
+        self.acknowledged.clone()
+    }
+
+    /// Blocks that were written since `acknowledged` was so.
+    pub(super) fn changed_since(&self, acknowledged: &[u32]) -> usize {
+        self.acknowledged.iter().zip(acknowledged).filter(|(now, then)| now != then).count()
+    }
+
     /// Takes what a client has printed.
     pub(super) fn take_all(&mut self, output: &str) -> Result<()> {
         self.flushing = None;
@@ -131,7 +141,10 @@ mod tests {
     #[test]
     fn what_was_found_counts_afterwards() {
         let mut ledger = told();
+        let before = ledger.acknowledged();
+        assert_eq!((before.as_slice(), ledger.changed_since(&[5, 7, 7])), (&[5, 7, 8][..], 1));
         assert_eq!(ledger.judge("5 9 8", Kept::Acknowledged).unwrap(), 1);
+        assert_eq!(ledger.changed_since(&before), 1);
         assert!(ledger.judge("5 7 8", Kept::Flushed).unwrap_err().to_string().contains("block"));
         assert!(ledger.take_all("w 5 2 2\n").is_err() && ledger.take_all("w 5 x 1\n").is_err());
         assert!(ledger.take_all("F\n").is_err(), "nobody asked for it");

@@ -7,8 +7,10 @@ mod faults;
 mod holders;
 mod leaks;
 mod ledger;
+mod nodes;
 mod power;
 mod programs;
+mod resync;
 mod roles;
 mod tcp;
 mod verbs;
@@ -41,10 +43,17 @@ const CASE_MAX: Duration = Duration::from_secs(180);
 /// The same, of one that takes long.
 const LONG_MAX: Duration = Duration::from_secs(360);
 
+/// And of one that moves much.
+const MOVING_MAX: Duration = Duration::from_secs(1800);
+
 impl Case {
     /// At which it is given up.
     pub(crate) fn limit(&self) -> Duration {
-        if BY_NAME.contains(&self.name) || POWER.contains(&self.name) { LONG_MAX } else { CASE_MAX }
+        match self.name {
+            name if name == BY_NAME[3] => MOVING_MAX,
+            name if BY_NAME.contains(&name) || POWER.contains(&name) => LONG_MAX,
+            _ => CASE_MAX,
+        }
     }
 }
 
@@ -61,10 +70,10 @@ pub(crate) enum On {
 const PERFTEST: [&str; 2] = ["perftest", "bench-perftest"];
 
 /// Those that take long, and are run by name only.
-const BY_NAME: [&str; 3] = ["bench-single", "bench-deep", "bench-perftest"];
+const BY_NAME: [&str; 4] = ["bench-single", "bench-deep", "bench-perftest", "resync-long"];
 
 /// Those that start guests over and over.
-const POWER: [&str; 2] = ["power-unsynced", "power"];
+const POWER: [&str; 3] = ["power-unsynced", "power", "resync"];
 
 /// Every test, in the order of running.
 const CASES: &[Case] = &[
@@ -254,6 +263,18 @@ const CASES: &[Case] = &[
         random: true,
         on: On::Two(power::cuts),
     },
+    Case {
+        name: POWER[2],
+        about: "a node that was away is given what it lacks and little more, through cuts of the link and of power",
+        random: true,
+        on: On::Two(|guests, random| resync::away(guests, random, resync::SHORT)),
+    },
+    Case {
+        name: BY_NAME[3],
+        about: "by name only: as resync, 128 MiB of 512 changed, and ten cuts of the link",
+        random: true,
+        on: On::Two(|guests, random| resync::away(guests, random, resync::LONG)),
+    },
 ];
 
 /// The tests of these names; without any, all but those that are for asking for.
@@ -310,8 +331,8 @@ mod tests {
 
     #[test]
     fn tests_are_chosen_by_name() {
-        assert_eq!(choose(&[], true).unwrap().len(), CASES.len() - 3);
-        assert_eq!(choose(&[], false).unwrap().len(), CASES.len() - 4);
+        assert_eq!(choose(&[], true).unwrap().len(), CASES.len() - BY_NAME.len());
+        assert_eq!(choose(&[], false).unwrap().len(), CASES.len() - BY_NAME.len() - 1);
         let chosen = choose(&["cut".to_owned(), "bring-up".to_owned()], false).unwrap();
         assert_eq!(chosen.iter().map(|case| case.name).collect::<Vec<_>>(), ["cut", "bring-up"]);
         assert!(
