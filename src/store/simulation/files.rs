@@ -52,8 +52,12 @@ impl Files {
 
     /// As after a start: what was written anew is gone.
     pub(super) fn open(&self) -> Result<(), SegmentFileError> {
+        trace(|| format!("{} opens {:x?}", self.name, self.disk.borrow().files()));
+        self.abandon_renewals()
+    }
+
+    pub(super) fn abandon_renewals(&self) -> Result<(), SegmentFileError> {
         let files = self.disk.borrow().files();
-        trace(|| format!("{} opens {files:x?}", self.name));
         for file in files.into_iter().filter(|file| file % self.layout.segment_bytes() == RENEWAL) {
             self.disk.borrow_mut().remove(file).map_err(failed)?;
         }

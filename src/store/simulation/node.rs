@@ -298,7 +298,7 @@ impl Node {
             while self.write_one(u64::MAX)? {}
             self.sync()?;
         }
-        Ok(())
+        self.files.abandon_renewals()
     }
 
     /// A checkpoint if all of one is durable for good; true: the marker may follow it.
