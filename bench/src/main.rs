@@ -68,6 +68,7 @@ fn main() -> ExitCode {
                 Ok(ExitCode::from(EXIT_USAGE))
             }
         },
+        Command::StoreTurns(options) => store::run_turns(&options),
         Command::StorePeer(options) => store::run_peer(&options).map(|never| match never {}),
         Command::Hold(options) => subject::hold(&options).map(|never| match never {}),
     };

@@ -9,7 +9,7 @@ use mirrorbus::base::parse_bytes;
 
 use crate::nbd::NbdOptions;
 use crate::pair::Schedule;
-use crate::store::{StoreOptions, StorePeerOptions};
+use crate::store::{StoreOptions, StorePeerOptions, StoreTurnsOptions};
 use crate::workload::{DEPTH_MAX, Fabric, Pattern, Polling, THREADS_MAX, Workload};
 
 /// The shortest slice that may be asked for: what is less is over before anything is measured.
@@ -42,6 +42,9 @@ pub(crate) enum Command {
     /// Be the other node of a pair for a run of this program.
     #[command(hide = true)]
     StorePeer(StorePeerOptions),
+    /// Measure writes to a volume of a pair on two machines, whenever told to on stdin.
+    #[command(hide = true)]
+    StoreTurns(StoreTurnsOptions),
     /// Hold the copy for a run of this program.
     #[command(hide = true)]
     Hold(HoldOptions),

@@ -1,11 +1,16 @@
 //! `cargo xtask compare`: the block store beside other servers, on this machine, by the bench tool.
 //!
+//! With `--guests`: a volume mirrored over soft-RoCE beside DRBD and MD RAID 1, in two emulated machines.
+//!
 //! Figures, not a test: nothing fails when they are bad, and on a busy machine they are void and say so.
+
+use std::time::Duration;
 
 use clap::Args;
 
 use crate::failure::{Failure, Result};
 use crate::install;
+use crate::rxe;
 use crate::shell::{self, cargo, program};
 
 /// What to compare with.
@@ -18,13 +23,23 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "1G")]
     volume: String,
     /// Rounds of each job
-    #[arg(long, default_value = "20")]
-    rounds: String,
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Beside DRBD, MD RAID 1 over NVMe and MD RAID 1 over NBD instead, in two emulated machines
+    #[arg(long, conflicts_with_all = ["disk", "volume"])]
+    guests: bool,
+    /// With --guests: seconds of each turn
+    #[arg(long, default_value_t = 0.5, requires = "guests")]
+    seconds: f64,
 }
 
 /// Builds the release programs and runs the comparisons; reports as JSON stay in `target/compare`.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     install::verbs()?;
+    if arguments.guests {
+        let seconds = arguments.seconds.clamp(0.1, 60.0);
+        return rxe::compare(arguments.rounds, Duration::from_secs_f64(seconds));
+    }
     install::nbd_servers()?;
     let packages = [
         "build",
@@ -43,7 +58,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         measure(&["store", "--seconds", "15", "--depth", depth, "--json", &json])?;
     }
     measure(&["store", "--seconds", "30", "--steady", "20000", "--json", "target/compare/steady.json"])?;
-    let nbd = ["nbd", "--volume", &arguments.volume, "--rounds", &arguments.rounds];
+    let rounds = arguments.rounds.to_string();
+    let nbd = ["nbd", "--volume", &arguments.volume, "--rounds", &rounds];
     measure(&[&nbd[..], &["--json", "target/compare/nbd.json"]].concat())?;
     if let Some(disk) = &arguments.disk {
         measure(&[&nbd[..], &["--directory", disk, "--json", "target/compare/nbd-disk.json"]].concat())?;

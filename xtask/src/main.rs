@@ -54,7 +54,7 @@ enum Command {
         #[arg(long, default_value_t = fuzz::SECONDS)]
         seconds: u32,
     },
-    /// Measure the block store beside other servers of NBD, and in process; needs an idle machine
+    /// Measure the block store beside other servers of NBD, and in process; with --guests beside DRBD and MD RAID 1; needs an idle machine
     Compare(compare::Arguments),
     /// Test on soft-RoCE: two emulated machines and the link between them, which is cut; nothing is needed of this one
     Rxe(rxe::Arguments),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mirrorbus::base::crc32c;
 use mirrorbus::memory::{MapOptions, Mapping};
 
-use super::measure::{measure, payload};
+use super::measure::{CHECK, measure, payload};
 use super::options::StoreOptions;
 use crate::Failure;
 use crate::driver::Slice;
@@ -55,7 +55,7 @@ impl Limit {
 impl Contender for Limit {
     fn slice(&mut self, duration: Duration) -> Result<Slice, Failure> {
         let depth = self.depth as u64;
-        measure(duration, depth, || {
+        measure(duration, depth, CHECK, || {
             self.batch();
             Ok(())
         })

@@ -16,6 +16,7 @@ mod peer;
 mod report;
 mod steady;
 mod subject;
+mod turns;
 
 use std::process::ExitCode;
 
@@ -24,8 +25,9 @@ use crate::histogram;
 use crate::machine::Machine;
 use crate::outcome::Figure;
 use crate::pair::{Contest, Schedule};
-pub(crate) use options::{StoreOptions, StorePeerOptions};
+pub(crate) use options::{StoreOptions, StorePeerOptions, StoreTurnsOptions};
 pub(crate) use peer::run as run_peer;
+pub(crate) use turns::run as run_turns;
 
 /// Measures.
 ///

@@ -92,6 +92,32 @@ pub(crate) struct StorePeerOptions {
     pub ring: u64,
 }
 
+/// The store between two machines, measured turn by turn.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StoreTurnsOptions {
+    /// Where this node keeps its files.
+    #[arg(long)]
+    pub directory: PathBuf,
+    /// Where this node is reached.
+    #[arg(long)]
+    pub listen: FabricUrl,
+    /// Where `store-peer` is.
+    #[arg(long)]
+    pub peer: FabricUrl,
+    /// Bytes of the ring.
+    #[arg(long, value_parser = bytes)]
+    pub ring: u64,
+    /// Bytes of the volume.
+    #[arg(long, value_parser = bytes)]
+    pub volume: u64,
+    /// `HOST:PORT` of `limit-peer --fabric rdma`, there too.
+    #[arg(long)]
+    pub limit_peer: String,
+    /// Bytes of the memory that it serves.
+    #[arg(long, value_parser = bytes)]
+    pub limit_memory: u64,
+}
+
 fn bytes(text: &str) -> Result<u64, String> {
     parse_bytes(text)
 }

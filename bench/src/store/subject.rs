@@ -1,14 +1,14 @@
-//! The pair: this process writes, a child follows.
+//! The pair: this process writes, a child follows, or a process of another machine.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mirrorbus::FabricUrl;
 use mirrorbus::base::BlockSize;
-use mirrorbus::store::{Dataset, DatasetStatus, ReplicationState, Source, Volume, VolumeSpec};
+use mirrorbus::store::{Dataset, DatasetConfig, DatasetStatus, ReplicationState, Source, Volume, VolumeSpec};
 
-use super::measure::{measure, payload};
-use super::options::{StoreFabric, StoreOptions};
+use super::measure::{CHECK, measure, payload};
+use super::options::{StoreFabric, StoreOptions, StoreTurnsOptions};
 use super::peer::{Side, config, keys};
 use crate::Failure;
 use crate::child::Peer;
@@ -27,6 +27,8 @@ pub(super) struct Subject {
     payload: Vec<u8>,
     slots: u64,
     depth: usize,
+    /// Batches between two looks at the clock.
+    check: u32,
     random: u64,
 }
 
@@ -47,26 +49,50 @@ impl Subject {
             &options.ring.to_string(),
         ];
         let peer = Peer::start(&arguments.map(str::to_owned))?;
-        let mut ours = config(Side::Primary, &directory, here, there, options.ring);
-        ours.volumes =
-            vec![VolumeSpec { name: "volume".into(), bytes: options.volume, block_size: BlockSize::Large }];
-        let dataset = Dataset::open(ours, keys()?)?;
-        wait(&dataset)?;
-        let volume = dataset.volume("volume")?;
-        let mut subject = Self {
-            volume,
-            dataset: Some(dataset),
-            peer: Some(peer),
-            directory,
-            payload: payload(options.size),
-            slots: options.volume / options.size,
-            depth: options.depth,
-            random: 0x9e37_79b9_7f4a_7c15,
-        };
+        let ours = config(Side::Primary, &directory, here, there, options.ring);
+        let mut subject = Self::of(ours, directory, options.volume, options.size)?;
+        (subject.peer, subject.depth) = (Some(peer), options.depth);
         if !options.empty {
             subject.fill()?;
         }
         Ok(subject)
+    }
+
+    /// With a `store-peer` that runs already.
+    pub(super) fn join(options: &StoreTurnsOptions, size: u64) -> Result<Self, Failure> {
+        let StoreTurnsOptions { directory, listen, peer, ring, volume, .. } = options.clone();
+        std::fs::create_dir_all(&directory)?;
+        let ours = config(Side::Primary, &directory, listen, peer, ring);
+        let mut subject = Self::of(ours, directory, volume, size)?;
+        // Between machines a batch takes so long that the clock is nothing beside it.
+        subject.check = 1;
+        subject.fill()?;
+        Ok(subject)
+    }
+
+    /// A pair that has found itself, with an empty volume.
+    fn of(mut ours: DatasetConfig, directory: PathBuf, bytes: u64, size: u64) -> Result<Self, Failure> {
+        ours.volumes = vec![VolumeSpec { name: "volume".into(), bytes, block_size: BlockSize::Large }];
+        let dataset = Dataset::open(ours, keys()?)?;
+        wait(&dataset)?;
+        let volume = dataset.volume("volume")?;
+        Ok(Self {
+            volume,
+            dataset: Some(dataset),
+            peer: None,
+            directory,
+            payload: payload(size),
+            slots: bytes / size,
+            depth: 1,
+            check: CHECK,
+            random: 0x9e37_79b9_7f4a_7c15,
+        })
+    }
+
+    /// Itself, with so many writes acknowledged together from now on.
+    pub(super) const fn at_depth(&mut self, depth: usize) -> &mut Self {
+        self.depth = depth;
+        self
     }
 
     /// Every block once, in order.
@@ -113,7 +139,7 @@ impl Subject {
 impl Contender for Subject {
     fn slice(&mut self, duration: Duration) -> Result<Slice, Failure> {
         let depth = self.depth as u64;
-        measure(duration, depth, || self.batch())
+        measure(duration, depth, self.check, || self.batch())
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Artifact {
 pub(crate) fn build() -> Result<Vec<Artifact>> {
     let mut tests = vec!["test", "--workspace", "--no-run"];
     TESTS.iter().for_each(|name| tests.extend(["--test", name]));
-    let mut built = executables(&report(&["build", "--workspace", "--bins"])?)?;
+    let mut built = programs()?;
     built.extend(executables(&report(&tests)?)?);
     // Itself, and the programs that cargo builds for the tests once more.
     built.retain(|artifact| artifact.name != "xtask");
@@ -33,6 +33,13 @@ pub(crate) fn build() -> Result<Vec<Artifact>> {
             return Err(Failure::new(format!("cargo built no {name}")));
         }
     }
+    Ok(built)
+}
+
+/// The programs alone.
+pub(crate) fn programs() -> Result<Vec<Artifact>> {
+    let mut built = executables(&report(&["build", "--workspace", "--bins"])?)?;
+    built.retain(|artifact| artifact.name != "xtask");
     Ok(built)
 }
 

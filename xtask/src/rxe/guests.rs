@@ -15,11 +15,11 @@ use super::guest::Guest;
 use super::image::Image;
 use super::qemu::Hardware;
 
-/// A guest without a disk has its files in here too.
-const MEMORY_MIB: u32 = 1024;
+/// Memory of a guest for tests. One without a disk has its files in here too.
+pub(crate) const MEMORY_MIB: u32 = 1024;
 
 /// With one alone, a program that polls keeps the kernel from receiving what is polled for.
-const PROCESSORS: u32 = 2;
+pub(crate) const PROCESSORS: u32 = 2;
 
 /// Ways for the link to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(crate) struct Guests {
 
 impl Guests {
     /// Starts both, with their files in `directory`, and waits until soft-RoCE is active in each.
-    pub(crate) fn up(image: &Image, directory: &Path) -> Result<Self> {
+    pub(crate) fn up(image: &Image, directory: &Path, memory_mib: u32) -> Result<Self> {
         let what = || format!("making {}", directory.display());
         fs::create_dir_all(directory).context(what)?;
         let only = File::create(directory.join("lock")).context(what)?;
@@ -58,7 +58,7 @@ impl Guests {
         let guest = |name: &'static str, number: u8, peer: &str| {
             let hardware = Hardware {
                 number,
-                memory_mib: MEMORY_MIB,
+                memory_mib,
                 processors: PROCESSORS,
                 image: image.clone(),
                 directory: directory.join(name),

@@ -10,6 +10,7 @@ use crate::shell::{program, run};
 
 use super::artifacts::Artifact;
 use super::cpio::Archive;
+use super::extra::Extra;
 use super::libraries;
 use super::packages::Kernel;
 
@@ -18,9 +19,6 @@ const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
 /// Programs of the packages that the guests have, beside the small tools of busybox.
 const TOOLS: &[&str] = &["rdma", "ibv_devices", "ibv_devinfo", "ibv_rc_pingpong", "rping"];
-
-/// Those that come on request.
-const PERFTEST: &[&str] = &["ib_write_lat", "ib_write_bw"];
 
 /// The library that keeps a program from syncing.
 const UNSYNCED: &str = "usr/lib/unsynced.so";
@@ -38,13 +36,16 @@ pub(crate) fn build(
     kernel: &Kernel,
     userland: &Path,
     artifacts: &[Artifact],
-    perftest: bool,
+    extra: Extra,
 ) -> Result<Image> {
     let initrd = cache.join("initrd");
     let file = File::create(&initrd).context(|| format!("making {}", initrd.display()))?;
     let mut packer = Packer { archive: Archive::new(BufWriter::new(file)), userland };
-    packer.base()?;
-    packer.modules(kernel)?;
+    packer.base(extra)?;
+    packer.modules(&kernel.modules, "etc/modules")?;
+    if extra == Extra::Peers {
+        packer.modules(&kernel.peers, "etc/modules.peers")?;
+    }
     // Before the tools: of a library that both need, the first counts, and these were linked for this machine's.
     for artifact in artifacts {
         let stripped = cache.join("stripped").join(&artifact.name);
@@ -52,7 +53,7 @@ pub(crate) fn build(
         packer.program(&stripped, &artifact.name, &[])?;
     }
     packer.tools(TOOLS)?;
-    packer.tools(if perftest { PERFTEST } else { &[] })?;
+    packer.tools(extra.tools())?;
     packer.verbs()?;
     packer.archive.file(UNSYNCED, 0o755, &read(&unsynced(cache)?)?)?;
     packer.archive.finish()?;
@@ -83,7 +84,7 @@ struct Packer<'a, W> {
 
 impl<W: Write> Packer<'_, W> {
     /// The first process, the shell and the small tools.
-    fn base(&mut self) -> Result<()> {
+    fn base(&mut self, extra: Extra) -> Result<()> {
         for directory in ["proc", "sys", "dev", "tmp", "run", "root", "lib64", "usr/bin"] {
             self.archive.directory(directory)?;
         }
@@ -108,25 +109,28 @@ impl<W: Write> Packer<'_, W> {
         self.program(&busybox, "busybox", &[])?;
         let list = Command::new(&busybox).arg("--list").output();
         let list = list.context(|| format!("{} --list", busybox.display()))?;
-        for tool in String::from_utf8_lossy(&list.stdout).lines().filter(|&tool| tool != "sh") {
+        let ours = |tool: &str| tool != "sh" && !extra.tools().contains(&tool);
+        for tool in String::from_utf8_lossy(&list.stdout).lines().filter(|&tool| ours(tool)) {
             self.archive.link(&format!("usr/bin/{tool}"), "busybox")?;
         }
         Ok(())
     }
 
-    /// The modules, and the list of them in the order of loading.
-    fn modules(&mut self, kernel: &Kernel) -> Result<()> {
+    /// Modules, and the list of them in the order of loading.
+    fn modules(&mut self, modules: &[PathBuf], list: &str) -> Result<()> {
         let mut names = String::new();
-        for path in &kernel.modules {
+        for path in modules {
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
             self.archive.file(&format!("usr/lib/modules/{name}.ko"), 0o644, &read(path)?)?;
             names += &format!("{name}\n");
         }
-        self.archive.file("etc/modules", 0o644, names.as_bytes())
+        self.archive.file(list, 0o644, names.as_bytes())
     }
 
     fn tools(&mut self, tools: &[&str]) -> Result<()> {
-        let search = [self.userland.join(LIBRARIES), self.userland.join("lib/x86_64-linux-gnu")];
+        let libraries = self.userland.join(LIBRARIES);
+        // fio is linked with Ceph's, which have a folder of their own.
+        let search = [libraries.join("ceph"), libraries, self.userland.join("lib/x86_64-linux-gnu")];
         for tool in tools {
             let path = self.find(tool)?;
             self.program(&path, tool, &search)?;
@@ -168,8 +172,8 @@ impl<W: Write> Packer<'_, W> {
 
     /// A program of the unpacked packages.
     fn find(&self, name: &str) -> Result<PathBuf> {
-        let places =
-            ["usr/bin", "usr/sbin", "bin", "sbin"].map(|folder| self.userland.join(folder).join(name));
+        let places = ["usr/bin", "usr/sbin", "bin", "sbin", "lib/drbd"]
+            .map(|folder| self.userland.join(folder).join(name));
         let found = places.into_iter().find(|path| path.is_file());
         found.ok_or_else(|| Failure::new(format!("the packages have no program {name}")))
     }

@@ -13,6 +13,7 @@ mod cases;
 mod console;
 mod cpio;
 mod disk;
+mod extra;
 mod guest;
 mod guests;
 mod host;
@@ -22,6 +23,7 @@ mod libraries;
 mod machine;
 mod modules;
 mod packages;
+mod peers;
 mod port;
 mod qemu;
 mod random;
@@ -35,10 +37,14 @@ use crate::install;
 use crate::shell::root;
 use crate::steps::Counts;
 
+use artifacts::Artifact;
 use cases::{Case, On};
+use extra::Extra;
 use guests::Guests;
 use host::Host;
 use random::Random;
+
+pub(crate) use peers::run as compare;
 
 /// `cargo xtask rxe`
 #[derive(Debug, clap::Args)]
@@ -92,7 +98,8 @@ pub(crate) fn test(arguments: &Arguments) -> Result<Counts> {
         let artifacts = artifacts::build()?;
         on_host(&Host::up(&cache, &artifacts)?, &chosen)
     } else {
-        let guests = guests(&cache, arguments.perftest)?;
+        let extra = if arguments.perftest { Extra::Perftest } else { Extra::Nothing };
+        let guests = guests(&cache, extra, guests::MEMORY_MIB, artifacts::build)?;
         let rows = in_guests(&guests, &chosen, arguments.rounds, &mut random, &cache.join("logs"));
         if arguments.keep {
             console::serve(&guests)?;
@@ -102,17 +109,22 @@ pub(crate) fn test(arguments: &Arguments) -> Result<Counts> {
     count(&rows, skipped)
 }
 
-/// All that it takes to have the guests up.
-fn guests(cache: &Path, perftest: bool) -> Result<Guests> {
+/// All that it takes to have the guests up, with the programs that are built.
+fn guests(
+    cache: &Path,
+    extra: Extra,
+    memory_mib: u32,
+    build: fn() -> Result<Vec<Artifact>>,
+) -> Result<Guests> {
     if !cfg!(target_arch = "x86_64") {
         let why = "the guests are x86-64 and run this machine's programs: use --host on another processor";
         return Err(Failure::new(why.to_owned()));
     }
     install::emulator()?;
-    let artifacts = artifacts::build()?;
-    let (kernel, userland) = (packages::kernel(cache)?, packages::userland(cache, perftest)?);
-    let image = image::build(cache, &kernel, &userland, &artifacts, perftest)?;
-    Guests::up(&image, &cache.join("run"))
+    let artifacts = build()?;
+    let (kernel, userland) = (packages::kernel(cache)?, packages::userland(cache, extra)?);
+    let image = image::build(cache, &kernel, &userland, &artifacts, extra)?;
+    Guests::up(&image, &cache.join("run"), memory_mib)
 }
 
 fn in_guests(guests: &Guests, chosen: &[&Case], rounds: u32, random: &mut Random, logs: &Path) -> Vec<Row> {

@@ -26,6 +26,9 @@ pub(crate) const WANTED: &[&str] = &[
     "ext4",
 ];
 
+/// What the replicated disks of a comparison are made of, beside what these need; loaded only there.
+pub(crate) const PEERS: &[&str] = &["brd", "drbd", "raid1", "nvmet", "nvmet_rdma", "nvme_rdma", "nbd"];
+
 /// The modules below a directory, by name.
 pub(crate) fn find(directory: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut found = BTreeMap::new();

@@ -11,6 +11,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::install;
 use crate::shell::{program, run};
 
+use super::extra::Extra;
 use super::{kernel, modules};
 
 /// Names the kernel's package by depending on it. The `cloud` kernels have no soft-RoCE.
@@ -28,9 +29,6 @@ const USERLAND: &[&str] = &[
     "rdmacm-utils",
 ];
 
-/// Debian's package of bare RDMA measurements, which the guests have on request.
-const PERFTEST: &str = "perftest";
-
 /// The kernel, ready to start.
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -38,6 +36,8 @@ pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
     /// Its modules, in the order of loading.
     pub(crate) modules: Vec<PathBuf>,
+    /// Those that the replicated disks of a comparison need beside, in the order of loading.
+    pub(crate) peers: Vec<PathBuf>,
 }
 
 /// The kernel, from the cache if the package has not changed.
@@ -46,7 +46,7 @@ pub(crate) fn kernel(cache: &Path) -> Result<Kernel> {
     let version = field(&package, "Version")?;
     let place = cache.join(format!("kernel/{package}_{}", version.replace([':', '/'], "_")));
     let (list, stamp) = (place.join("modules"), place.join("wanted"));
-    let wanted = modules::WANTED.join("\n");
+    let wanted = [modules::WANTED, modules::PEERS].concat().join("\n");
     if !list.exists() || fs::read_to_string(&stamp).unwrap_or_default() != wanted {
         println!("downloading {package} {version}: the guests' kernel; it is not installed");
         let unpacked = unpack(&place, "kernel", |folder| apt_get(&["download", &package], Some(folder)))?;
@@ -54,9 +54,12 @@ pub(crate) fn kernel(cache: &Path) -> Result<Kernel> {
         write(&stamp, wanted.as_bytes())?;
         fs::remove_dir_all(&unpacked).context(|| format!("removing {}", unpacked.display()))?;
     }
-    let order = fs::read_to_string(&list).context(|| format!("reading {}", list.display()))?;
-    let modules = order.lines().map(|name| place.join(format!("{name}.ko"))).collect();
-    Ok(Kernel { image: place.join("vmlinux"), modules })
+    let listed = |list: &Path| -> Result<Vec<PathBuf>> {
+        let order = fs::read_to_string(list).context(|| format!("reading {}", list.display()))?;
+        Ok(order.lines().map(|name| place.join(format!("{name}.ko"))).collect())
+    };
+    let (modules, peers) = (listed(&list)?, listed(&place.join("modules.peers"))?);
+    Ok(Kernel { image: place.join("vmlinux"), modules, peers })
 }
 
 /// Puts the kernel, the modules that are needed and, last, their list into `place`.
@@ -66,8 +69,10 @@ fn prepare(unpacked: &Path, place: &Path) -> Result<()> {
         let path = found.get(name).ok_or_else(|| Failure::new(format!("the kernel has no module {name}")))?;
         fs::read(path).context(|| format!("reading {}", path.display()))
     };
-    let order = modules::in_order(modules::WANTED, &|name| modules::depends(&read(name)?))?;
-    for name in &order {
+    let depends = |name: &str| modules::depends(&read(name)?);
+    let order = modules::in_order(modules::WANTED, &depends)?;
+    let all = modules::in_order(&[modules::WANTED, modules::PEERS].concat(), &depends)?;
+    for name in &all {
         write(&place.join(format!("{name}.ko")), &read(name)?)?;
     }
     let boot = unpacked.join("boot");
@@ -78,18 +83,25 @@ fn prepare(unpacked: &Path, place: &Path) -> Result<()> {
     let vmlinuz = vmlinuz.ok_or_else(|| Failure::new(format!("no vmlinuz in {}", boot.display())))?;
     let bytes = fs::read(&vmlinuz).context(|| format!("reading {}", vmlinuz.display()))?;
     write(&place.join("vmlinux"), &kernel::decompressed(&bytes)?)?;
+    // Those of the boot come first in both.
+    write(&place.join("modules.peers"), all[order.len()..].join("\n").as_bytes())?;
     write(&place.join("modules"), order.join("\n").as_bytes())
 }
 
 /// The directory with the guests' programs and libraries. Downloaded once; `rm -r target/rxe` renews it.
-pub(crate) fn userland(cache: &Path, perftest: bool) -> Result<PathBuf> {
+pub(crate) fn userland(cache: &Path, extra: Extra) -> Result<PathBuf> {
     let place = cache.join("userland");
     let stamp = place.join("complete");
-    let wanted = [USERLAND, if perftest { &[PERFTEST] } else { &[] }].concat();
     let had = fs::read_to_string(&stamp).unwrap_or_default();
-    if wanted.iter().all(|package| had.lines().any(|line| line == *package)) {
+    let had: Vec<_> = had.lines().collect();
+    let mut wanted = [USERLAND, extra.packages()].concat();
+    if wanted.iter().all(|package| had.contains(package)) {
         return Ok(place.join("root"));
     }
+    // What another command wanted stays, so that the two do not take turns at downloading.
+    wanted.extend(had.iter().filter(|package| Extra::is_known(package)));
+    wanted.sort_unstable();
+    wanted.dedup();
     println!("downloading {}: what the guests run; nothing of it is installed", wanted.join(" "));
     if place.exists() {
         fs::remove_dir_all(&place).context(|| format!("removing {}", place.display()))?;

@@ -299,10 +299,10 @@ fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<()> {
 }
 
 /// Where a test has its key in each guest.
-const KEY: &str = "/tmp/key";
+pub(super) const KEY: &str = "/tmp/key";
 
 /// Makes a key in guest `b` and copies it to guest `a`.
-fn share_key(guests: &Guests) -> Result<()> {
+pub(super) fn share_key(guests: &Guests) -> Result<()> {
     let short = Duration::from_secs(30);
     guests.b.run(&format!("rm -f {KEY}; mirrorbus keygen {KEY}"), short)?;
     copy(guests, KEY)?;
