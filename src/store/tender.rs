@@ -19,10 +19,18 @@ use crate::node::Content;
 
 /// Rest while the log moves.
 const REST: Duration = Duration::from_micros(200);
+/// Rest when it has not moved for a few rounds.
+const REST_CALM: Duration = Duration::from_millis(1);
+/// Rounds without a change until then.
+const BUSY_ROUNDS: u32 = 8;
 /// Rest when it has not moved for a while.
 const REST_IDLE: Duration = Duration::from_millis(2);
 /// Rounds without a change until the rest becomes long.
-const BUSY_ROUNDS: u32 = 50;
+const CALM_ROUNDS: u32 = 50;
+/// A peer that lags is asked how far it is so often, while nobody waits for it: to ask costs both machines work that clients wait for.
+const ASK_TIME: Duration = Duration::from_millis(2);
+/// And one that has all there is.
+const ASK_TIME_IDLE: Duration = Duration::from_millis(50);
 /// Steps that a follower takes between two looks at what is to be destaged: what came in a burst is written as one, without a rest in
 /// between.
 const STEPS_AT_ONCE: u32 = 16;
@@ -40,11 +48,13 @@ pub(super) struct Tender {
     last_end: Lsn,
     last_change: Instant,
     tried_file: Option<Instant>,
+    asked: Instant,
 }
 
 impl Tender {
     pub(super) fn new() -> Self {
-        Self { quiet_rounds: 0, last_end: Lsn::ZERO, last_change: Instant::now(), tried_file: None }
+        let now = Instant::now();
+        Self { quiet_rounds: 0, last_end: Lsn::ZERO, last_change: now, tried_file: None, asked: now }
     }
 
     /// Rounds until the dataset ends.
@@ -62,7 +72,11 @@ impl Tender {
             if moved && engine.shared.lock().behind() >= engine.layout().segment_bytes() {
                 continue;
             }
-            let rest = if self.quiet_rounds < BUSY_ROUNDS { REST } else { REST_IDLE };
+            let rest = match self.quiet_rounds {
+                ..BUSY_ROUNDS => REST,
+                BUSY_ROUNDS..CALM_ROUNDS => REST_CALM,
+                CALM_ROUNDS.. => REST_IDLE,
+            };
             engine.shared.bell().nap(rest);
         }
     }
@@ -85,8 +99,17 @@ impl Tender {
             let mut state = engine.shared.lock();
             let Role::Primary(primary) = &mut state.role else { return Ok(false) };
             primary.push();
-            primary.ask_peer();
             let end = primary.log.end();
+            let lag = end.0.saturating_sub(primary.log.peer_durable().0);
+            let is_due = match lag {
+                0 => self.asked.elapsed() >= ASK_TIME_IDLE,
+                _ if lag < engine.config.ring_bytes() / 4 => self.asked.elapsed() >= ASK_TIME,
+                _ => true,
+            };
+            if is_due {
+                primary.ask_peer();
+                self.asked = Instant::now();
+            }
             let moved = end != self.last_end;
             if moved {
                 (self.last_end, self.last_change) = (end, Instant::now());
