@@ -22,7 +22,7 @@ pub(crate) struct Artifact {
 pub(crate) fn build() -> Result<Vec<Artifact>> {
     let mut tests = vec!["test", "--workspace", "--no-run"];
     TESTS.iter().for_each(|name| tests.extend(["--test", name]));
-    let mut built = programs()?;
+    let mut built = programs(&[])?;
     built.extend(executables(&report(&tests)?)?);
     // Itself, and the programs that cargo builds for the tests once more.
     built.retain(|artifact| artifact.name != "xtask");
@@ -36,9 +36,13 @@ pub(crate) fn build() -> Result<Vec<Artifact>> {
     Ok(built)
 }
 
-/// The programs alone.
-pub(crate) fn programs() -> Result<Vec<Artifact>> {
-    let mut built = executables(&report(&["build", "--workspace", "--bins"])?)?;
+/// The programs alone, as users have them: what they do is to be measured.
+pub(crate) fn released() -> Result<Vec<Artifact>> {
+    programs(&["--release"])
+}
+
+fn programs(profile: &[&str]) -> Result<Vec<Artifact>> {
+    let mut built = executables(&report(&[&["build", "--workspace", "--bins"], profile].concat())?)?;
     built.retain(|artifact| artifact.name != "xtask");
     Ok(built)
 }

@@ -51,7 +51,7 @@ pub(crate) use peers::run as compare;
 pub(crate) struct Arguments {
     /// Tests by name; all without any. An unknown name lists them
     tests: Vec<String>,
-    /// Run those tests that choose at random so many times
+    /// Run those tests that choose at random so many times; `resync`, which is long, a third of that unless it is named
     #[arg(long, default_value_t = 1)]
     rounds: u32,
     /// What the choices at random begin with; printed by each run
@@ -100,7 +100,7 @@ pub(crate) fn test(arguments: &Arguments) -> Result<Counts> {
     } else {
         let extra = if arguments.perftest { Extra::Perftest } else { Extra::Nothing };
         let guests = guests(&cache, extra, guests::MEMORY_MIB, artifacts::build)?;
-        let rows = in_guests(&guests, &chosen, arguments.rounds, &mut random, &cache.join("logs"));
+        let rows = in_guests(&guests, &chosen, arguments, &mut random, &cache.join("logs"));
         if arguments.keep {
             console::serve(&guests)?;
         }
@@ -127,10 +127,16 @@ fn guests(
     Guests::up(&image, &cache.join("run"), memory_mib)
 }
 
-fn in_guests(guests: &Guests, chosen: &[&Case], rounds: u32, random: &mut Random, logs: &Path) -> Vec<Row> {
+fn in_guests(
+    guests: &Guests,
+    chosen: &[&Case],
+    arguments: &Arguments,
+    random: &mut Random,
+    logs: &Path,
+) -> Vec<Row> {
     let mut rows = Vec::new();
     for case in chosen {
-        for round in 1..=if case.random { rounds } else { 1 } {
+        for round in 1..=case.times(arguments.rounds, !arguments.tests.is_empty()) {
             let name = if round == 1 { case.name.to_owned() } else { format!("{} ({round})", case.name) };
             let row = timed(name, case, || {
                 guests.mend()?;

@@ -55,6 +55,16 @@ impl Case {
             _ => CASE_MAX,
         }
     }
+
+    /// How many times it runs when so many rounds are asked for, of it by `name` or of everything.
+    pub(crate) fn times(&self, rounds: u32, by_name: bool) -> u32 {
+        match self.random {
+            false => 1,
+            // A minute and a half each.
+            true if self.name == POWER[2] && !by_name => rounds.div_ceil(3),
+            true => rounds,
+        }
+    }
 }
 
 /// Where a test runs.

@@ -28,7 +28,7 @@ pub(super) struct Amounts {
 
 /// What the guests do in a minute or two.
 pub(super) const SHORT: Amounts =
-    Amounts { volume_mib: 128, changed_mib: 24, cuts: 3, limit: Duration::from_secs(300) };
+    Amounts { volume_mib: 128, changed_mib: 16, cuts: 3, limit: Duration::from_secs(300) };
 
 /// What is promised, at its size.
 pub(super) const LONG: Amounts =

@@ -51,7 +51,7 @@ struct Turns {
 /// Brings all up, measures, and tells.
 pub(crate) fn run(rounds: u32, slice: Duration) -> Result<()> {
     let cache = root().join("target/rxe");
-    let guests = super::guests(&cache, Extra::Peers, MEMORY_MIB, artifacts::programs)?;
+    let guests = super::guests(&cache, Extra::Peers, MEMORY_MIB, artifacts::released)?;
     let result = compare(&guests, rounds, slice);
     if result.is_err()
         && let Err(failure) = guests.keep_logs(&cache.join("logs"), "compare")
