@@ -50,9 +50,9 @@ pub(super) fn go_over(
     let heads: Vec<SegmentHead> =
         from.files.heads(DATASET, Lsn::MAX)?.into_iter().map(|(head, _)| head).collect();
     let mut synced = Vec::new();
-    // The last one is looked for by a start, even when nothing in it lives.
+    // The last one is looked for by a start, even when nothing in it lives; not one behind the log's end, which is void.
     let mut bases: std::collections::BTreeSet<_> = plan.segments().map(|segment| segment.base()).collect();
-    bases.extend(heads.last().map(|head| head.base));
+    bases.extend(heads.iter().filter(|head| head.previous_end < position).map(|head| head.base).next_back());
     // Of what is void here nothing may stay that the primary does not have: without the note it would count again.
     let streamed = from.primary().expect("it serves").log.head().base;
     for base in to.files.list()?.into_iter().filter(|base| (end..streamed).contains(base)) {
