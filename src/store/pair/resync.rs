@@ -14,6 +14,7 @@ use crate::store::checkpoint::Snapshot;
 use crate::store::config::{CommandError, OpenError};
 use crate::store::follower::Stage;
 use crate::store::resync::{Ask, Carrier, Note, NoteError, Reply, Roots, SegmentTable, Source, Staging};
+use crate::store::segment_files::SegmentFileError;
 use crate::store::state::{Reason, Role, State};
 
 /// Stores of the window in flight at most: a piece is several on media with short ones.
@@ -183,6 +184,9 @@ impl Pair {
         if let Err(error) = self.note().write(old) {
             return refused("cannot-note", error.to_string());
         }
+        if let Err(error) = self.remove_beyond(from.position.end().max(old.end())) {
+            return refused("cannot-remove", error.to_string());
+        }
         // What was passed over as overwritten may live again, if the primary has lost what overwrote it.
         self.verified().clear();
         let mut state = self.engine.shared.lock();
@@ -196,6 +200,19 @@ impl Pair {
             *reason = Reason::new("resyncing", text);
         }
         Answer::Noted
+    }
+
+    /// Removes the segments that lie behind `end`, where the primary's log ends: they are void, of a primary that lost them or of a generation
+    /// that this one has not heard of, and may lie where its log is to go. The caller has `filling`, and no ring is here yet.
+    fn remove_beyond(&self, end: Lsn) -> Result<(), SegmentFileError> {
+        let engine = &self.engine;
+        let last = engine.layout().base(end);
+        for base in engine.files.list()?.into_iter().filter(|base| *base > last).rev() {
+            log::info!("{}: the segment at {base} is void, the log ends at {end}", engine.config.name);
+            engine.files.remove(base)?;
+            engine.sums.forget(base);
+        }
+        engine.files.sync_names()
     }
 
     /// What the files have beyond what this node has is given up, and with it the note; not while this node is resynced. Nobody follows
@@ -304,6 +321,20 @@ mod tests {
         give_up(&pair);
         pair.forget_resync().unwrap();
         assert_eq!(pair.note().from(), None);
+    }
+
+    #[test]
+    fn what_lies_behind_the_primary_s_log_is_gone_before_a_resync() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = pair(directory.path());
+        let secondary = Secondary::new(Lsn(1 << 20), LogGeneration(1), Lsn(1 << 20), Generation::default());
+        pair.engine.shared.lock().role = Role::Secondary(Box::new(secondary));
+        (1..8).for_each(|number| pair.engine.files.create(Lsn(number << 20)).unwrap());
+        // An attempt before brought some; the rest is of a generation that the primary knows nothing of.
+        let mut from = pair.hello();
+        from.position.end = (3 << 20) + 4096;
+        assert_eq!(pair.be_resynced(&from, 1), Answer::Noted);
+        assert_eq!(pair.engine.files.list().unwrap(), [1, 2, 3].map(|number| Lsn(number << 20)));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(super) fn go_over(
     bases.extend(heads.iter().filter(|head| head.previous_end < position).map(|head| head.base).next_back());
     // Of what is void here nothing may stay that the primary does not have: without the note it would count again.
     let streamed = from.primary().expect("it serves").log.head().base;
-    for base in to.files.list()?.into_iter().filter(|base| (end..streamed).contains(base)) {
+    for base in to.files.list()?.into_iter().filter(|base| *base >= end && *base != streamed) {
         if !bases.contains(&base) {
             to.files.remove(base)?;
         }
