@@ -112,9 +112,15 @@ impl Engine {
         }
     }
 
+    /// Does what nobody may do who destages meanwhile, nor another who does the same.
+    pub(super) fn in_turn<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        work()
+    }
+
     /// Waits for whoever destages: what was to be destaged no more is in nobody's hands then.
     pub(super) fn wait_for_turn(&self) {
-        drop(self.turn.lock().unwrap_or_else(PoisonError::into_inner));
+        self.in_turn(|| ());
     }
 
     /// One round of what can be destaged now; whether there was anything.
@@ -136,8 +142,7 @@ impl Engine {
     /// Gives up what was being written anew, when nobody follows any more.
     pub(super) fn abandon_renewals(&self) -> Result<(), SegmentFileError> {
         // Whoever is at it ends first: what it writes belongs into the new file.
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.files.abandon_renewals()
+        self.in_turn(|| self.files.abandon_renewals())
     }
 
     /// Writes what can be written, so much of it at most; whether there was anything.

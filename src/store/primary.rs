@@ -60,6 +60,8 @@ pub(super) struct Primary<R = Region, W = Lane> {
     pub(super) no_file: Option<String>,
     /// The peer took note that it is a member.
     is_told: bool,
+    /// The peer is being set out.
+    leaves: bool,
     /// The peer is brought up to date: it lacks more than the ring has.
     pub(super) resync: Option<Box<Source>>,
     /// To where the peer was durable when it was last there.
@@ -81,6 +83,7 @@ impl<R, W: Wire> Primary<R, W> {
             placed: Lsn::ZERO,
             no_file: None,
             is_told: false,
+            leaves: false,
             resync: None,
             peer_had: Lsn::ZERO,
             done: Vec::new(),
@@ -155,7 +158,13 @@ impl<R, W: Wire> Primary<R, W> {
                 self.log.commit(self.placed);
                 self.placed
             }
-            Mode::Held { .. } => self.committed,
+            Mode::Held { .. } => {
+                if self.leaves {
+                    let end = self.log.end();
+                    self.log.commit(end);
+                }
+                self.committed
+            }
         };
         self.committed = self.committed.max(committed);
     }
@@ -169,11 +178,23 @@ impl<R, W: Wire> Primary<R, W> {
         }
     }
 
-    /// The own disk gets all of the log, committed or not, since it is to count alone; what is committed until then.
-    pub(super) fn write_out(&mut self) -> Lsn {
-        let end = self.log.end();
-        self.log.commit(end);
+    /// The peer is to be set out: nothing more is committed until [`be_alone`](Self::be_alone) or [`stay`](Self::stay), and the own disk, which is
+    /// to count alone, gets all of the log, committed or not. What is committed until then.
+    pub(super) fn begin_to_leave(&mut self) -> Lsn {
+        self.lose("the operator sets the peer out".into());
+        self.leaves = true;
+        self.settle();
         self.committed
+    }
+
+    /// It was not set out after all.
+    pub(super) const fn stay(&mut self) {
+        self.leaves = false;
+    }
+
+    /// Whether the peer is being set out.
+    pub(super) const fn leaves(&self) -> bool {
+        self.leaves
     }
 
     /// From now on without the peer.
@@ -183,7 +204,7 @@ impl<R, W: Wire> Primary<R, W> {
             self.peer_had = self.log.peer_durable();
         }
         self.mode = Mode::Alone;
-        self.is_told = false;
+        (self.is_told, self.leaves) = (false, false);
         self.resync = None;
         self.done.extend(self.link.take());
         self.placed = Lsn::ZERO;

@@ -290,7 +290,11 @@ impl Engine {
                 Ok(Step::Idle) => return Ok(false),
                 Ok(Step::Moved) => return Ok(true),
                 Ok(Step::NeedsFile(base)) => {
-                    let made = self.files.create_leaving(base, KEPT_FREE_BYTES);
+                    // Another thread may follow too, while it drains: what it has written is not to be made anew.
+                    let made = self.in_turn(|| match self.files.exists(base) {
+                        true => Ok(()),
+                        false => self.files.create_leaving(base, KEPT_FREE_BYTES),
+                    });
                     let trouble = self.room();
                     let mut state = self.shared.lock();
                     let Role::Secondary(secondary) = &mut state.role else { return Ok(false) };
@@ -320,6 +324,10 @@ impl Engine {
 
     /// A segment that was written anew takes the old one's name when it has all that the old one had.
     pub(super) fn finish_renewal(&self) -> Result<(), IoError> {
+        self.in_turn(|| self.finish_renewal_in_turn())
+    }
+
+    fn finish_renewal_in_turn(&self) -> Result<(), IoError> {
         let renewal = match &self.shared.lock().role {
             Role::Secondary(secondary) => secondary.renewal(),
             Role::Undecided | Role::Primary(_) | Role::Failed { .. } => None,

@@ -7,6 +7,7 @@ use super::meet::alone;
 use super::{Pair, STEP_TIME, STEP_TIME_BUSY};
 use crate::base::{Deadline, Lsn};
 use crate::node::{CallError, LinkStatus, ReconnectError, RefusalCode};
+use crate::store::config::CommandError;
 use crate::store::link::Link;
 use crate::store::primary::Mode;
 use crate::store::register::Configuration;
@@ -114,12 +115,53 @@ impl Pair {
         }
     }
 
+    /// Goes on without the peer, because the operator vouches that it does not serve.
+    pub(in crate::store) fn go_alone(&self) -> Result<(), CommandError> {
+        if let Ok((_, theirs)) = self.ask_hello()
+            && theirs.role == RoleWord::Primary
+        {
+            return Err(CommandError::Refused(format!("{} serves: this node must not", theirs.node)));
+        }
+        let _moves = self.moves();
+        let (epoch, committed) = {
+            let mut state = self.engine.shared.lock();
+            let epoch = state.epoch;
+            match &mut state.role {
+                Role::Primary(primary) if primary.mode == Mode::Alone => return Ok(()),
+                Role::Primary(primary) => (epoch, primary.begin_to_leave()),
+                Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => {
+                    let text = "this node does not serve: `mirrorbus promote` makes it";
+                    return Err(CommandError::Refused(text.into()));
+                }
+            }
+        };
+        // What was acknowledged from two memories is lost with this one alone, once the peer's does not count any more.
+        let written = self.engine.destage_to(epoch, committed).map_err(CommandError::from);
+        let node = self.engine.config.node.clone();
+        let decided = written.and_then(|()| Ok(self.configure(|last| alone(&node, last, 0))?));
+        let mut state = self.engine.shared.lock();
+        if let State { role: Role::Primary(primary), reason, .. } = &mut *state {
+            if decided.is_ok() {
+                primary.be_alone();
+                *reason = Reason::new("alone", "serves alone, by the operator's word");
+            } else {
+                primary.stay();
+            }
+        }
+        drop(state);
+        self.engine.shared.tell();
+        decided.map(|_| ())
+    }
+
     /// Tries to go on over a new link. The peer must be as it was: one that restarted is set out first, by the operator's word.
     pub(super) fn reconnect(&self) {
         let (mut link, epoch) = {
             let mut state = self.engine.shared.lock();
             let epoch = state.epoch;
             let Role::Primary(primary) = &mut state.role else { return };
+            if primary.leaves() {
+                return;
+            }
             let Some(link) = primary.link.take() else { return };
             (link, epoch)
         };
@@ -134,6 +176,8 @@ impl Pair {
             return; // the operator has decided meanwhile; the link ends here, without the lock
         }
         match lost {
+            // It is being set out: what is acknowledged from two memories now would be in one only.
+            None if primary.leaves() => primary.link = Some(link),
             None => {
                 primary.be_reconnected(link);
                 *reason = Reason::new("mirrored", "mirrored, after the link was lost");

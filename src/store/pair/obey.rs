@@ -12,7 +12,6 @@ use crate::store::checkpoint::Snapshot;
 use crate::store::config::{CommandError, OpenError};
 use crate::store::error::IoError;
 use crate::store::follower::{Secondary, Stage};
-use crate::store::primary::Mode;
 use crate::store::recover::{Recovered, recover, start_before};
 use crate::store::register::{Configuration, Fork, Position, Register};
 use crate::store::state::{Reason, Role};
@@ -169,8 +168,10 @@ impl Pair {
         let Some(holder) = self.holder() else {
             return Err(CommandError::Refused("this node does not listen yet".into()));
         };
-        if !matches!(self.engine.shared.lock().role, Role::Secondary(_)) {
-            return Ok(());
+        match &self.engine.shared.lock().role {
+            Role::Secondary(_) => {}
+            Role::Failed { why } => return Err(CommandError::Refused(format!("out of service: {why}"))),
+            Role::Undecided | Role::Primary(_) => return Ok(()),
         }
         let fenced = holder.fence(Deadline::within(FENCE_TIME));
         fenced.map_err(|error| CommandError::Refused(format!("the primary's access stands: {error}")))?;
@@ -181,7 +182,14 @@ impl Pair {
             }
             let moved = self.engine.follow_step()?;
             let mut state = self.engine.shared.lock();
-            let Role::Secondary(secondary) = &mut state.role else { return Ok(()) };
+            let secondary = match &mut state.role {
+                Role::Secondary(secondary) => secondary,
+                // Of what it followed nobody knows what the disk has.
+                Role::Failed { why } => {
+                    return Err(CommandError::Refused(format!("out of service: {why}")));
+                }
+                Role::Undecided | Role::Primary(_) => return Ok(()),
+            };
             secondary.pad();
             if !moved && secondary.is_stuck {
                 // What is in the memory alone must not be given up.
@@ -336,43 +344,6 @@ impl Pair {
         let node = self.engine.config.node.clone();
         self.configure(|last| alone(&node, last, 0))?;
         self.become_primary(None)
-    }
-
-    /// Goes on without the peer, because the operator vouches that it does not serve.
-    pub(in crate::store) fn go_alone(&self) -> Result<(), CommandError> {
-        if let Ok((_, theirs)) = self.ask_hello()
-            && theirs.role == RoleWord::Primary
-        {
-            return Err(CommandError::Refused(format!("{} serves: this node must not", theirs.node)));
-        }
-        let _moves = self.moves();
-        let (epoch, committed) = {
-            let mut state = self.engine.shared.lock();
-            let epoch = state.epoch;
-            match &mut state.role {
-                Role::Primary(primary) if primary.mode == Mode::Alone => return Ok(()),
-                Role::Primary(primary) => {
-                    primary.lose("the operator sets the peer out".into());
-                    (epoch, primary.write_out())
-                }
-                Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => {
-                    let text = "this node does not serve: `mirrorbus promote` makes it";
-                    return Err(CommandError::Refused(text.into()));
-                }
-            }
-        };
-        // What was acknowledged from two memories is lost with this one alone, once the peer's does not count any more.
-        self.engine.destage_to(epoch, committed)?;
-        let node = self.engine.config.node.clone();
-        self.configure(|last| alone(&node, last, 0))?;
-        let mut state = self.engine.shared.lock();
-        if let Role::Primary(primary) = &mut state.role {
-            primary.be_alone();
-            state.reason = Reason::new("alone", "serves alone, by the operator's word");
-        }
-        drop(state);
-        self.engine.shared.tell();
-        Ok(())
     }
 }
 

@@ -52,19 +52,29 @@ impl World {
                     self.counts.set_in += 1;
                 }
             }
-            Some(Mode::Held { .. }) if self.random.chance(40) => self.go_alone(at),
+            Some(Mode::Held { .. }) if self.random.chance(40) => {
+                let _ = self.go_alone(at);
+            }
             Some(Mode::Alone | Mode::Mirrored | Mode::Held { .. }) | None => {}
         }
     }
 
-    fn go_alone(&mut self, at: usize) {
-        self.members = [at == 0, at == 1];
+    /// The own disk has what was acknowledged before the register says that it counts alone.
+    fn go_alone(&mut self, at: usize) -> Done {
         self.lose_link();
         self.network = None;
-        let primary = self.nodes[at].primary().expect("it serves");
-        primary.be_alone();
-        // What was acknowledged in two memories is in one now, until it is destaged: a second fault may take it.
-        self.acked = self.acked.min(primary.log.own_durable());
+        let node = &mut self.nodes[at];
+        let committed = node.primary().expect("it serves").begin_to_leave();
+        while node.primary().expect("it serves").log.own_durable() < committed {
+            let primary = node.primary().expect("it serves");
+            primary.log.pad();
+            primary.push();
+            while node.write_one(u64::MAX)? {}
+            node.sync()?;
+        }
+        self.members = [at == 0, at == 1];
+        node.primary().expect("it serves").be_alone();
+        Ok(())
     }
 
     /// Nobody serves: whoever may and can begins.

@@ -142,6 +142,8 @@ impl Pair {
             let mut state = engine.shared.lock();
             let epoch = state.epoch;
             let primary = match &mut state.role {
+                // Nothing more comes to the disks before the operator decides.
+                Role::Primary(primary) if matches!(primary.mode, Mode::Held { .. }) => return,
                 Role::Primary(primary) => primary,
                 Role::Secondary(secondary) => {
                     // The primary pads its log when nothing comes.
