@@ -138,7 +138,7 @@ impl Pair {
         // What was acknowledged from two memories is lost with this one alone, once the peer's does not count any more.
         let written = self.engine.destage_to(epoch, committed).map_err(CommandError::from);
         let node = self.engine.config.node.clone();
-        let decided = written.and_then(|()| Ok(self.configure(|last| alone(&node, last, 0))?));
+        let decided = written.and_then(|()| self.configure(|last| alone(&node, last, 0)));
         let mut state = self.engine.shared.lock();
         if let State { role: Role::Primary(primary), reason, .. } = &mut *state {
             if decided.is_ok() {
