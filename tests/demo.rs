@@ -156,7 +156,9 @@ fn the_default_input_is_there_and_another_seed_streams_otherwise() {
         assert_eq!(table["fabric"], ["shm"], "{text}");
         table["stores"][0].clone()
     };
-    assert_ne!(stores("1"), stores("2"));
+    // Two may need as many stores by chance, four do not.
+    let counts = ["1", "2", "3", "4"].map(stores);
+    assert!(counts.iter().any(|count| *count != counts[0]), "{counts:?}");
 }
 
 /// Ends or kills a demonstration when it has printed a line that begins so.
