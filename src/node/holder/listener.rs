@@ -74,12 +74,41 @@ pub(super) fn bind(config: &HolderConfig) -> Result<(Listener, FabricUrl), Holde
     Listener::bind(&config.url).map_err(|error| HolderError::Listen { url: config.url.clone(), error })
 }
 
+/// Ports that the system chooses until one is free for RDMA connections too.
+#[cfg(feature = "rdma")]
+const PORTS_TRIED: usize = 16;
+
+/// Listens where `config` says, for RDMA connections too where it asks for that. They have ports of their own: one that the system chose
+/// for the one may be taken for the other, and then another is chosen.
+///
+/// # Errors
+/// With the address.
+#[cfg(feature = "rdma")]
+pub(super) fn bind_both(
+    config: &HolderConfig,
+) -> Result<(Listener, FabricUrl, Option<crate::fabric::verbs::Listener>), HolderError> {
+    let chooses = matches!(&config.url, FabricUrl::Rdma { address } if address.ends_with(":0"));
+    let mut tried = Vec::new();
+    loop {
+        let (listener, url) = bind(config)?;
+        match bind_rdma(&listener, &url) {
+            Err(HolderError::Listen { error, .. })
+                if chooses && error.kind() == std::io::ErrorKind::AddrInUse && tried.len() < PORTS_TRIED =>
+            {
+                // It is kept meanwhile, so that the next is another one.
+                tried.push(listener);
+            }
+            rdma => return rdma.map(|rdma| (listener, url, rdma)),
+        }
+    }
+}
+
 /// Listens for RDMA connections too, at the same address and port, where `url` asks for that.
 ///
 /// # Errors
 /// With the address.
 #[cfg(feature = "rdma")]
-pub(super) fn bind_rdma(
+fn bind_rdma(
     listener: &Listener,
     url: &FabricUrl,
 ) -> Result<Option<crate::fabric::verbs::Listener>, HolderError> {

@@ -82,9 +82,10 @@ impl Holder {
 
     fn begin(config: HolderConfig, keys: KeySet, gate: Gate) -> Result<Self, HolderError> {
         listener::greeting(&config)?;
-        let (listener, url) = listener::bind(&config)?;
         #[cfg(feature = "rdma")]
-        let rdma = listener::bind_rdma(&listener, &url)?;
+        let (listener, url, rdma) = listener::bind_both(&config)?;
+        #[cfg(not(feature = "rdma"))]
+        let (listener, url) = listener::bind(&config)?;
         let shared = Shared::new(config, url.clone(), keys, gate)?;
         let thread = listener::start(listener, shared.clone())?;
         let holder = Self { shared, url, listeners: Mutex::new(vec![thread]) };

@@ -35,7 +35,12 @@ const PIECE_BYTES: usize = 64 << 10;
 /// # Errors
 /// Why there is no RDMA at that address.
 pub(super) fn bind(address: SocketAddr) -> std::io::Result<Listener> {
-    Listener::bind(address).map_err(std::io::Error::other)
+    Listener::bind(address).map_err(|error| match error {
+        VerbsError::Call { errno, .. } if errno == libc::EADDRINUSE => {
+            std::io::Error::new(std::io::ErrorKind::AddrInUse, error)
+        }
+        other => std::io::Error::other(other),
+    })
 }
 
 /// Starts the thread.
