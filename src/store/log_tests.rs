@@ -125,6 +125,16 @@ impl Nodes {
         }
     }
 
+    /// All that was appended comes to both nodes' disks.
+    fn make_durable(&mut self) {
+        self.post(usize::MAX);
+        self.follow();
+        self.log.pad();
+        self.peer.pad();
+        self.destage_own();
+        self.destage_peer();
+    }
+
     fn destage_peer(&mut self) {
         loop {
             let Some((destage, _)) = self.peer.destage() else { return };
@@ -155,12 +165,7 @@ fn a_follower_has_what_was_posted_and_the_ring_goes_round() {
         while let Err(why) = nodes.write(u64::from(round * 7 % 100), byte) {
             assert_eq!(why, Full::Ring, "files are there");
             full += 1;
-            nodes.post(usize::MAX);
-            nodes.follow();
-            nodes.log.pad();
-            nodes.peer.pad();
-            nodes.destage_own();
-            nodes.destage_peer();
+            nodes.make_durable();
         }
         nodes.post(usize::try_from(round % 5).unwrap());
         nodes.follow();
@@ -192,12 +197,7 @@ fn a_follower_that_missed_some_is_brought_up_to_date_by_the_ring_or_refused() {
     let mut nodes = Nodes::new();
     nodes.attach();
     let _ = nodes.write(1, 1).unwrap();
-    nodes.post(usize::MAX);
-    nodes.follow();
-    nodes.log.pad();
-    nodes.peer.pad();
-    nodes.destage_own();
-    nodes.destage_peer();
+    nodes.make_durable();
     let had = nodes.peer.applied;
     assert_eq!(nodes.peer.durable, had);
     nodes.log.part();
@@ -234,12 +234,7 @@ fn a_segment_that_a_follower_writes_anew_keeps_its_place() {
         let _ = nodes.write(1, 1).unwrap();
     }
     let base = nodes.log.head().base;
-    nodes.post(usize::MAX);
-    nodes.follow();
-    nodes.log.pad();
-    nodes.peer.pad();
-    nodes.destage_own();
-    nodes.destage_peer();
+    nodes.make_durable();
     nodes.log.part();
     // It comes back, and has all that the segment will ever have.
     let had = nodes.peer.applied;
