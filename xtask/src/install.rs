@@ -24,7 +24,8 @@ pub(crate) fn verbs() -> Result<()> {
     )?;
     system("cmake", &["cmake"], "the crate ibverbs prepares its headers with it")?;
     system_by(
-        "ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so*",
+        // Not libclang-cpp, which is another library and comes with other packages.
+        "ls -d /usr/lib/llvm-*/lib/* /usr/lib/*/* | grep -q '/libclang\\(-[0-9.]*\\)\\?\\.so'",
         &["libclang-dev"],
         "the verbs bindings are made from C headers by it",
     )
