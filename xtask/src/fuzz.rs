@@ -11,7 +11,7 @@ use crate::shell::{cargo, root, tee};
 pub(crate) const SECONDS: u32 = 20;
 
 /// How long each target runs in `ci --full`.
-pub(crate) const SECONDS_FULL: u32 = 300;
+pub(crate) const SECONDS_FULL: u32 = 120;
 
 /// Runs every target for `seconds`.
 pub(crate) fn run(seconds: u32) -> Result<()> {
