@@ -1,10 +1,14 @@
 //! Two nodes of a dataset: what one wrote and acknowledged is with the other, whatever happens to either.
 
+#[path = "common/golden.rs"]
+mod golden;
+
 mod store {
     pub(crate) mod alone;
     pub(crate) mod away;
     pub(crate) mod content;
     pub(crate) mod damage;
+    mod image;
     mod marker;
     pub(crate) mod pair;
     pub(crate) mod proxy;

@@ -28,6 +28,8 @@ mod engine;
 mod error;
 mod files;
 mod follower;
+#[cfg(test)]
+mod golden_tests;
 mod health;
 mod identity;
 mod io;
