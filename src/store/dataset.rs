@@ -66,10 +66,16 @@ impl Dataset {
         let files = SegmentFiles::open(&directory.segments(), config.layout)?;
         // It is made before any segment is, and never goes: a log without one has lost it.
         let is_empty = files.list()?.is_empty();
-        // Segments that were brought here before the node was: it lacks less of the peer's log then, and has none of its own.
-        let is_seeded = directory.is_new() && !is_empty;
-        let is_new = is_empty || is_seeded;
         let path = directory.checkpoint();
+        let mut note = Note::open(&config.directory)?;
+        // Segments that were brought here before the node was: it lacks less of the peer's log then, and has none of its own. That is noted
+        // before there is a checkpoint, with which they would be its own after a crash.
+        let was_seeded = note.from() == Some(Position::default()) && !path.exists();
+        let is_seeded = !is_empty && (directory.is_new() || was_seeded);
+        if is_seeded {
+            note.write(Position::default())?;
+        }
+        let is_new = is_empty || is_seeded;
         let checkpoint = Checkpoint::open(&path, config.id, is_new);
         let checkpoint = checkpoint.map_err(|error| OpenError::Checkpoint { path, error })?;
         let path = directory.marker();
@@ -78,10 +84,6 @@ impl Dataset {
         let marker = marker.map_err(|error| OpenError::Checkpoint { path, error })?;
         let start = checkpoint.snapshot().clone();
         let position = start.position;
-        let mut note = Note::open(&config.directory)?;
-        if is_seeded {
-            note.write(Position::default())?;
-        }
         let found = recover_noted(&files, &config, start, &mut note)?;
         let register = LocalRegister::open(&config.directory)?;
         let mut holder =

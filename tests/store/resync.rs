@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mirrorbus::base::BlockSize;
-use mirrorbus::store::{Counts, ReplicationState, RoleStatus};
+use mirrorbus::store::{Counts, DatasetConfig, Directory, ReplicationState, RoleStatus};
 
 use super::away::{BLOCK, BLOCKS, Model, RING, SEGMENT, Slow, alone, moved, rig, switch_over};
 use super::rig::{Medium, Rig, here, pattern, read, wait_for, write};
@@ -130,8 +130,25 @@ fn what_was_cut_off_trimmed_deleted_and_resized_meanwhile_is_so_on_both() {
     assert_eq!(read(&secondary.volume("deleted").unwrap(), 0, 1 << 20), pattern(2, 1 << 20));
 }
 
+/// What a first start notes before all else when segments were brought there: that none of them is its own log yet.
+const BROUGHT: &str = "fd7ef31b\n{\"from\":{\"generation\":0,\"end\":0,\"highest\":0}}\n";
+
 #[test]
 fn a_directory_that_was_brought_by_truck_needs_the_rest_only() {
+    brought_by_truck(|_| {});
+}
+
+#[test]
+fn a_first_start_on_brought_segments_may_be_killed_before_its_checkpoint() {
+    brought_by_truck(|config| {
+        let (path, name) = (&config.directory, &config.node);
+        drop(Directory::open(path, config.id, name, config.layout, true).unwrap());
+        std::fs::write(path.join("resync"), BROUGHT).unwrap();
+    });
+}
+
+/// A node that gets copies of the other's segments, and what `before` does there before its start.
+fn brought_by_truck(before: impl Fn(&DatasetConfig)) {
     let slow = Slow::new();
     let primary = slow.open(0);
     wait_for(&primary, |status| status.reason.code == "peer-unreachable");
@@ -150,6 +167,7 @@ fn a_directory_that_was_brought_by_truck_needs_the_rest_only() {
     let rest = 1000;
     model.write_some(&volume, rest, 0, BLOCKS);
     model.write_some(&volume, 10, 0, BLOCKS);
+    before(&slow.rig.config(1));
     let secondary = slow.open(1);
     Slow::until_mirrored(&primary);
     let (data, _) = moved(&Counts::default(), &primary);
