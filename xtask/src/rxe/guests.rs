@@ -18,6 +18,9 @@ use super::qemu::Hardware;
 /// Memory of a guest for tests. One without a disk has its files in here too.
 pub(crate) const MEMORY_MIB: u32 = 1024;
 
+/// The same for measurements: disks, rings, and the files of nodes are all in it.
+pub(crate) const MEASURED_MEMORY_MIB: u32 = 2048;
+
 /// With one alone, a program that polls keeps the kernel from receiving what is polled for.
 pub(crate) const PROCESSORS: u32 = 2;
 

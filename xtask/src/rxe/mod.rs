@@ -11,9 +11,11 @@
 mod artifacts;
 mod cases;
 mod console;
+mod control;
 mod cpio;
 mod disk;
 mod extra;
+mod fio;
 mod guest;
 mod guests;
 mod host;
@@ -23,10 +25,14 @@ mod libraries;
 mod machine;
 mod modules;
 mod packages;
+mod pair;
 mod peers;
 mod port;
 mod qemu;
 mod random;
+// The bench's: one way to make a median and its interval.
+#[path = "../../../bench/src/ratio.rs"]
+mod ratio;
 
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};

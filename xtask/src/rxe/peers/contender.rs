@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use crate::failure::Result;
+use crate::rxe::fio::Disk;
 use crate::rxe::guests::Guests;
-
-use super::fio;
 
 /// When something in a guest must have come up or gone, on a host that does much else.
 pub(super) const SOON: Duration = Duration::from_secs(120);
@@ -61,12 +60,14 @@ pub(super) trait Contender {
 
     /// Writes all of it once, in order, so that no turn is the first to touch anything.
     fn fill(&mut self, guests: &Guests) -> Result<()> {
-        fio::fill(&guests.a, &self.engine())
+        Disk { engine: &self.engine(), size: VOLUME }.fill(&guests.a)
     }
 
     /// Measures for about `duration`.
     fn turn(&mut self, guests: &Guests, job: Job, duration: Duration) -> Result<Sample> {
-        fio::run(&guests.a, &self.engine(), job, duration)
+        let (engine, depth) = (self.engine(), job.depth);
+        let figures = Disk { engine: &engine, size: VOLUME }.random_writes(&guests.a, depth, duration, "")?;
+        Ok(Sample { iops: figures.iops, p50_us: figures.p50_us })
     }
 
     /// Takes it away.

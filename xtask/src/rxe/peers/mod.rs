@@ -12,16 +12,12 @@
 mod contender;
 mod disks;
 mod drbd;
-mod fio;
 mod in_process;
 mod md;
 mod nbd;
 mod nvme;
 mod ours;
 mod outcome;
-// The bench's: one way to make a median and its interval.
-#[path = "../../../../bench/src/ratio.rs"]
-mod ratio;
 mod report;
 
 use std::time::Duration;
@@ -31,14 +27,11 @@ use crate::shell::root;
 
 use super::artifacts;
 use super::extra::Extra;
-use super::guests::Guests;
+use super::guests::{Guests, MEASURED_MEMORY_MIB};
 
 use contender::{Contender, Job, Sample, Side};
 use outcome::Outcome;
 use report::Report;
-
-/// Memory of a guest: disks, rings, and the files of two nodes are all in it.
-const MEMORY_MIB: u32 = 2048;
 
 /// The turns of one contender at one job.
 #[derive(Debug, Default)]
@@ -51,7 +44,7 @@ struct Turns {
 /// Brings all up, measures, and tells.
 pub(crate) fn run(rounds: u32, slice: Duration) -> Result<()> {
     let cache = root().join("target/rxe");
-    let guests = super::guests(&cache, Extra::Peers, MEMORY_MIB, artifacts::released)?;
+    let guests = super::guests(&cache, Extra::Peers, MEASURED_MEMORY_MIB, artifacts::released)?;
     let result = compare(&guests, rounds, slice);
     if result.is_err()
         && let Err(failure) = guests.keep_logs(&cache.join("logs"), "compare")

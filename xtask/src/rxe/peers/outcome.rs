@@ -1,19 +1,15 @@
 //! What the turns say: each of ours against each of the others, and whether that means anything.
 //!
-//! The rules are those of the bench. A ratio is void when the control of its own kind, the other against itself, has its median further than
-//! [`CONTROL_TOLERANCE`] from 1, or when the control's interval reaches further than [`SPREAD_TOLERANCE`] from 1: the run could not
-//! have told a difference of that size from none.
+//! The rules are those of the bench. A ratio is void when the control of its own kind, the other against itself, has its median or its
+//! interval further from 1 than [`TOLERANCE`] has it: the run could not have told a difference of that size from none.
 
 use super::Turns;
 use super::contender::{Contender, Job, Sample, Side};
-use super::ratio::{Ratio, median};
+use crate::rxe::control::Tolerance;
+use crate::rxe::ratio::{Ratio, median};
 
-/// How far from 1 the control's median may lie.
-const CONTROL_TOLERANCE: f64 = 0.05;
-/// How far from 1 the control's interval may reach.
-const SPREAD_TOLERANCE: f64 = 0.10;
-/// The fewest rounds of which there is an interval.
-const ROUNDS_MIN: usize = 6;
+/// How far from 1 a control may be.
+const TOLERANCE: Tolerance = Tolerance { median: 0.05, spread: 0.10 };
 
 /// One job.
 #[derive(Debug)]
@@ -90,25 +86,7 @@ impl Outcome {
 impl Against {
     /// Why the ratios of this kind mean nothing, if they do.
     pub(super) fn void(&self, figure: Figure, rounds: usize) -> Option<String> {
-        let Ratio { median, low, high } = figure.of(&self.control);
-        // A ratio that is no number lies in no range.
-        let near_one = |ratio: f64, tolerance: f64| (1.0 - tolerance..=1.0 + tolerance).contains(&ratio);
-        if rounds < ROUNDS_MIN {
-            return Some(format!("{rounds} rounds have no interval, {ROUNDS_MIN} do"));
-        }
-        if !near_one(median, CONTROL_TOLERANCE) {
-            return Some(format!(
-                "its control is {median:.3}, more than {:.0} % off",
-                CONTROL_TOLERANCE * 100.0
-            ));
-        }
-        if !near_one(low, SPREAD_TOLERANCE) || !near_one(high, SPREAD_TOLERANCE) {
-            let most = SPREAD_TOLERANCE * 100.0;
-            return Some(format!(
-                "its control reaches from {low:.3} to {high:.3}, more than {most:.0} % off"
-            ));
-        }
-        None
+        TOLERANCE.void(figure.of(&self.control), rounds)
     }
 }
 

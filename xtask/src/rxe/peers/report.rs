@@ -8,11 +8,10 @@ use serde_json::{Value, json};
 
 use crate::failure::{Context, Result};
 
-use super::MEMORY_MIB;
 use super::contender::{Contender, VOLUME};
 use super::outcome::{Figure, Outcome, Ratios};
-use super::ratio::Ratio;
-use crate::rxe::guests::PROCESSORS;
+use crate::rxe::guests::{MEASURED_MEMORY_MIB, PROCESSORS};
+use crate::rxe::ratio::Ratio;
 
 /// What is told.
 pub(super) struct Report<'a> {
@@ -119,7 +118,7 @@ impl Report<'_> {
         });
         json!({
             "size_bytes": 4096, "volume": VOLUME, "rounds": self.rounds, "slice_seconds": self.slice.as_secs_f64(),
-            "guests": { "processors": PROCESSORS, "memory_mib": MEMORY_MIB },
+            "guests": { "processors": PROCESSORS, "memory_mib": MEASURED_MEMORY_MIB },
             "contenders": contenders, "jobs": jobs.collect::<Vec<_>>(),
         })
     }
