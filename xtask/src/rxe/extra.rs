@@ -7,18 +7,21 @@ pub(crate) enum Extra {
     Nothing,
     /// Debian's package of bare RDMA measurements.
     Perftest,
+    /// fio.
+    Fio,
     /// The replicated disks that ours is compared with, and fio.
     Peers,
 }
 
 impl Extra {
-    const ALL: [Self; 3] = [Self::Nothing, Self::Perftest, Self::Peers];
+    const ALL: [Self; 4] = [Self::Nothing, Self::Perftest, Self::Fio, Self::Peers];
 
     /// Debian's packages.
     pub(crate) const fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Nothing => &[],
             Self::Perftest => &["perftest"],
+            Self::Fio => &["fio"],
             Self::Peers => &["drbd-utils", "fio", "mdadm", "nbd-client", "nbd-server"],
         }
     }
@@ -28,6 +31,7 @@ impl Extra {
         match self {
             Self::Nothing => &[],
             Self::Perftest => &["ib_write_lat", "ib_write_bw"],
+            Self::Fio => &["fio"],
             // The kernel's DRBD is of the series 8.4, which has a program of its own.
             Self::Peers => &["drbdmeta", "drbdsetup-84", "fio", "mdadm", "nbd-client", "nbd-server"],
         }

@@ -51,6 +51,12 @@ impl Disk<'_> {
         self.run(guest, "--rw=write --bs=64k --iodepth=4 --refill_buffers", MORE).map(drop)
     }
 
+    /// So many mebibytes at random, each block once, in long writes.
+    pub(crate) fn change(self, guest: &Guest, mib: u64) -> Result<()> {
+        let job = format!("--rw=randwrite --bs=128k --iodepth=4 --io_size={mib}M --refill_buffers");
+        self.run(guest, &job, MORE).map(drop)
+    }
+
     fn run(self, guest: &Guest, job: &str, limit: Duration) -> Result<String> {
         let Self { engine, size } = self;
         let always = format!("--name=bench --size={size} --output-format=json --randrepeat=0");

@@ -97,6 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// Runs the tests asked for and counts them; an error when none could be run.
 pub(crate) fn test(arguments: &Arguments) -> Result<Counts> {
     let chosen = cases::choose(&arguments.tests, arguments.perftest)?;
+    let is_measurement = cases::is_measurement(&chosen)?;
     install::verbs()?;
     let mut random = Random::new(arguments.seed);
     let cache = root().join("target/rxe");
@@ -104,8 +105,12 @@ pub(crate) fn test(arguments: &Arguments) -> Result<Counts> {
         let artifacts = artifacts::build()?;
         on_host(&Host::up(&cache, &artifacts)?, &chosen)
     } else {
-        let extra = if arguments.perftest { Extra::Perftest } else { Extra::Nothing };
-        let guests = guests(&cache, extra, guests::MEMORY_MIB, artifacts::build)?;
+        let guests = if is_measurement {
+            guests(&cache, Extra::Fio, guests::MEASURED_MEMORY_MIB, artifacts::released)?
+        } else {
+            let extra = if arguments.perftest { Extra::Perftest } else { Extra::Nothing };
+            guests(&cache, extra, guests::MEMORY_MIB, artifacts::build)?
+        };
         let rows = in_guests(&guests, &chosen, arguments, &mut random, &cache.join("logs"));
         if arguments.keep {
             console::serve(&guests)?;

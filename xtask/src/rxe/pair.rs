@@ -115,7 +115,8 @@ pub(crate) fn status(guest: &Guest) -> Result<Value> {
 /// The same, in what [`STATUS`] prints.
 pub(crate) fn dataset(text: &str) -> Result<Value> {
     let mut status: Value = serde_json::from_str(text).context(|| format!("a node's status: {text}"))?;
-    Ok(status["datasets"][0].take())
+    let dataset = status.pointer_mut("/datasets/0").map(Value::take);
+    dataset.ok_or_else(|| Failure::new(format!("a node has no dataset: {text}")))
 }
 
 /// The configuration of the node in this guest.

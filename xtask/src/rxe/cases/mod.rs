@@ -5,6 +5,7 @@ mod bring_up;
 mod demo;
 mod faults;
 mod holders;
+mod latency;
 mod leaks;
 mod ledger;
 mod nodes;
@@ -51,6 +52,7 @@ impl Case {
     pub(crate) fn limit(&self) -> Duration {
         match self.name {
             name if name == BY_NAME[3] => MOVING_MAX,
+            name if name == BY_NAME[4] => latency::LIMIT,
             name if BY_NAME.contains(&name) || POWER.contains(&name) => LONG_MAX,
             _ => CASE_MAX,
         }
@@ -80,7 +82,7 @@ pub(crate) enum On {
 const PERFTEST: [&str; 2] = ["perftest", "bench-perftest"];
 
 /// Those that take long, and are run by name only.
-const BY_NAME: [&str; 4] = ["bench-single", "bench-deep", "bench-perftest", "resync-long"];
+const BY_NAME: [&str; 5] = ["bench-single", "bench-deep", "bench-perftest", "resync-long", "resync-latency"];
 
 /// Those that start guests over and over.
 const POWER: [&str; 3] = ["power-unsynced", "power", "resync"];
@@ -285,6 +287,12 @@ const CASES: &[Case] = &[
         random: true,
         on: On::Two(|guests, random| resync::away(guests, random, resync::LONG)),
     },
+    Case {
+        name: BY_NAME[4],
+        about: "by name only, and alone: what a client feels of a resync, and what that has left of its rate",
+        random: false,
+        on: On::Two(latency::measure),
+    },
 ];
 
 /// The tests of these names; without any, all but those that are for asking for.
@@ -301,6 +309,21 @@ pub(crate) fn choose(names: &[String], perftest: bool) -> Result<Vec<&'static Ca
         })
     };
     names.iter().map(find).collect()
+}
+
+/// Whether what was chosen is a measurement, of programs as users have them, in guests with fio: that is no test's neighbour.
+pub(crate) fn is_measurement(chosen: &[&Case]) -> Result<bool> {
+    let is = chosen.iter().any(|case| case.name == BY_NAME[4]);
+    ensure(!is || chosen.len() == 1, || {
+        format!("{} runs alone: its guests are not those of tests", BY_NAME[4])
+    })?;
+    Ok(is)
+}
+
+/// A number of a status, by its path.
+fn number(status: &nodes::Status, path: &str) -> Result<u64> {
+    let number = status.pointer(path).and_then(nodes::Status::as_u64);
+    number.ok_or_else(|| Failure::new(format!("no number {path} in {status}")))
 }
 
 /// Fails unless `what` holds.
@@ -351,6 +374,16 @@ mod tests {
         );
         let failure = choose(&["cuts".to_owned()], true).unwrap_err().to_string();
         assert!(failure.contains("cuts") && failure.contains("bring-up"), "{failure}");
+    }
+
+    #[test]
+    fn a_measurement_runs_alone() {
+        let is = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+            is_measurement(&choose(&names, false).unwrap())
+        };
+        assert!(is(&["resync-latency"]).unwrap() && !is(&["cut", "resync"]).unwrap());
+        assert!(is(&["cut", "resync-latency"]).is_err());
     }
 
     #[test]

@@ -10,10 +10,10 @@ use crate::rxe::guests::{Cut, Guests};
 use crate::rxe::machine::Machine;
 use crate::rxe::random::Random;
 
-use super::ensure;
 use super::ledger::Kept;
 use super::nodes::{Nodes, Plan, Status, with_nodes};
 use super::roles::SOON;
+use super::{ensure, number};
 
 /// How much there is.
 #[derive(Debug, Clone, Copy)]
@@ -60,12 +60,6 @@ pub(super) fn away(guests: &Guests, random: &mut Random, amounts: Amounts) -> Re
         nodes.resync_through_cuts(amounts).context(|| "a resync with cuts of the link".to_owned())?;
         nodes.resync_through_a_kill(amounts).context(|| "a resync with a cut of the power".to_owned())
     })
-}
-
-/// A number of a status, by its path.
-fn number(status: &Status, path: &str) -> Result<u64> {
-    let number = status.pointer(path).and_then(Status::as_u64);
-    number.ok_or_else(|| Failure::new(format!("no number {path} in {status}")))
 }
 
 /// What resyncs have moved: data, and tables and maps.
