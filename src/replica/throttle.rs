@@ -11,7 +11,9 @@
 //! the limit, and the share of the idle rate is cut in proportion, at once; well below it, and it grows by a quarter at each window of
 //! 100 ms. Whatever the latency, the share stays above a quarter: a node without a copy is the greater danger.
 //!
-//! The *idle rate* is that of the fastest piece of the last minute. Nobody configures it. Without commits nothing waits.
+//! The *idle rate* is that of the fastest few pieces in a row, each with all that the two nodes did until they had need of the next one. Nobody configures it. A single piece says little: where there are few processors, one in a hundred may happen to be several times as fast as
+//! the others, and a share of its rate would be more than all that can be moved. It is forgotten after a minute without clients, and only then: a piece that is slow among commits tells of them, and a share
+//! of what they leave would be less and less. Without commits nothing waits.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,9 +33,9 @@ const QUIET_EVERY: Duration = Duration::from_millis(1000);
 const QUIET_COMMITS: u64 = 40;
 const QUIET_TIMES: usize = 8;
 
-/// Shares are in thousandths of the idle rate. With what the quiet times take, the least is a quarter of it.
+/// Shares are in thousandths of the idle rate. With what the quiet times take, and clients make slow, the least is a quarter of it.
 const SHARE_ALL: u64 = 1000;
-const SHARE_MIN: u64 = 280;
+const SHARE_MIN: u64 = 310;
 
 /// In hundredths of the latency without pieces: above the first the share is cut, to get to the second; below that it grows a little, below
 /// the third much. Twice is what is promised.
@@ -41,7 +43,9 @@ const LATENCY_MOST: u128 = 180;
 const LATENCY_AIM: u128 = 165;
 const LATENCY_WELL: u128 = 140;
 
-/// The fastest piece is forgotten after one to two of these.
+/// Bytes in a row whose rate counts.
+const RUN_BYTES: u64 = 4 << 20;
+/// While there are no commits, the fastest run is forgotten after one to two of these.
 const PACE_TIME: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +75,15 @@ pub struct Throttle {
     pace: Pace,
 }
 
-/// Nanoseconds for a mebibyte of the fastest piece.
+/// Nanoseconds for a mebibyte of the fastest run.
 #[derive(Debug, Default)]
 struct Pace {
+    /// When the last piece began, and its bytes, until the next one is asked for.
+    last: Option<(Duration, u64)>,
+    /// Of the run under way: time without waits, and bytes.
+    run: (Duration, u64),
+    /// All commits when it began.
+    commits: u64,
     now: Option<u64>,
     before: Option<u64>,
     since: Duration,
@@ -83,6 +93,7 @@ impl Throttle {
     /// Begins at full speed. `before` are the commits of some time without pieces, if any are known; `seen` all so far.
     #[must_use]
     pub fn new(now: Duration, before: Counts, seen: Counts) -> Self {
+        let commits = seen.total();
         Self {
             activity: Activity::Moving,
             share: SHARE_ALL,
@@ -92,7 +103,7 @@ impl Throttle {
             window_at: now,
             seen,
             next_at: now,
-            pace: Pace { since: now, ..Pace::default() },
+            pace: Pace { since: now, commits, ..Pace::default() },
         }
     }
 
@@ -106,6 +117,7 @@ impl Throttle {
     /// piece is under way.
     #[must_use = "a piece that does not wait is felt by clients"]
     pub fn wait(&mut self, now: Duration, seen: &Counts) -> Duration {
+        self.pace.asked(now, seen);
         match self.activity {
             Activity::Settling { until } | Activity::Quiet { until } if now < until => return until - now,
             Activity::Settling { .. } => {
@@ -130,12 +142,14 @@ impl Throttle {
 
     /// A piece of so many bytes was moved, from `began` until `now`.
     pub fn moved(&mut self, began: Duration, now: Duration, bytes: u64) {
-        let took = u64::try_from(now.saturating_sub(began).as_nanos()).unwrap_or(u64::MAX);
-        let bytes = u128::from(bytes.max(1));
-        let pace = u64::try_from((u128::from(took) << 20) / bytes).unwrap_or(u64::MAX);
-        let fastest = self.pace.take(pace, now);
-        let spacing = ((u128::from(fastest) * bytes) >> 20) * u128::from(SHARE_ALL) / u128::from(self.share);
-        self.next_at = began + Duration::from_nanos(u64::try_from(spacing).unwrap_or(u64::MAX));
+        self.pace.last = Some((began, bytes));
+        let fastest = self.pace.fastest().unwrap_or_else(|| pace(now.saturating_sub(began), bytes));
+        let spacing = ((u128::from(fastest) * u128::from(bytes)) >> 20) * u128::from(SHARE_ALL)
+            / u128::from(self.share);
+        self.next_at = match self.share {
+            SHARE_ALL => now,
+            _ => began + Duration::from_nanos(u64::try_from(spacing).unwrap_or(u64::MAX)),
+        };
     }
 
     fn hear_quiet(&mut self, now: Duration, seen: &Counts) {
@@ -186,15 +200,35 @@ impl Throttle {
 }
 
 impl Pace {
-    /// Takes note of a piece; the fastest of late.
-    fn take(&mut self, pace: u64, now: Duration) -> u64 {
-        if now.saturating_sub(self.since) >= PACE_TIME {
+    /// The next piece is asked for: all that the last one took is known.
+    fn asked(&mut self, now: Duration, seen: &Counts) {
+        let Some((began, bytes)) = self.last.take() else { return };
+        let (time, all) = self.run;
+        self.run = (time + now.saturating_sub(began), all.saturating_add(bytes));
+        if self.run.1 >= RUN_BYTES {
+            let (time, bytes) = std::mem::take(&mut self.run);
+            let commits = std::mem::replace(&mut self.commits, seen.total());
+            self.take(pace(time, bytes), now, self.commits == commits);
+        }
+    }
+
+    fn take(&mut self, pace: u64, now: Duration, is_idle: bool) {
+        if is_idle && now.saturating_sub(self.since) >= PACE_TIME {
             (self.before, self.now, self.since) = (self.now.take(), None, now);
         }
-        let fastest = self.now.map_or(pace, |known| known.min(pace));
-        self.now = Some(fastest);
-        self.before.map_or(fastest, |before| before.min(fastest))
+        self.now = Some(self.now.map_or(pace, |known| known.min(pace)));
     }
+
+    /// Of the runs that count; of the first one, what is known of it.
+    fn fastest(&self) -> Option<u64> {
+        let first = || (self.run.1 > 0).then(|| pace(self.run.0, self.run.1));
+        self.now.into_iter().chain(self.before).min().or_else(first)
+    }
+}
+
+/// Nanoseconds for a mebibyte, when so many bytes took so long.
+fn pace(time: Duration, bytes: u64) -> u64 {
+    u64::try_from((time.as_nanos() << 20) / u128::from(bytes.max(1))).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

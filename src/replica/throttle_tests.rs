@@ -5,8 +5,8 @@ use crate::replica::Latencies;
 use crate::sim::Random;
 
 /// Bytes of a piece, and how long one takes when nobody else is there: a gibibyte a second.
-const PIECE: u64 = 1 << 20;
-const PIECE_TIME: Duration = Duration::from_millis(1);
+const PIECE: u64 = 256 << 10;
+const PIECE_TIME: Duration = Duration::from_micros(250);
 
 /// Clients of a node.
 struct Load {
@@ -27,6 +27,12 @@ struct Model {
     pieces: VecDeque<(Duration, Duration)>,
     next_commit: Duration,
     bytes: u64,
+    /// How long the peer is busy with each piece, before it asks for the next one.
+    peer: Duration,
+    /// And how much longer a piece takes while there are commits.
+    contention: Duration,
+    /// One piece of so many takes a quarter of the time of the others.
+    lucky: Option<u64>,
     /// Commits since the last look, by whether a piece was moved of late.
     with: Latencies,
 }
@@ -44,6 +50,9 @@ impl Model {
             pieces: VecDeque::new(),
             next_commit: now,
             bytes: 0,
+            peer: Duration::ZERO,
+            contention: Duration::ZERO,
+            lucky: None,
             with: Latencies::default(),
         }
     }
@@ -86,18 +95,24 @@ impl Model {
                 continue;
             }
             let began = self.now;
-            self.now += PIECE_TIME;
+            let is_lucky = self.lucky.is_some_and(|of| self.random.below(of) == 0);
+            self.now += if is_lucky { PIECE_TIME / 4 } else { PIECE_TIME };
+            if self.next_commit <= self.now {
+                self.now += self.contention;
+            }
             self.pieces.push_back((began, self.now));
             self.commit_until(self.now, load);
             self.throttle.moved(began, self.now, PIECE);
             self.bytes += PIECE;
+            self.now += self.peer;
+            self.commit_until(self.now, load);
         }
         let rate = u128::from(self.bytes - bytes) * 1000 / time.as_millis();
         (u64::try_from(rate).unwrap(), self.with.counts().since(&before).p99())
     }
 }
 
-const IDLE_RATE: u64 = PIECE * 1000;
+const IDLE_RATE: u64 = PIECE * 4000;
 
 const fn load(every: u64, quiet: u64, harm: u64) -> Load {
     Load { every: Duration::from_micros(every), quiet: Duration::from_micros(quiet), harm }
@@ -179,4 +194,56 @@ fn few_commits_a_second_are_not_too_few() {
     let (rate, p99) = model.run(Duration::from_secs(20), &rare);
     assert!((IDLE_RATE / 4..IDLE_RATE * 6 / 10).contains(&rate), "{rate}");
     assert!(p99.unwrap() < Duration::from_micros(800), "{p99:?}");
+}
+
+/// What the rate is a share of must be what can be moved: neither the best of many pieces nor the primary's part of the work alone.
+#[test]
+fn it_gives_way_where_pieces_differ_and_where_the_peer_takes_its_time() {
+    for seed in 0..20 {
+        for (lucky, peer) in [(Some(100), Duration::ZERO), (None, 2 * PIECE_TIME), (Some(100), PIECE_TIME)] {
+            let mut model = Model::new(seed);
+            (model.lucky, model.peer) = (lucky, peer);
+            model.next_commit = Duration::from_secs(1 << 30);
+            let (idle, _) = model.run(Duration::from_secs(5), &load(1, 1, 1));
+            // So much harm that nothing but the least share is left.
+            model.next_commit = model.now;
+            let clients = load(100, 100, 5000);
+            model.run(Duration::from_secs(3), &clients);
+            let (rate, _) = model.run(Duration::from_secs(90), &clients);
+            let range = idle / 4..idle * 42 / 100;
+            assert!(range.contains(&rate), "seed {seed}, {lucky:?}, {peer:?}: {rate} of {idle}");
+        }
+    }
+}
+
+/// A processor that clients take most of makes pieces slow for as long as they are there: the idle rate is that without them all the same.
+#[test]
+fn clients_that_slow_pieces_down_do_not_sink_the_rate_further_and_further() {
+    for seed in 0..10 {
+        let mut model = Model::new(seed);
+        model.contention = PIECE_TIME;
+        model.next_commit = Duration::from_secs(1 << 30);
+        let (idle, _) = model.run(Duration::from_secs(5), &load(1, 1, 1));
+        model.next_commit = model.now;
+        let clients = load(100, 100, 5000);
+        model.run(Duration::from_secs(120), &clients);
+        let (rate, _) = model.run(Duration::from_secs(60), &clients);
+        assert!(rate >= idle / 4, "seed {seed}: {rate} of {idle}");
+    }
+}
+
+/// A machine that has become slow by itself is known to be slow once there were no clients for a while.
+#[test]
+fn an_idle_rate_that_was_is_forgotten() {
+    let mut model = Model::new(13);
+    let nobody = load(1, 1, 1);
+    model.next_commit = Duration::from_secs(1 << 30);
+    model.run(Duration::from_secs(5), &nobody);
+    model.peer = 9 * PIECE_TIME;
+    let (idle, _) = model.run(3 * PACE_TIME, &nobody);
+    model.next_commit = model.now;
+    let clients = load(100, 100, 5000);
+    model.run(Duration::from_secs(3), &clients);
+    let (rate, _) = model.run(Duration::from_secs(30), &clients);
+    assert!((idle / 4..idle * 42 / 100).contains(&rate), "{rate} of {idle}");
 }
