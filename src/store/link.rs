@@ -3,11 +3,13 @@
 //! What goes over is a lane of the mirrored region ([`Wire`]); simulations put another in its place.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::log::{Log, Post};
 use super::ring_memory::{FLUSH_AT, OWN_DURABLE_AT, SECONDARY_AT, SECONDARY_BYTES};
 use crate::base::{Lsn, Sequence};
-use crate::mirror::{Lane, StoreError};
+use crate::fabric::Armed;
+use crate::mirror::{Arrivals, Lane, StoreError, Watch};
 use crate::node::Region;
 
 /// The own durable position is told to the peer when it moved so far, or at a flush: it needs it to reclaim only.
@@ -29,6 +31,27 @@ pub(super) trait Wire: std::fmt::Debug {
 
     /// Whether they are here.
     fn has_fetched(&mut self) -> Result<bool, String>;
+
+    /// Where one sleeps until something comes; `None` on a medium that is looked at, again and again.
+    fn arrivals(&self) -> Option<Arc<Arrivals>> {
+        None
+    }
+
+    /// Prepares for a sleep there: false when something may have come already.
+    fn arm(&mut self, _watch: &mut Watch) -> Result<bool, String> {
+        Ok(false)
+    }
+}
+
+/// How one passes the time until something comes from the peer.
+#[derive(Debug)]
+pub(super) enum Wait {
+    /// By a sleep here, which ends when it comes.
+    Watch(Watch),
+    /// By another look at once.
+    Look,
+    /// Another watches, or nobody can.
+    Other,
 }
 
 /// What became of an operation that may find no room.
@@ -62,6 +85,19 @@ impl Wire for Lane {
     fn has_fetched(&mut self) -> Result<bool, String> {
         self.fetch_done().map_err(|error| error.to_string())
     }
+
+    fn arrivals(&self) -> Option<Arc<Arrivals>> {
+        Arrivals::of(self)
+            .inspect_err(|error| log::warn!("who waits for the peer looks now and then: {error}"))
+            .ok()?
+            .map(Arc::new)
+    }
+
+    fn arm(&mut self, watch: &mut Watch) -> Result<bool, String> {
+        let armed = Self::arm(self).map_err(|error| error.to_string())?;
+        watch.wants_write = self.wants_write();
+        Ok(armed == Armed::Sleep)
+    }
 }
 
 /// The way to the peer's memory.
@@ -73,6 +109,7 @@ pub(super) struct Link<R = Region, W = Lane> {
     told_flush: Lsn,
     told_durable: Lsn,
     is_fetching: bool,
+    arrivals: Option<Arc<Arrivals>>,
 }
 
 impl<R, W: std::fmt::Debug> std::fmt::Debug for Link<R, W> {
@@ -82,8 +119,9 @@ impl<R, W: std::fmt::Debug> std::fmt::Debug for Link<R, W> {
 }
 
 impl<R, W: Wire> Link<R, W> {
-    pub(super) const fn new(region: R, lane: W) -> Self {
+    pub(super) fn new(region: R, lane: W) -> Self {
         Self {
+            arrivals: lane.arrivals(),
             region,
             lane,
             in_flight: VecDeque::new(),
@@ -96,6 +134,7 @@ impl<R, W: Wire> Link<R, W> {
     /// After a reconnection everything that was handed over is with the peer.
     pub(super) fn reconnected(&mut self) -> Option<Lsn> {
         self.is_fetching = false;
+        self.arrivals = self.lane.arrivals();
         self.in_flight.drain(..).next_back().map(|(_, end)| end)
     }
 
@@ -119,7 +158,24 @@ impl<R, W: Wire> Link<R, W> {
             placed = Some(*end);
             self.in_flight.pop_front();
         }
+        if placed.is_some() {
+            self.note_arrival();
+        }
         Ok(placed)
+    }
+
+    /// What came was taken: the one who sleeps would not hear of it.
+    fn note_arrival(&self) {
+        if let Some(arrivals) = &self.arrivals {
+            arrivals.note();
+        }
+    }
+
+    /// How to wait for what is under way, after a look.
+    pub(super) fn wait(&mut self) -> Result<Wait, String> {
+        let Some(arrivals) = &self.arrivals else { return Ok(Wait::Other) };
+        let Some(mut watch) = arrivals.watch() else { return Ok(Wait::Other) };
+        Ok(if self.lane.arm(&mut watch)? { Wait::Watch(watch) } else { Wait::Look })
     }
 
     /// Asks the peer how far it is; whether an answer came. Has one question under way at most, always.
@@ -128,6 +184,9 @@ impl<R, W: Wire> Link<R, W> {
         if self.is_fetching {
             came = self.lane.has_fetched()?;
             self.is_fetching = !came;
+            if came {
+                self.note_arrival();
+            }
         }
         if !self.is_fetching {
             self.is_fetching = self.lane.fetch(SECONDARY_AT, SECONDARY_BYTES)?;

@@ -14,7 +14,7 @@
 //! It never goes back. While the link is lost and the register still names the peer a member, nothing more is committed: requests are
 //! held, not answered.
 
-use super::link::{Link, Wire};
+use super::link::{Link, Wait, Wire};
 use super::log::Log;
 use super::resync::Source;
 use super::ring_memory::{PrimaryWords, SecondaryWords, Trouble};
@@ -297,6 +297,15 @@ impl<R, W: Wire> Primary<R, W> {
             self.mode = if self.is_told { Mode::Mirrored } else { Mode::SettingIn };
         }
         self.push();
+    }
+
+    /// How to wait for the peer, after a look.
+    pub(super) fn wait(&mut self) -> Wait {
+        let Some(link) = &mut self.link else { return Wait::Other };
+        link.wait().unwrap_or_else(|why| {
+            self.lose(why);
+            Wait::Other
+        })
     }
 
     /// Asks the peer how far it is, and takes note of the last answer. Never waits.

@@ -17,15 +17,15 @@ use super::state::{Reason, Role};
 use crate::base::Lsn;
 use crate::node::Content;
 
-/// Rest while the log moves.
-const REST: Duration = Duration::from_micros(200);
-/// Rest when it has not moved for a few rounds.
-const REST_CALM: Duration = Duration::from_millis(1);
-/// Rounds without a change until then.
-const BUSY_ROUNDS: u32 = 8;
+/// Rest of a follower while the primary flushes.
+const REST_HURRIED: Duration = Duration::from_micros(200);
+/// So long after a flush the next is expected.
+const HURRIED_TIME: Duration = Duration::from_millis(20);
+/// Rest while the log moves: nobody waits for a round, and each takes time from those who write.
+const REST: Duration = Duration::from_millis(1);
 /// Rest when it has not moved for a while.
 const REST_IDLE: Duration = Duration::from_millis(2);
-/// Rounds without a change until the rest becomes long.
+/// Rounds without a change until then.
 const CALM_ROUNDS: u32 = 50;
 /// A peer that lags is asked how far it is so often, while nobody waits for it: to ask costs both machines work that clients wait for.
 const ASK_TIME: Duration = Duration::from_millis(2);
@@ -49,12 +49,21 @@ pub(super) struct Tender {
     last_change: Instant,
     tried_file: Option<Instant>,
     asked: Instant,
+    /// When the primary last waited for this node's disk.
+    wanted: Option<Instant>,
 }
 
 impl Tender {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self { quiet_rounds: 0, last_end: Lsn::ZERO, last_change: now, tried_file: None, asked: now }
+        Self {
+            quiet_rounds: 0,
+            last_end: Lsn::ZERO,
+            last_change: now,
+            tried_file: None,
+            asked: now,
+            wanted: None,
+        }
     }
 
     /// Rounds until the dataset ends.
@@ -72,9 +81,10 @@ impl Tender {
             if moved && engine.shared.lock().behind() >= engine.layout().segment_bytes() {
                 continue;
             }
+            let is_hurried = self.wanted.is_some_and(|wanted| wanted.elapsed() < HURRIED_TIME);
             let rest = match self.quiet_rounds {
-                ..BUSY_ROUNDS => REST,
-                BUSY_ROUNDS..CALM_ROUNDS => REST_CALM,
+                _ if is_hurried => REST_HURRIED,
+                ..CALM_ROUNDS => REST,
                 CALM_ROUNDS.. => REST_IDLE,
             };
             engine.shared.bell().nap(rest);
@@ -178,6 +188,9 @@ impl Tender {
             let Role::Secondary(secondary) = &mut state.role else { return Ok(moved) };
             (secondary.is_wanted(), is_time && secondary.trouble == Trouble::NoSpace && !secondary.is_stuck)
         };
+        if wanted {
+            self.wanted = Some(Instant::now());
+        }
         if looks {
             self.tried_file = Some(Instant::now());
             let trouble = engine.room();

@@ -11,13 +11,19 @@ use crate::store::config::Durability;
 use crate::store::counters::count;
 use crate::store::engine::Engine;
 use crate::store::error::IoError;
+use crate::store::link::Wait;
 use crate::store::state::{Shared, State};
 
-/// Polls without a sleep while a commit is under way: about as long as a round trip to a near peer takes.
-const SPINS: u32 = 400;
+/// For so long one looks without a sleep: a round trip to a near peer takes less, and to be woken takes as long.
+const SPIN_TIME: Duration = Duration::from_micros(50);
+/// Looks between two at the clock.
+const LOOKS_PER_CLOCK: u32 = 8;
 
-/// Longest sleep between two polls.
+/// Naps become longer by so much, to so much, where nothing tells that something came.
+const NAP_STEP: Duration = Duration::from_micros(20);
 const NAP_MAX: Duration = Duration::from_millis(2);
+/// Longest sleep where something does: then one looks whether the client is still there.
+const SLEEP_MAX: Duration = Duration::from_millis(20);
 
 impl Volume {
     /// Returns when everything up to `mark` is committed: in both nodes' memory, or on the own disk where the node serves alone. Asks
@@ -58,7 +64,8 @@ impl Volume {
             if !primary.has_member() || primary.log.peer_durable() >= end {
                 return Ok(());
             }
-            if pause.wait(&self.engine.shared, state) && gone() {
+            let wait = if pause.spins() { Wait::Look } else { Wait::Other };
+            if pause.pass(&self.engine.shared, state, wait) && gone() {
                 return Err(IoError::Gone);
             }
         }
@@ -89,30 +96,59 @@ impl Engine {
             if primary.writes_through() && primary.log.own_durable().0 < mark.0 {
                 drop(state);
                 self.destage_to(epoch, Lsn(mark.0))?;
-            } else if pause.wait(&self.shared, state) && gone() {
+                continue;
+            }
+            let wait = if pause.spins() { Wait::Look } else { primary.wait() };
+            if pause.pass(&self.shared, state, wait) && gone() {
                 return Err(IoError::Gone);
             }
         }
     }
 }
 
-/// How one waits who polls: first without a sleep, then longer and longer.
+/// How one waits: first without a sleep, then until something comes, or longer and longer.
 #[derive(Debug, Default)]
 struct Pause {
-    polls: u32,
+    /// Since the clock was first looked at: what is there at once takes no look.
+    began: Option<Instant>,
+    looks: u32,
+    has_spun: bool,
+    naps: u32,
 }
 
 impl Pause {
-    /// Lets go of the state for a while; whether it slept.
-    fn wait(&mut self, shared: &Shared, mut state: MutexGuard<'_, State>) -> bool {
-        self.polls = self.polls.saturating_add(1);
-        if self.polls < SPINS {
-            drop(state);
-            std::thread::yield_now();
-            return false;
+    fn elapsed(&mut self) -> Duration {
+        self.began.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    /// Whether it is too early for a sleep.
+    fn spins(&mut self) -> bool {
+        if !self.has_spun && self.looks.is_multiple_of(LOOKS_PER_CLOCK) {
+            self.has_spun = self.elapsed() >= SPIN_TIME;
         }
-        let nap = Duration::from_micros(20 * u64::from(self.polls - SPINS + 1));
-        shared.wait(&mut state, nap.min(NAP_MAX));
-        true
+        self.looks = self.looks.wrapping_add(1);
+        !self.has_spun
+    }
+
+    /// Lets go of the state for a while; whether it is time to ask if anybody still waits.
+    fn pass(&mut self, shared: &Shared, mut state: MutexGuard<'_, State>, wait: Wait) -> bool {
+        match wait {
+            Wait::Look => {
+                drop(state);
+                std::thread::yield_now();
+                return false;
+            }
+            Wait::Watch(watch) => {
+                drop(state);
+                watch.sleep(SLEEP_MAX);
+                // Another has to watch, if what came was for this one.
+                shared.tell();
+            }
+            Wait::Other => {
+                self.naps = self.naps.saturating_add(1);
+                shared.wait(&mut state, NAP_STEP.saturating_mul(self.naps).min(NAP_MAX));
+            }
+        }
+        self.elapsed() >= SLEEP_MAX
     }
 }
