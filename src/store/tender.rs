@@ -11,6 +11,7 @@ use super::engine::{Engine, Sluggish};
 use super::error::IoError;
 use super::follower::{Stage, Step};
 use super::pair::Pair;
+use super::primary::Mode;
 use super::ring_memory::{RingMemory, SecondaryWords, Trouble};
 use super::segment_files::SegmentFileError;
 use super::state::{Reason, Role};
@@ -27,8 +28,10 @@ const REST: Duration = Duration::from_millis(1);
 const REST_IDLE: Duration = Duration::from_millis(2);
 /// Rounds without a change until then.
 const CALM_ROUNDS: u32 = 50;
-/// A peer that lags is asked how far it is so often, while nobody waits for it: to ask costs both machines work that clients wait for.
-const ASK_TIME: Duration = Duration::from_millis(2);
+/// A peer that is no member before it has caught up is asked how far it is so often.
+const ASK_TIME_SOON: Duration = Duration::from_millis(2);
+/// One that is, while nobody waits for it and there is room: to ask costs both machines work that clients wait for.
+const ASK_TIME: Duration = Duration::from_millis(20);
 /// And one that has all there is.
 const ASK_TIME_IDLE: Duration = Duration::from_millis(50);
 /// Steps that a follower takes between two looks at what is to be destaged: what came in a burst is written as one, without a rest in
@@ -113,8 +116,9 @@ impl Tender {
             let lag = end.0.saturating_sub(primary.log.peer_durable().0);
             let is_due = match lag {
                 0 => self.asked.elapsed() >= ASK_TIME_IDLE,
-                _ if lag < engine.config.ring_bytes() / 4 => self.asked.elapsed() >= ASK_TIME,
-                _ => true,
+                _ if lag >= engine.config.ring_bytes() / 4 => true,
+                _ if primary.mode == Mode::Mirrored => self.asked.elapsed() >= ASK_TIME,
+                _ => self.asked.elapsed() >= ASK_TIME_SOON,
             };
             if is_due {
                 primary.ask_peer();
