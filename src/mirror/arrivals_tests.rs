@@ -45,7 +45,7 @@ impl Rig {
     /// Another of the lane's users takes what came.
     fn complete_and_reap(&self) {
         let mut lane = self.lane.lock().unwrap();
-        self.completed.store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
+        self.completed.store(u64::MAX, Ordering::SeqCst);
         assert_eq!(lane.poll().unwrap().acked, Sequence(1));
         self.arrivals.note();
     }

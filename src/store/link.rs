@@ -184,9 +184,8 @@ impl<R, W: Wire> Link<R, W> {
         if self.is_fetching {
             came = self.lane.has_fetched()?;
             self.is_fetching = !came;
-            if came {
-                self.note_arrival();
-            }
+            // The look took what had come, of whatever.
+            self.note_arrival();
         }
         if !self.is_fetching {
             self.is_fetching = self.lane.fetch(SECONDARY_AT, SECONDARY_BYTES)?;

@@ -21,7 +21,7 @@ use crate::node::Content;
 /// Rest of a follower while the primary flushes.
 const REST_HURRIED: Duration = Duration::from_micros(200);
 /// So long after a flush the next is expected.
-const HURRIED_TIME: Duration = Duration::from_millis(20);
+const HURRIED_TIME: Duration = Duration::from_millis(100);
 /// Rest while the log moves: nobody waits for a round, and each takes time from those who write.
 const REST: Duration = Duration::from_millis(1);
 /// Rest when it has not moved for a while.

@@ -86,6 +86,10 @@ impl Engine {
             let mut state = self.shared.lock();
             let primary = state.primary(epoch)?;
             primary.push();
+            if std::mem::take(&mut pause.has_watched) {
+                // Another has to watch, if what came was for this one; told under the lock, so that nobody is about to wait.
+                self.shared.tell();
+            }
             if primary.committed().0 >= mark.0 {
                 drop(state);
                 if let Some(began) = began {
@@ -113,6 +117,7 @@ struct Pause {
     began: Option<Instant>,
     looks: u32,
     has_spun: bool,
+    has_watched: bool,
     naps: u32,
 }
 
@@ -141,8 +146,7 @@ impl Pause {
             Wait::Watch(watch) => {
                 drop(state);
                 watch.sleep(SLEEP_MAX);
-                // Another has to watch, if what came was for this one.
-                shared.tell();
+                self.has_watched = true;
             }
             Wait::Other => {
                 self.naps = self.naps.saturating_add(1);
