@@ -14,9 +14,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Lane;
 use super::sleeper::Sleeper;
+use super::{Lane, WaitError};
 use crate::base::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::fabric::Armed;
 
 /// The place.
 #[derive(Debug)]
@@ -59,6 +60,24 @@ impl Arrivals {
             arrivals: Arc::clone(self),
             wants_write: false,
         })
+    }
+}
+
+impl Lane {
+    /// Prepares for a sleep at its [`Arrivals`], after a poll.
+    ///
+    /// # Errors
+    /// The link is lost.
+    pub(crate) fn arm(&mut self) -> Result<Armed, WaitError> {
+        if self.core.lost() {
+            return Err(self.wait_lost());
+        }
+        self.queue.arm().map_err(|error| self.wait_failed(error))
+    }
+
+    /// Whether bytes wait for room in the medium.
+    pub(crate) fn wants_write(&self) -> bool {
+        self.queue.wants_write()
     }
 }
 

@@ -22,6 +22,7 @@
 //! Lanes are independent: nothing is ordered between two of them, and two that write the same bytes at the same
 //! time leave either's.
 
+#[cfg(feature = "store")]
 mod arrivals;
 mod combine;
 mod core;
@@ -41,6 +42,7 @@ mod unknown;
 mod window;
 
 pub use self::core::{LostReason, PeerSync, PendingSync, RegionCore};
+#[cfg(feature = "store")]
 pub(crate) use arrivals::{Arrivals, Watch};
 pub use error::{StoreError, WaitError};
 pub use hole::Hole;

@@ -132,22 +132,6 @@ impl Lane {
         }
     }
 
-    /// Prepares for a sleep at the lane's [`Arrivals`](crate::mirror::Arrivals), after a poll.
-    ///
-    /// # Errors
-    /// The link is lost.
-    pub(crate) fn arm(&mut self) -> Result<Armed, WaitError> {
-        if self.core.lost() {
-            return Err(self.wait_lost());
-        }
-        self.queue.arm().map_err(|error| self.wait_failed(error))
-    }
-
-    /// Whether bytes wait for room in the medium.
-    pub(crate) fn wants_write(&self) -> bool {
-        self.queue.wants_write()
-    }
-
     pub(super) fn reach(
         &mut self,
         target: Sequence,
@@ -338,7 +322,7 @@ impl Lane {
     }
 
     #[cold]
-    pub(super) fn wait_failed(&mut self, error: QueueError) -> WaitError {
+    pub(in crate::mirror) fn wait_failed(&mut self, error: QueueError) -> WaitError {
         self.fail(error);
         self.wait_lost()
     }
