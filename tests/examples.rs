@@ -20,7 +20,17 @@ fn examples() -> &'static Path {
         };
         // As this test was built: a machine without the libraries of verbs cannot build them otherwise.
         let features: &[&str] = if cfg!(feature = "rdma") { &[] } else { &["--no-default-features"] };
-        let Output { status, stderr, .. } = Command::new(env!("CARGO"))
+        let mut cargo = Command::new(env!("CARGO"));
+        // What it has put into our environment some build scripts look at: their crates, and the library on top
+        // of them, would be built anew, here and by whoever builds next.
+        let outer = ["CARGO_BIN_", "CARGO_MANIFEST_", "CARGO_PKG_"];
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text == "OUT_DIR" || outer.iter().any(|beginning| text.starts_with(beginning)) {
+                cargo.env_remove(&name);
+            }
+        }
+        let Output { status, stderr, .. } = cargo
             .args(["build", "--package", "mirrorbus", "--examples", "--profile", profile])
             .args(features)
             .arg("--target-dir")

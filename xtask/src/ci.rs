@@ -5,7 +5,7 @@
 use std::process::Command;
 
 use crate::failure::{Failure, Result};
-use crate::shell::{cargo, program, root, run as run_program, tee};
+use crate::shell::{cargo, program, root, run as run_program, tee, without_outer_cargo};
 use crate::steps::{Counts, Steps};
 use crate::{commands, fuzz, install, rxe, tidy};
 
@@ -80,7 +80,8 @@ fn deny() -> Result<Counts> {
 fn advisories() -> Result<Counts> {
     let check = ["cargo", "deny", "--all-features", "check", "advisories"];
     let mut command = program("timeout", &[ADVISORIES_SECONDS_MAX]);
-    let ended = tee(command.args(check).env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN"))?;
+    without_outer_cargo(&mut command);
+    let ended = tee(command.args(check))?;
     verdict(&ended.output, ended.success)
 }
 

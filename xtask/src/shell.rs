@@ -21,9 +21,25 @@ pub(crate) fn program(name: &str, arguments: &[&str]) -> Command {
 /// Cargo, at the project's root. `+nightly` may come first.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = program("cargo", arguments);
-    // Set by the cargo that runs us: they would pin the inner one to our toolchain.
-    command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
+    without_outer_cargo(&mut command);
     command
+}
+
+/// Takes from the environment what the cargo that runs us has put there: it would pin an inner one to our
+/// toolchain, and what the build scripts of some dependencies look at, such as the name of our package, would
+/// be other than in a shell or in a test that runs cargo. Each change of that builds those dependencies, and
+/// all that stands on them, anew.
+pub(crate) fn without_outer_cargo(command: &mut Command) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_of_outer_cargo(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
+}
+
+/// Not among these is what a user sets, such as `CARGO_HOME` or `CARGO_INCREMENTAL`.
+fn is_of_outer_cargo(name: &str) -> bool {
+    let whole = ["CARGO", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "OUT_DIR", "RUSTUP_TOOLCHAIN"];
+    let beginnings = ["CARGO_BIN_", "CARGO_MANIFEST_", "CARGO_PKG_"];
+    whole.contains(&name) || beginnings.iter().any(|beginning| name.starts_with(beginning))
 }
 
 /// Runs to the end, output to the terminal.
@@ -96,6 +112,23 @@ mod tests {
         assert!(!ended.success);
         assert!(ended.output.contains("out\n") && ended.output.contains("err\n"));
         assert!(tee(&mut program("true", &[])).unwrap().success);
+    }
+
+    #[test]
+    fn an_inner_cargo_sees_nothing_of_the_outer_one() {
+        assert!(std::env::var_os("CARGO_PKG_NAME").is_some(), "cargo runs this");
+        let mut command = program("env", &[]);
+        without_outer_cargo(&mut command);
+        let ended = tee(&mut command).unwrap();
+        assert!(ended.success && ended.output.contains("PATH="), "{}", ended.output);
+        let left: Vec<_> = ended.output.lines().filter(|line| line.starts_with("CARGO_PKG_")).collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert!(["CARGO", "OUT_DIR", "CARGO_MANIFEST_DIR"].iter().all(|name| is_of_outer_cargo(name)));
+        assert!(
+            !["CARGO_HOME", "CARGO_INCREMENTAL", "CARGO_TERM_COLOR"]
+                .iter()
+                .any(|name| is_of_outer_cargo(name))
+        );
     }
 
     #[test]
