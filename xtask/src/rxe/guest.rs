@@ -32,6 +32,15 @@ const FREE_PORT: Duration = Duration::from_secs(30);
 /// A small command, a file.
 const SHORT: Duration = Duration::from_secs(60);
 
+/// A command that has ended gives its port back by then; one that was killed, unless it has only just begun.
+const ENDED: Duration = Duration::from_millis(200);
+
+/// Kills all that runs, in `/run` of `init.sh`, except for the script that this is.
+const END_ALL: &str = r#"for process in /run/process.*; do
+    test "${process##*.}" = "${0##*.}" || kill -KILL -$(cat "$process")
+done 2>/dev/null
+true"#;
+
 /// One of the two.
 #[derive(Debug)]
 pub(crate) struct Guest {
@@ -139,6 +148,21 @@ impl Guest {
         self.spawn(command, limit)?.wait()
     }
 
+    /// Kills the commands that still run in it, with all that they started, and waits for their ends; nothing if
+    /// its power is off.
+    pub(crate) fn end_all(&self) -> Result<()> {
+        let Some(boot) = lock(&self.boot).clone() else { return Ok(()) };
+        let until = Instant::now() + SHORT;
+        while let Some(running) = boot.still_run(ENDED) {
+            println!("guest {}: of what was left behind {running} still run: they are killed", self.name);
+            self.run(END_ALL, SHORT)?;
+            if Instant::now() > until {
+                return Err(Failure::new(format!("guest {}: what runs there cannot be killed", self.name)));
+            }
+        }
+        Ok(())
+    }
+
     /// Sends a signal, such as `TERM` or `STOP`, to a running command and all that it started.
     pub(crate) fn signal(&self, running: &Running, signal: &str) -> Result<()> {
         self.run(&format!("kill -{signal} -$(cat /run/process.{})", running.id), SHORT).map(drop)
@@ -195,9 +219,65 @@ impl Boot {
         let waited = self.freed.wait_timeout_while(free, FREE_PORT, none);
         waited.unwrap_or_else(PoisonError::into_inner).0.pop()
     }
+
+    /// How many commands have not ended within so long; none if all have.
+    fn still_run(&self, within: Duration) -> Option<usize> {
+        let some = |free: &mut Vec<Port>| free.len() < PORTS;
+        let waited = self.freed.wait_timeout_while(lock(&self.free), within, some);
+        let free = waited.unwrap_or_else(PoisonError::into_inner).0.len();
+        (free < PORTS).then_some(PORTS - free)
+    }
 }
 
 /// A thread that panicked holding one of these left nothing half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    #[test]
+    fn commands_have_ended_when_every_port_is_free() {
+        let (qemu, free) = (Mutex::new(None), Mutex::new(Vec::new()));
+        let boot = Boot { began: Instant::now(), qemu, free, freed: Condvar::new() };
+        let null = || Port::open(&["/dev/null", "/dev/null"].map(PathBuf::from)).unwrap();
+        lock(&boot.free).extend((0..PORTS - 2).map(|_| null()));
+        assert_eq!(boot.still_run(Duration::ZERO), Some(2));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    lock(&boot.free).push(null());
+                    boot.freed.notify_one();
+                });
+            }
+            assert_eq!(boot.still_run(SHORT), None);
+        });
+    }
+
+    #[test]
+    fn all_that_runs_is_ended_but_for_the_one_that_ends_it() {
+        let run = std::env::temp_dir().join(format!("mirrorbus-end-all-{}", std::process::id()));
+        fs::create_dir_all(&run).unwrap();
+        let sleeps = |id: u32| {
+            let group = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
+            fs::write(run.join(format!("process.{id}")), format!("{}\n", group.id())).unwrap();
+            group
+        };
+        let (mut left, mut own, mut other) = (sleeps(1), sleeps(12), sleeps(2));
+        // One whose end is being told.
+        fs::write(run.join("process.3"), "").unwrap();
+        let script = run.join("script.12");
+        fs::write(&script, END_ALL.replace("/run/", &format!("{}/", run.display()))).unwrap();
+        assert!(Command::new("sh").arg(&script).status().unwrap().success());
+        assert_eq!([&mut left, &mut other].map(|group| group.wait().unwrap().signal()), [Some(9), Some(9)]);
+        assert!(own.try_wait().unwrap().is_none(), "the one that ends them ended itself");
+        own.kill().unwrap();
+        own.wait().unwrap();
+        fs::remove_dir_all(&run).unwrap();
+    }
 }

@@ -106,9 +106,16 @@ impl Guests {
         Ok(())
     }
 
-    /// Heals the link and starts the guests that are off: what each test finds.
+    /// Heals the link, ends what still runs in the guests, and starts those that are off: what each test
+    /// finds.
     pub(crate) fn mend(&self) -> Result<()> {
         self.heal()?;
+        for guest in self.both() {
+            if let Err(failure) = guest.end_all() {
+                println!("{failure}: it is started again");
+                guest.kill();
+            }
+        }
         let off: Vec<_> = self.both().into_iter().filter(|guest| !guest.is_on()).collect();
         let start = Instant::now();
         off.iter().try_for_each(|guest| guest.power_on())?;

@@ -165,7 +165,7 @@ fn in_guests(
                 if let Err(failure) = guests.keep_logs(logs, case.name) {
                     println!("the logs could not be kept: {failure}");
                 }
-                // What a failed test left running is not to be in the next one's way.
+                // Whatever it may have done to the kernels there is not to be in the next one's way.
                 guests.kill();
             }
             rows.push(row);

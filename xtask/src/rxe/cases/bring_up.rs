@@ -113,5 +113,21 @@ pub(super) fn files_and_commands(guests: &Guests, _: &mut Random) -> Result<()> 
     ensure(meanwhile.trim() == "1", || format!("sleeping: {meanwhile}"))?;
     guests.a.signal(&running, "TERM")?;
     let end = running.wait()?.end;
-    ensure(end == End::Exit(128 + 15), || format!("{end:?}"))
+    ensure(end == End::Exit(128 + 15), || format!("{end:?}"))?;
+    left_behind(guests)
+}
+
+/// What a test leaves running is gone when the next one begins, and the guests are not started anew for that.
+fn left_behind(guests: &Guests) -> Result<()> {
+    for guest in guests.both() {
+        for command in ["echo on; sleep 1000 & exec sleep 1000", "trap '' TERM; echo on; sleep 1000"] {
+            guest.spawn(command, 2 * SHORT)?.line_after("on", SHORT)?;
+        }
+    }
+    guests.mend()?;
+    for guest in guests.both() {
+        let left = guest.run("ps | grep '[s]leep 1000'; test -e /tmp/file", SHORT)?;
+        ensure(left.is_empty(), || format!("guest {}: {left}", guest.name))?;
+    }
+    Ok(())
 }

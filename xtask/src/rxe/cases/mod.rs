@@ -115,7 +115,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "files",
-        about: "files go in and out unchanged, a command's end is told, several run at once",
+        about: "files go in and out unchanged, a command's end is told, several run at once, none outlives a test",
         random: false,
         on: On::Two(bring_up::files_and_commands),
     },
