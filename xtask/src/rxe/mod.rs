@@ -10,6 +10,7 @@
 
 mod artifacts;
 mod cases;
+mod config;
 mod console;
 mod control;
 mod cpio;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::failure::{Context, Failure, Result};
 
 use super::cases::{KEY, share_key};
+use super::config::Config;
 use super::guest::Guest;
 use super::guests::Guests;
 use super::machine::Machine;
@@ -49,8 +50,19 @@ impl Pair {
     /// Starts both, and waits until they are a pair.
     pub(crate) fn bring_up(&mut self, guests: &Guests) -> Result<()> {
         share_key(guests)?;
-        for (guest, peer) in [(&guests.a, &guests.b), (&guests.b, &guests.a)] {
-            let config = config(guest, peer, self.sizes);
+        let Sizes { region, segment, volume } = self.sizes;
+        let config = Config {
+            admin: "/tmp/ours.admin",
+            directory: "/tmp/ours",
+            key: KEY,
+            nbd: "/tmp/ours.nbd",
+            region,
+            segment,
+            volume: "disk",
+            size: volume,
+        };
+        for guest in guests.both() {
+            let config = config.of(guest, guests);
             guest.run(&format!("cat >/tmp/ours.toml <<'EOF'\n{config}\nEOF\n"), SOON)?;
         }
         self.start(guests, 0)?;
@@ -117,30 +129,4 @@ pub(crate) fn dataset(text: &str) -> Result<Value> {
     let mut status: Value = serde_json::from_str(text).context(|| format!("a node's status: {text}"))?;
     let dataset = status.pointer_mut("/datasets/0").map(Value::take);
     dataset.ok_or_else(|| Failure::new(format!("a node has no dataset: {text}")))
-}
-
-/// The configuration of the node in this guest.
-fn config(guest: &Guest, peer: &Guest, sizes: Sizes) -> String {
-    let (name, own, peer) = (guest.name, guest.address(), peer.address());
-    let Sizes { region, segment, volume } = sizes;
-    format!(
-        r#"[node]
-name = "{name}"
-admin = "/tmp/ours.admin"
-[[dataset]]
-name = "vm"
-id = "00112233445566778899aabbccddeeff"
-directory = "/tmp/ours"
-key = "{KEY}"
-listen = "rdma://{own}:7070"
-peer = "rdma://{peer}:7070"
-region = "{region}"
-segment = "{segment}"
-lock = "try"
-nbd = ["unix:/tmp/ours.nbd"]
-[[dataset.volume]]
-name = "disk"
-size = "{volume}"
-block = 4096"#
-    )
 }

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Result};
+use crate::rxe::config::Config;
 use crate::rxe::disk;
 use crate::rxe::guest::Guest;
 use crate::rxe::guests::Guests;
@@ -91,8 +92,19 @@ impl<'a> Nodes<'a> {
 
     /// Puts key and configuration on the disks, and starts the nodes.
     fn set_up(&mut self) -> Result<()> {
+        let size = format!("{}KiB", self.plan.blocks * 4);
+        let config = Config {
+            admin: "/tmp/admin",
+            directory: "/disk/vm",
+            key: "/disk/key",
+            nbd: "/tmp/nbd",
+            region: "8MiB",
+            segment: "1MiB",
+            volume: "root",
+            size: &size,
+        };
         for guest in self.guests.both() {
-            let config = config(guest, self.guests, self.plan.blocks);
+            let config = config.of(guest, self.guests);
             let script = format!(
                 "mkdir -p /disk; mount -t ext4 /dev/vda /disk && cp -p {KEY} /disk/key && \
                  cat >/disk/node.toml <<'EOF' && sync\n{config}\nEOF\n"
@@ -231,31 +243,4 @@ impl<'a> Nodes<'a> {
         });
         Failure::new(format!("{failure}\n{}", logs.join("\n")))
     }
-}
-
-/// The configuration of the node in this guest.
-fn config(guest: &Guest, guests: &Guests, blocks: usize) -> String {
-    let peer = guests.both().into_iter().find(|other| other.name != guest.name).expect("there are two");
-    let (name, own, peer) = (guest.name, guest.address(), peer.address());
-    let size = blocks * 4;
-    format!(
-        r#"[node]
-name = "{name}"
-admin = "/tmp/admin"
-[[dataset]]
-name = "vm"
-id = "00112233445566778899aabbccddeeff"
-directory = "/disk/vm"
-key = "/disk/key"
-listen = "rdma://{own}:7070"
-peer = "rdma://{peer}:7070"
-region = "8MiB"
-segment = "1MiB"
-lock = "try"
-nbd = ["unix:/tmp/nbd"]
-[[dataset.volume]]
-name = "root"
-size = "{size}KiB"
-block = 4096"#
-    )
 }
