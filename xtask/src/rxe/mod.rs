@@ -31,6 +31,7 @@ mod peers;
 mod port;
 mod qemu;
 mod random;
+mod report;
 // The bench's: one way to make a median and its interval.
 #[path = "../../../bench/src/ratio.rs"]
 mod ratio;

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::failure::{Context, Result};
+use crate::failure::Result;
 
 use super::contender::{Contender, VOLUME};
 use super::outcome::{Figure, Outcome, Ratios};
 use crate::rxe::guests::{MEASURED_MEMORY_MIB, PROCESSORS};
 use crate::rxe::ratio::Ratio;
+use crate::rxe::report::deliver;
 
 /// What is told.
 pub(super) struct Report<'a> {
@@ -25,19 +26,7 @@ pub(super) struct Report<'a> {
 impl Report<'_> {
     /// Prints the table, and writes `guests.json` into a directory.
     pub(super) fn deliver(&self, directory: &Path) -> Result<()> {
-        print!("\n{}", self.table());
-        let path = directory.join("guests.json");
-        std::fs::create_dir_all(directory).context(|| format!("making {}", directory.display()))?;
-        std::fs::write(&path, format!("{:#}\n", self.json()))
-            .context(|| format!("writing {}", path.display()))?;
-        println!("\n{}", path.display());
-        Ok(())
-    }
-
-    fn table(&self) -> String {
-        let mut text = String::new();
-        self.write(&mut text).expect("writing to a String cannot fail");
-        text
+        deliver(|text| self.write(text), &self.json(), &directory.join("guests.json"))
     }
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
@@ -137,6 +126,7 @@ mod tests {
     use super::*;
     use crate::rxe::peers::contender::{Job, Sample};
     use crate::rxe::peers::{Turns, contenders};
+    use crate::rxe::report::text_of;
 
     #[test]
     fn every_contender_has_its_figures_and_each_other_its_ratios() {
@@ -152,7 +142,7 @@ mod tests {
         });
         let report =
             Report { contenders: &all, outcomes: &outcomes, rounds: 6, slice: Duration::from_millis(500) };
-        let (table, json) = (report.table(), report.json());
+        let (table, json) = (text_of(|text| report.write(text)), report.json());
         for contender in &all {
             assert!(table.contains(&format!("\n{:<18}", contender.name())), "{table}");
         }
@@ -161,7 +151,7 @@ mod tests {
             "{table}"
         );
         assert!(!table.contains("VOID"), "{table}");
-        let void = Report { rounds: 1, ..report }.table();
+        let void = text_of(|text| Report { rounds: 1, ..report }.write(text));
         assert_eq!(void.matches("VOID: 1 rounds").count(), 8, "{void}");
         let pointer = "/jobs/1/against/0/ours/0/rate/median";
         assert!(

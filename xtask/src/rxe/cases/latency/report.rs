@@ -7,11 +7,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Round;
-use crate::failure::{Context, Result};
+use crate::failure::Result;
 use crate::rxe::control::Tolerance;
 use crate::rxe::fio::Figures;
 use crate::rxe::guests::PROCESSORS;
 use crate::rxe::ratio::{Ratio, median};
+use crate::rxe::report::deliver;
 
 /// The 99th percentile with a resync under way is at most so many times that without.
 const LATENCY_MOST: f64 = 2.0;
@@ -71,12 +72,7 @@ pub(super) fn line(round: &Round) -> String {
 impl Report<'_> {
     /// Prints the table, and writes the JSON below this directory.
     pub(super) fn deliver(&self, root: &Path) -> Result<()> {
-        print!("\n{}", self.table());
-        let path = root.join("target/rxe/resync-latency.json");
-        std::fs::write(&path, format!("{:#}\n", self.json()))
-            .context(|| format!("writing {}", path.display()))?;
-        println!("\n{}", path.display());
-        Ok(())
+        deliver(|text| self.write(text), &self.json(), &root.join("target/rxe/resync-latency.json"))
     }
 
     /// A figure's median over the rounds.
@@ -114,12 +110,6 @@ impl Report<'_> {
                 void: TOLERANCE.void(rate_control, count),
             },
         ]
-    }
-
-    fn table(&self) -> String {
-        let mut text = String::new();
-        self.write(&mut text).expect("writing to a String cannot fail");
-        text
     }
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
@@ -200,6 +190,7 @@ fn mib(bytes_per_second: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rxe::report::text_of;
 
     fn figures(p99_us: f64) -> Figures {
         Figures { iops: 200.0, writes: 1000.0, p50_us: 2000.0, p99_us }
@@ -214,7 +205,7 @@ mod tests {
     fn table(round: Round, count: usize) -> (String, Value) {
         let rounds = vec![round; count];
         let report = Report { rounds: &rounds, window: Duration::from_secs(4), changed_mib: 64 };
-        (report.table(), report.json())
+        (text_of(|text| report.write(text)), report.json())
     }
 
     #[test]
