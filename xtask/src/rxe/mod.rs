@@ -149,17 +149,25 @@ fn in_guests(
 ) -> Vec<Row> {
     let mut rows = Vec::new();
     for case in chosen {
-        for round in 1..=case.times(arguments.rounds, !arguments.tests.is_empty()) {
-            let name = if round == 1 { case.name.to_owned() } else { format!("{} ({round})", case.name) };
+        let times = case.times(arguments.rounds, !arguments.tests.is_empty());
+        // Rounds that are one run, and the runs.
+        let (together, runs) = if matches!(case.on, On::Rounds(_)) { (times, 1) } else { (1, times) };
+        for run in 1..=runs {
+            let name = match (together, run) {
+                (1, 1) => case.name.to_owned(),
+                (1, _) => format!("{} ({run})", case.name),
+                _ => format!("{} ({together} rounds)", case.name),
+            };
             let row = timed(name, case, || {
                 guests.mend()?;
                 // Cutting the guests' power ends all that it waits for.
                 watched(
-                    case.limit(),
+                    case.limit() * together,
                     || guests.kill(),
                     || match case.on {
                         On::One(body) => body(&guests.a),
                         On::Two(body) => body(guests, random),
+                        On::Rounds(body) => body(guests, random, together),
                     },
                 )
             });
@@ -182,7 +190,7 @@ fn on_host(host: &Host, chosen: &[&Case]) -> (Vec<Row>, Vec<String>) {
     for case in chosen {
         match case.on {
             On::One(body) => rows.push(timed(case.name.to_owned(), case, || body(host))),
-            On::Two(_) => skipped.push(format!("{} (needs two machines)", case.name)),
+            On::Two(_) | On::Rounds(_) => skipped.push(format!("{} (needs two machines)", case.name)),
         }
     }
     (rows, skipped)

@@ -48,7 +48,7 @@ const LONG_MAX: Duration = Duration::from_secs(360);
 const MOVING_MAX: Duration = Duration::from_secs(1800);
 
 impl Case {
-    /// At which it is given up.
+    /// At which one round of it is given up.
     pub(crate) fn limit(&self) -> Duration {
         match self.name {
             name if name == BY_NAME[3] => MOVING_MAX,
@@ -76,6 +76,8 @@ pub(crate) enum On {
     One(fn(&dyn Machine) -> Result<()>),
     /// In both guests, which are on, with the link between them whole.
     Two(fn(&Guests, &mut Random) -> Result<()>),
+    /// The same, with so many rounds one after another in what it has set up.
+    Rounds(fn(&Guests, &mut Random, u32) -> Result<()>),
 }
 
 /// Those that take programs which the guests have on request only.
@@ -273,7 +275,7 @@ const CASES: &[Case] = &[
         name: POWER[1],
         about: "nodes on disks that lose what was not flushed: power cuts of either and of both",
         random: true,
-        on: On::Two(power::cuts),
+        on: On::Rounds(power::cuts),
     },
     Case {
         name: POWER[2],

@@ -37,16 +37,11 @@ const ALONE: Duration = Duration::from_millis(500);
 /// Cuts after which a node that does not sync must have lost something.
 const UNSYNCED_CUTS: u32 = 3;
 
-/// One of them loses its power, and then both do.
-pub(super) fn cuts(guests: &Guests, random: &mut Random) -> Result<()> {
+/// In each round one of them loses its power, and then both do. The pair and its disks go on from round to
+/// round.
+pub(super) fn cuts(guests: &Guests, random: &mut Random, rounds: u32) -> Result<()> {
     with_nodes(guests, random, PLAN, |nodes| {
-        if nodes.tosses() {
-            nodes.secondary_loses_power().context(|| "the secondary's power".to_owned())?;
-        } else {
-            nodes.primary_loses_power().context(|| "the primary's power".to_owned())?;
-        }
-        nodes.both_lose_power().context(|| "the power of both".to_owned())?;
-        ensure(nodes.ledger.flushes > 0, || "no flush was acknowledged".to_owned())
+        (1..=rounds).try_for_each(|round| nodes.round().context(|| format!("round {round} of {rounds}")))
     })
 }
 
@@ -71,6 +66,17 @@ pub(super) fn unsynced(guests: &Guests, random: &mut Random) -> Result<()> {
 
 impl Nodes<'_> {
     /// A client of the node that serves; on return it has written for a time that is chosen.
+    fn round(&mut self) -> Result<()> {
+        let flushes = self.ledger.flushes;
+        if self.tosses() {
+            self.secondary_loses_power().context(|| "the secondary's power".to_owned())?;
+        } else {
+            self.primary_loses_power().context(|| "the primary's power".to_owned())?;
+        }
+        self.both_lose_power().context(|| "the power of both".to_owned())?;
+        ensure(self.ledger.flushes > flushes, || "no flush was acknowledged".to_owned())
+    }
+
     fn start_writer_for_a_moment(&mut self) -> Result<Running> {
         let writer = self.start_writer()?;
         std::thread::sleep(self.random.duration(MOMENT));
