@@ -26,6 +26,7 @@ pub(super) type Status = serde_json::Value;
 pub(super) struct Plan {
     /// Of the volume.
     pub(super) blocks: usize,
+    pub(super) ring_mib: u64,
     pub(super) disk_bytes: u64,
     /// Blocks of a write at most.
     pub(super) most: usize,
@@ -92,13 +93,13 @@ impl<'a> Nodes<'a> {
 
     /// Puts key and configuration on the disks, and starts the nodes.
     fn set_up(&mut self) -> Result<()> {
-        let size = format!("{}KiB", self.plan.blocks * 4);
+        let (ring, size) = (format!("{}MiB", self.plan.ring_mib), format!("{}KiB", self.plan.blocks * 4));
         let config = Config {
             admin: "/tmp/admin",
             directory: "/disk/vm",
             key: "/disk/key",
             nbd: "/tmp/nbd",
-            region: "8MiB",
+            region: &ring,
             segment: "1MiB",
             volume: "root",
             size: &size,

@@ -18,6 +18,7 @@ use super::roles::SOON;
 /// A small volume: moments matter, not amounts.
 const PLAN: Plan = Plan {
     blocks: 1024,
+    ring_mib: 8,
     disk_bytes: 256 << 20,
     most: 8,
     under: "",
@@ -65,7 +66,6 @@ pub(super) fn unsynced(guests: &Guests, random: &mut Random) -> Result<()> {
 }
 
 impl Nodes<'_> {
-    /// A client of the node that serves; on return it has written for a time that is chosen.
     fn round(&mut self) -> Result<()> {
         let flushes = self.ledger.flushes;
         if self.tosses() {
@@ -77,6 +77,7 @@ impl Nodes<'_> {
         ensure(self.ledger.flushes > flushes, || "no flush was acknowledged".to_owned())
     }
 
+    /// A client of the node that serves; on return it has written for a time that is chosen.
     fn start_writer_for_a_moment(&mut self) -> Result<Running> {
         let writer = self.start_writer()?;
         std::thread::sleep(self.random.duration(MOMENT));
