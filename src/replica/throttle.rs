@@ -1,4 +1,5 @@
-//! How long to wait before the next piece of a resync, so that clients hardly notice it and it comes to an end all the same.
+//! How long to wait before the next piece of a resync, so that clients hardly notice it and it comes to an
+//! end all the same.
 //!
 //! ```text
 //!   pieces  ▇▇  ▇▇  ▇▇  ▇▇        ▇   ▇   ▇   ▇        ▇▇ ▇▇ ▇▇
@@ -6,14 +7,18 @@
 //!                             commits without it     commits without it
 //! ```
 //!
-//! The goal is the clients' latency, not a rate: the 99th percentile of their commits with pieces under way is to be at most twice that without.
-//! What it is without is found out as it goes on, since the clients' load changes: once a second no piece is moved for 75 ms. More than
-//! the limit, and the share of the idle rate is cut in proportion, at once; well below it, and it grows by a quarter at each window of
-//! 100 ms. Whatever the latency, the share stays above a quarter: a node without a copy is the greater danger.
+//! The goal is the clients' latency, not a rate: the 99th percentile of their commits with pieces under way
+//! is to be at most twice that without. What it is without is found out as it goes on, since the clients'
+//! load changes: once a second no piece is moved for 75 ms. More than the limit, and the share of the idle
+//! rate is cut in proportion, at once; well below it, and it grows by a quarter at each window of 100 ms.
+//! Whatever the latency, the share stays above a quarter: a node without a copy is the greater danger.
 //!
-//! The *idle rate* is that of the fastest few pieces in a row, each with all that the two nodes did until they had need of the next one. Nobody configures it. A single piece says little: where there are few processors, one in a hundred may happen to be several times as fast as
-//! the others, and a share of its rate would be more than all that can be moved. It is forgotten after a minute without clients, and only then: a piece that is slow among commits tells of them, and a share
-//! of what they leave would be less and less. Without commits nothing waits.
+//! The *idle rate* is that of the fastest few pieces in a row, each with all that the two nodes did until
+//! they had need of the next one. Nobody configures it. A single piece says little: where there are few
+//! processors, one in a hundred may happen to be several times as fast as the others, and a share of its rate
+//! would be more than all that can be moved. It is forgotten after a minute without clients, and only then: a
+//! piece that is slow among commits tells of them, and a share of what they leave would be less and less.
+//! Without commits nothing waits.
 
 use std::collections::VecDeque;
 use std::time::Duration;
