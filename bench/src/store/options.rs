@@ -75,10 +75,10 @@ impl StoreOptions {
     }
 }
 
-/// The other node of a run of this program.
+/// One of two nodes, and with this alone the other one of a run of this program.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StorePeerOptions {
-    /// Where the run keeps its files and sockets.
+    /// Where this node keeps its files and sockets.
     #[arg(long)]
     pub directory: PathBuf,
     /// Where this node is reached.
@@ -88,25 +88,16 @@ pub(crate) struct StorePeerOptions {
     #[arg(long)]
     pub peer: FabricUrl,
     /// Bytes of the ring.
-    #[arg(long)]
+    #[arg(long, value_parser = bytes)]
     pub ring: u64,
 }
 
 /// The store between two machines, measured turn by turn.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StoreTurnsOptions {
-    /// Where this node keeps its files.
-    #[arg(long)]
-    pub directory: PathBuf,
-    /// Where this node is reached.
-    #[arg(long)]
-    pub listen: FabricUrl,
-    /// Where `store-peer` is.
-    #[arg(long)]
-    pub peer: FabricUrl,
-    /// Bytes of the ring.
-    #[arg(long, value_parser = bytes)]
-    pub ring: u64,
+    /// This node; the other one is `store-peer`.
+    #[command(flatten)]
+    pub node: StorePeerOptions,
     /// Bytes of the volume.
     #[arg(long, value_parser = bytes)]
     pub volume: u64,

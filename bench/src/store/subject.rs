@@ -8,7 +8,7 @@ use mirrorbus::base::BlockSize;
 use mirrorbus::store::{Dataset, DatasetConfig, DatasetStatus, ReplicationState, Source, Volume, VolumeSpec};
 
 use super::measure::{CHECK, measure, payload};
-use super::options::{StoreFabric, StoreOptions, StoreTurnsOptions};
+use super::options::{StoreFabric, StoreOptions, StorePeerOptions, StoreTurnsOptions};
 use super::peer::{Side, config, keys};
 use crate::Failure;
 use crate::child::Peer;
@@ -60,7 +60,8 @@ impl Subject {
 
     /// With a `store-peer` that runs already.
     pub(super) fn join(options: &StoreTurnsOptions, size: u64) -> Result<Self, Failure> {
-        let StoreTurnsOptions { directory, listen, peer, ring, volume, .. } = options.clone();
+        let StoreTurnsOptions { node, volume, .. } = options.clone();
+        let StorePeerOptions { directory, listen, peer, ring } = node;
         std::fs::create_dir_all(&directory)?;
         let ours = config(Side::Primary, &directory, listen, peer, ring);
         let mut subject = Self::of(ours, directory, volume, size)?;
