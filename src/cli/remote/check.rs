@@ -59,12 +59,8 @@ pub(crate) fn scrub(arguments: &Scrub) -> Result<(), Box<dyn std::error::Error>>
     } else {
         print(&describe_scrub(&report)?)?;
     }
-    let left = report.damaged_blocks - report.repaired_blocks.min(report.damaged_blocks);
-    if left == 0 {
-        return Ok(());
-    }
-    let text = format!("{left} blocks of {dataset} do not match their checksums");
-    Err(Failure { status: DAMAGED, text }.into())
+    let left = report.damaged_blocks.saturating_sub(report.repaired_blocks);
+    unless_left(left, dataset, "do not match their checksums")
 }
 
 /// Has both nodes' data compared; fails when they are not the same in the end.
@@ -80,12 +76,16 @@ pub(crate) fn verify(arguments: &Verify) -> Result<(), Box<dyn std::error::Error
     } else {
         print(&describe_verify(&report)?)?;
     }
-    let left = report.differing_blocks - report.repaired_blocks.min(report.differing_blocks);
-    if left == 0 {
+    let left = report.differing_blocks.saturating_sub(report.repaired_blocks);
+    unless_left(left, dataset, "are not the same and good on both nodes")
+}
+
+/// The failure of a check that leaves so many blocks in a state that they should not be in.
+fn unless_left(blocks: u64, dataset: &str, state: &str) -> Result<(), Box<dyn std::error::Error>> {
+    if blocks == 0 {
         return Ok(());
     }
-    let text = format!("{left} blocks of {dataset} are not the same and good on both nodes");
-    Err(Failure { status: DAMAGED, text }.into())
+    Err(Failure { status: DAMAGED, text: format!("{blocks} blocks of {dataset} {state}") }.into())
 }
 
 fn describe_scrub(report: &ScrubReport) -> Result<String, std::fmt::Error> {
