@@ -40,10 +40,8 @@ pub(crate) struct Case {
 
 /// At which a test is given up.
 const CASE_MAX: Duration = Duration::from_secs(180);
-
 /// The same, of one that takes long.
 const LONG_MAX: Duration = Duration::from_secs(360);
-
 /// And of one that moves much.
 const MOVING_MAX: Duration = Duration::from_secs(1800);
 
@@ -62,8 +60,8 @@ impl Case {
     pub(crate) fn times(&self, rounds: u32, by_name: bool) -> u32 {
         match self.random {
             false => 1,
-            // A minute and a half each.
-            true if self.name == POWER[2] && !by_name => rounds.div_ceil(3),
+            // A minute each; and fifty times the same already.
+            true if [POWER[2], "reconnects"].contains(&self.name) && !by_name => rounds.div_ceil(3),
             true => rounds,
         }
     }
@@ -82,10 +80,8 @@ pub(crate) enum On {
 
 /// Those that take programs which the guests have on request only.
 const PERFTEST: [&str; 2] = ["perftest", "bench-perftest"];
-
 /// Those that take long, and are run by name only.
 const BY_NAME: [&str; 5] = ["bench-single", "bench-deep", "bench-perftest", "resync-long", "resync-latency"];
-
 /// Those that start guests over and over.
 const POWER: [&str; 3] = ["power-unsynced", "power", "resync"];
 
@@ -376,6 +372,14 @@ mod tests {
         );
         let failure = choose(&["cuts".to_owned()], true).unwrap_err().to_string();
         assert!(failure.contains("cuts") && failure.contains("bring-up"), "{failure}");
+    }
+
+    #[test]
+    fn what_is_long_runs_less_often_among_all() {
+        for (name, times) in [("boot", [1, 1]), ("cut", [4, 4]), ("resync", [2, 4]), ("reconnects", [2, 4])] {
+            let case = choose(&[name.to_owned()], false).unwrap()[0];
+            assert_eq!([false, true].map(|by_name| case.times(4, by_name)), times, "{name}");
+        }
     }
 
     #[test]
