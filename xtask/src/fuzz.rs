@@ -2,10 +2,15 @@
 //!
 //! A target reads what a peer sends. Most inputs die at an authentication tag or a checksum, so each target prints,
 //! now and then, how many came past it: `deep: N of M`; the last line counts. A run in which none did fails.
+//!
+//! A target takes one processor: as many run at the same time as there are.
+
+use std::num::NonZero;
+use std::thread;
 
 use crate::failure::{Failure, Result};
 use crate::install;
-use crate::shell::{cargo, root, tee};
+use crate::shell::{Ended, cargo, root, run as run_program, tee, tee_at_end};
 
 /// How long each target runs unless told otherwise.
 pub(crate) const SECONDS: u32 = 20;
@@ -26,21 +31,35 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
     if !listed.success || targets.is_empty() {
         return Err(Failure::new("cargo fuzz list names no target".to_owned()));
     }
+    run_program(&mut cargo(&["+nightly", "fuzz", "build"]))?;
     let mut lines = Vec::new();
     let mut failed = Vec::new();
-    for target in targets {
-        let limit = format!("-max_total_time={seconds}");
-        let ended =
-            tee(&mut cargo(&["+nightly", "fuzz", "run", target, "--", &limit, "-print_final_stats=1"]))?;
-        let report = Report::read(&ended.output);
-        lines.push(format!("{target}: {}", report.describe()));
-        if let Some(why) = report.refusal(ended.success) {
-            failed.push(format!("{target} {why}"));
+    let at_once = thread::available_parallelism().map_or(1, NonZero::get);
+    for together in targets.chunks(at_once) {
+        for (target, ended) in together.iter().zip(side_by_side(together, seconds)) {
+            let ended = ended?;
+            let report = Report::read(&ended.output);
+            lines.push(format!("{target}: {}", report.describe()));
+            if let Some(why) = report.refusal(ended.success) {
+                failed.push(format!("{target} {why}"));
+            }
         }
     }
     println!("\nfuzz, {seconds} s each:");
     lines.iter().for_each(|line| println!("  {line}"));
     if failed.is_empty() { Ok(()) } else { Err(Failure::new(format!("fuzz: {}", failed.join("; ")))) }
+}
+
+/// Runs these targets at the same time.
+fn side_by_side(targets: &[&str], seconds: u32) -> Vec<Result<Ended>> {
+    let limit = format!("-max_total_time={seconds}");
+    let one = |target: &str| {
+        tee_at_end(&mut cargo(&["+nightly", "fuzz", "run", target, "--", &limit, "-print_final_stats=1"]))
+    };
+    thread::scope(|scope| {
+        let runs: Vec<_> = targets.iter().map(|target| scope.spawn(|| one(target))).collect();
+        runs.into_iter().map(|run| run.join().expect("it does not panic")).collect()
+    })
 }
 
 /// What a target's output tells.

@@ -59,6 +59,22 @@ pub(crate) struct Ended {
 
 /// Runs to the end, output to the terminal and also returned.
 pub(crate) fn tee(command: &mut Command) -> Result<Ended> {
+    let ended = listen(command, |text| print!("{text}"))?;
+    std::io::stdout().flush().context(|| "stdout".to_owned())?;
+    Ok(ended)
+}
+
+/// The same with the output in one piece at the end, for programs of which several run at the same time.
+pub(crate) fn tee_at_end(command: &mut Command) -> Result<Ended> {
+    let ended = listen(command, |_| {})?;
+    // One lock for all of it.
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(ended.output.as_bytes()).context(|| "stdout".to_owned())?;
+    Ok(ended)
+}
+
+/// Runs to the end, and passes on each line.
+fn listen(command: &mut Command, mut told: impl FnMut(&str)) -> Result<Ended> {
     let line = announce(command);
     let (reader, writer) = std::io::pipe().context(|| line.clone())?;
     let writer_too = writer.try_clone().context(|| line.clone())?;
@@ -71,11 +87,10 @@ pub(crate) fn tee(command: &mut Command) -> Result<Ended> {
     let mut bytes = Vec::new();
     while reader.read_until(b'\n', &mut bytes).context(|| line.clone())? > 0 {
         let text = String::from_utf8_lossy(&bytes);
-        print!("{text}");
+        told(&text);
         output.push_str(&text);
         bytes.clear();
     }
-    std::io::stdout().flush().context(|| line.clone())?;
     let status = child.wait().context(|| line.clone())?;
     Ok(Ended { output, success: status.success() })
 }
@@ -112,6 +127,8 @@ mod tests {
         assert!(!ended.success);
         assert!(ended.output.contains("out\n") && ended.output.contains("err\n"));
         assert!(tee(&mut program("true", &[])).unwrap().success);
+        let ended = tee_at_end(&mut program("sh", &["-c", "echo out; exit 3"])).unwrap();
+        assert!(!ended.success && ended.output == "out\n");
     }
 
     #[test]
