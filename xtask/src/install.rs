@@ -73,7 +73,8 @@ pub(crate) fn cargo_tool(subcommand: &str, why: &str) -> Result<()> {
     }
     let package = format!("cargo-{subcommand}");
     println!("installing {package}: {why}");
-    run(&mut cargo(&["install", &package, "--locked"]))
+    // It runs for seconds: making it fast would take minutes more than it saves.
+    run(cargo(&["install", &package, "--locked", "--debug"]).env("CARGO_PROFILE_DEV_DEBUG", "0"))
 }
 
 /// The clients of NBD that its server is tested with.
