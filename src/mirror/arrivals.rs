@@ -35,9 +35,9 @@ impl Arrivals {
     /// # Errors
     /// The process has no file descriptor left.
     pub(crate) fn of(lane: &Lane) -> io::Result<Option<Self>> {
-        let Some(event) = lane.queue.event_fd() else { return Ok(None) };
+        let Some(event) = lane.event()? else { return Ok(None) };
         Ok(Some(Self {
-            event: event.try_clone_to_owned()?,
+            event,
             sleeper: Sleeper::new(lane.core.wake_fd())?,
             count: AtomicU64::new(0),
             is_watched: AtomicBool::new(false),

@@ -50,7 +50,7 @@ pub(super) struct Shared {
 
 impl SharedLane {
     pub(super) fn new(lane: Lane) -> std::io::Result<Self> {
-        let event = event_of(&lane)?;
+        let event = lane.event()?.map(Arc::new);
         let sleeper = event.as_ref().map(|_| Sleeper::new(lane.core.wake_fd())).transpose()?;
         let marks = lane.watermarks();
         Ok(Self {
@@ -214,7 +214,7 @@ impl SharedLane {
         let result = action(&mut lane);
         self.shared.stream.store(lane.stream.to_bits(), Ordering::Release);
         self.publish(&lane);
-        let event = event_of(&lane);
+        let event = lane.event().map(|event| event.map(Arc::new));
         // Without the new event nobody sleeps: the old one would never come.
         let kept = event.as_ref().ok().and_then(Clone::clone);
         *self.shared.event.lock().unwrap_or_else(PoisonError::into_inner) = kept;
@@ -332,10 +332,6 @@ impl SharedLane {
             _ => std::thread::yield_now(),
         }
     }
-}
-
-fn event_of(lane: &Lane) -> std::io::Result<Option<Arc<OwnedFd>>> {
-    lane.queue.event_fd().map(|fd| fd.try_clone_to_owned().map(Arc::new)).transpose()
 }
 
 #[cfg(all(test, not(loom), not(miri)))]

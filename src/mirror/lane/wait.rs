@@ -1,5 +1,6 @@
 //! The waiting half of a lane: posting what is open, reaping completions, sleeping.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -313,6 +314,12 @@ impl Lane {
             return;
         };
         sleep_on(event, self.queue.wants_write(), wake, most);
+    }
+
+    /// A descriptor of the queue's event, to sleep on while others have the lane; `None` where the medium has
+    /// none.
+    pub(in crate::mirror) fn event(&self) -> std::io::Result<Option<OwnedFd>> {
+        self.queue.event_fd().map(|event| event.try_clone_to_owned()).transpose()
     }
 
     #[cold]
