@@ -34,6 +34,7 @@ pub use mapping::{MapOptions, Mapping, MappingKind};
 pub use pages::Pages;
 pub use pair::Pair;
 pub use sigbus::any_mapping_lost;
+pub use transfer::Piece;
 pub use twin::Twin;
 pub use volatile::VolatileSlice;
 

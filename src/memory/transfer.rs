@@ -6,6 +6,7 @@
 
 use std::ffi::c_void;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::VolatileSlice;
@@ -14,6 +15,21 @@ use super::VolatileSlice;
 const LOOK: usize = 1 << 10;
 /// Bytes of the first look.
 const FIRST_LOOK: usize = 64;
+
+/// Memory that one call takes in pieces: `IOV_MAX` of Linux.
+const VECTORS_MAX: usize = 1024;
+
+/// What stands for zeroes.
+static ZEROES: [u8; 4096] = [0; 4096];
+
+/// A part of what is moved by one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Bytes of the memory.
+    Memory(Range<usize>),
+    /// So many zeroes.
+    Zeroes(usize),
+}
 
 impl VolatileSlice<'_> {
     /// Writes `len` bytes at `offset` of this memory to `file`, from `file_offset` on.
@@ -34,6 +50,92 @@ impl VolatileSlice<'_> {
             // SAFETY: `len` bytes at `at` lie within the mapping, which stays for as long as self; the call reads them.
             unsafe { libc::pwrite(file.as_raw_fd(), at.cast::<c_void>(), len, file_at) }
         })
+    }
+
+    /// Writes what `pieces` name to `file`, one behind the other, from `file_offset` on.
+    ///
+    /// # Errors
+    /// As [`write_file`](Self::write_file).
+    ///
+    /// # Panics
+    /// When one does not lie within.
+    pub fn write_file_pieces(
+        &self,
+        pieces: &[Piece],
+        file: BorrowedFd<'_>,
+        mut file_offset: u64,
+    ) -> io::Result<()> {
+        let mut vectors = Vec::with_capacity(pieces.len().min(VECTORS_MAX));
+        let mut rest = pieces.iter().flat_map(|piece| self.parts(piece)).peekable();
+        while rest.peek().is_some() {
+            vectors.clear();
+            vectors.extend(rest.by_ref().take(VECTORS_MAX));
+            let len: usize = vectors.iter().map(|vector| vector.iov_len).sum();
+            Self::write_vectors(&mut vectors, file, file_offset, len)?;
+            file_offset += len as u64;
+        }
+        Ok(())
+    }
+
+    /// A piece as the kernel takes it.
+    fn parts(&self, piece: &Piece) -> impl Iterator<Item = libc::iovec> {
+        let (memory, zeroes) = match piece {
+            Piece::Memory(range) => {
+                let len = range.end - range.start;
+                (Some(libc::iovec { iov_base: self.place(range.start, len).cast(), iov_len: len }), 0)
+            }
+            Piece::Zeroes(len) => (None, *len),
+        };
+        let zero = move |done: usize| libc::iovec {
+            iov_base: ZEROES.as_ptr().cast_mut().cast(),
+            iov_len: ZEROES.len().min(zeroes - done),
+        };
+        memory.into_iter().chain((0..zeroes).step_by(ZEROES.len()).map(zero))
+    }
+
+    fn write_vectors(
+        vectors: &mut [libc::iovec],
+        file: BorrowedFd<'_>,
+        file_offset: u64,
+        len: usize,
+    ) -> io::Result<()> {
+        let mut first = 0;
+        move_whole(len, file_offset, io::ErrorKind::WriteZero, |_, file_at| {
+            let count = libc::c_int::try_from(vectors.len() - first).expect("at most 1024");
+            // SAFETY: each of the vectors is memory of the mapping, which stays for as long as self, or of ZEROES; the call reads it.
+            let written =
+                unsafe { libc::pwritev(file.as_raw_fd(), vectors[first..].as_ptr(), count, file_at) };
+            // What is left of them, should it have taken a part only.
+            let mut taken = usize::try_from(written).unwrap_or(0);
+            while taken > 0 && first < vectors.len() {
+                let vector = &mut vectors[first];
+                let part = taken.min(vector.iov_len);
+                vector.iov_base = vector.iov_base.cast::<u8>().wrapping_add(part).cast();
+                (vector.iov_len, taken) = (vector.iov_len - part, taken - part);
+                first += usize::from(vector.iov_len == 0);
+            }
+            written
+        })
+    }
+
+    /// A private copy of what `pieces` name, one behind the other.
+    ///
+    /// # Panics
+    /// When one does not lie within.
+    #[must_use]
+    pub fn gather(&self, pieces: &[Piece]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for piece in pieces {
+            let start = bytes.len();
+            match piece {
+                Piece::Memory(range) => {
+                    bytes.resize(start + range.len(), 0);
+                    self.read(range.start, &mut bytes[start..]);
+                }
+                Piece::Zeroes(len) => bytes.resize(start + len, 0),
+            }
+        }
+        bytes
     }
 
     /// Reads `len` bytes of `file` from `file_offset` on into this memory at `offset`.
@@ -117,24 +219,34 @@ impl VolatileSlice<'_> {
         step: impl Fn(*mut u8, usize, libc::off_t) -> libc::ssize_t,
     ) -> io::Result<()> {
         let start = self.place(offset, len);
-        let end = u64::try_from(len).ok().and_then(|len| file_offset.checked_add(len));
-        if end.and_then(|end| libc::off_t::try_from(end).ok()).is_none() {
-            let why = format!("{len} bytes at {file_offset} lie beyond the longest file");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        }
-        let mut done = 0;
-        while done < len {
-            let file_at = libc::off_t::try_from(file_offset + done as u64).expect("its end was checked");
-            let Some(count) = counted(step(start.wrapping_add(done), len - done, file_at))? else { continue };
-            if count == 0 {
-                let why = format!("{done} of {len} bytes at {file_offset} of the file were moved, no more");
-                return Err(io::Error::new(none, why));
-            }
-            done += count;
-        }
-        assert_eq!(done, len, "the kernel moved more than it was asked for");
-        Ok(())
+        move_whole(len, file_offset, none, |done, at| step(start.wrapping_add(done), len - done, at))
     }
+}
+
+/// Calls `step` with how much is done and an offset in the file until everything is; `none` is the error when nothing is moved.
+fn move_whole(
+    len: usize,
+    file_offset: u64,
+    none: io::ErrorKind,
+    mut step: impl FnMut(usize, libc::off_t) -> libc::ssize_t,
+) -> io::Result<()> {
+    let end = u64::try_from(len).ok().and_then(|len| file_offset.checked_add(len));
+    if end.and_then(|end| libc::off_t::try_from(end).ok()).is_none() {
+        let why = format!("{len} bytes at {file_offset} lie beyond the longest file");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    let mut done = 0;
+    while done < len {
+        let file_at = libc::off_t::try_from(file_offset + done as u64).expect("its end was checked");
+        let Some(count) = counted(step(done, file_at))? else { continue };
+        if count == 0 {
+            let why = format!("{done} of {len} bytes at {file_offset} of the file were moved, no more");
+            return Err(io::Error::new(none, why));
+        }
+        done += count;
+    }
+    assert_eq!(done, len, "the kernel moved more than it was asked for");
+    Ok(())
 }
 
 /// What a call returned; `None` when a signal interrupted it.

@@ -9,7 +9,7 @@
 //! Invariants:
 //! * Positions rise, and none is given out twice: each record takes at least a step.
 //! * Payloads end at or before the table, and never in the same device block.
-//! * A batch is a run of records without a gap, so its payloads are one range and its slots another.
+//! * A batch is a run of records without a gap, so it is one range of the ring.
 //! * After [`pad`](Append::pad), no later record shares a device block with an earlier one: what a flush made durable is never
 //!   written again.
 //!
@@ -62,24 +62,28 @@ impl Place {
         self.extent.end
     }
 
-    /// Where its payload goes in the segment, to be filled before it is sealed.
+    /// Where its payload goes in the segment's place of the ring, to be filled before it is sealed.
     #[must_use]
-    pub fn payload(&self) -> Range<u64> {
-        self.extent.payload.clone()
+    pub const fn payload(&self) -> Range<u64> {
+        self.extent.payload_in_ring()
+    }
+
+    /// What it takes.
+    #[must_use]
+    pub const fn extent(&self) -> &Extent {
+        &self.extent
     }
 }
 
-/// What is to be posted next: the payloads, then the slots, in this order.
+/// What is to be posted next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// Records in it.
     pub records: u32,
     /// The position behind the last.
     pub end: Lsn,
-    /// Bytes of the segment with all the payloads; empty when there are none.
-    pub payload: Range<u64>,
-    /// Bytes of the segment with all the slots.
-    pub slots: Range<u64>,
+    /// All of it in the segment's place of the ring.
+    pub range: Range<u64>,
 }
 
 #[derive(Debug)]
@@ -185,6 +189,7 @@ impl Append {
             end: self.head.base.plus(end),
             payload: start..start + bytes,
             slots: self.slot_next..self.slot_next + slots,
+            at: SegmentLayout::in_ring(self.payload_next, self.slot_next),
         };
         let record = Record {
             kind: request.kind,
@@ -219,7 +224,7 @@ impl Append {
         let mut block = [0; BLOCK_MAX];
         let block = &mut block[..index(record.block_size.bytes())];
         for (at, sum) in sums[..count].iter_mut().enumerate() {
-            segment.read(index(place.extent.payload.start) + at * block.len(), block);
+            segment.read(index(place.payload().start) + at * block.len(), block);
             *sum = self.head.salt.checksum(block);
         }
         self.finish(place, &sums[..count], segment);
@@ -233,7 +238,7 @@ impl Append {
     pub fn fill(&mut self, place: Place, bytes: &[u8], segment: VolatileSlice<'_>) {
         let record = place.record;
         assert_eq!(bytes.len() as u64, record.payload_bytes(), "bytes for {record:?}");
-        segment.write(index(place.extent.payload.start), bytes);
+        segment.write(index(place.payload().start), bytes);
         let mut sums = [0; super::record::PAYLOAD_BLOCKS_MAX as usize];
         let blocks = bytes.chunks_exact(index(record.block_size.bytes()));
         let count = blocks.len();
@@ -258,9 +263,8 @@ impl Append {
         assert_eq!(segment.len() as u64, layout.segment_bytes(), "bytes of the segment's memory");
         assert_eq!(place.record.slots(), place.extent.slots.end - place.extent.slots.start);
         let slots = place.record.encode(sums, self.head.salt);
-        for (slot, bytes) in place.extent.slots.clone().zip(&slots) {
-            segment.write(index(layout.slots(&(slot..slot + 1)).start), bytes);
-        }
+        let count = index(u64::from(place.record.slots()));
+        segment.write(index(place.extent.at), slots[..count].as_flattened());
         let first = self.sequence_next as usize - self.pending.len();
         let entry = &mut self.pending[place.record.sequence as usize - first];
         assert!(!entry.sealed && entry.extent == place.extent, "{entry:?} is not the place of {place:?}");
@@ -270,23 +274,13 @@ impl Append {
     /// All that was sealed since the last batch and has nothing open before it; `None` when that is nothing. The extents of its
     /// records go to the end of `extents`.
     pub fn take_batch(&mut self, extents: &mut Vec<Extent>) -> Option<Batch> {
-        let layout = self.head.layout;
         let mut batch: Option<Batch> = None;
         while self.pending.front().is_some_and(|entry| entry.sealed) {
             let Some(Entry { extent, .. }) = self.pending.pop_front() else { break };
-            let slots = layout.slots(&extent.slots);
-            let joined = batch.get_or_insert_with(|| Batch {
-                records: 0,
-                end: extent.end,
-                payload: extent.payload.clone(),
-                slots: slots.clone(),
-            });
-            if joined.payload.is_empty() {
-                joined.payload = extent.payload.clone();
-            } else if !extent.payload.is_empty() {
-                joined.payload.end = extent.payload.end;
-            }
-            joined.slots.start = slots.start;
+            let range = extent.in_ring();
+            let joined =
+                batch.get_or_insert_with(|| Batch { records: 0, end: extent.end, range: range.clone() });
+            joined.range.end = range.end;
             joined.end = extent.end;
             joined.records += 1;
             extents.push(extent);

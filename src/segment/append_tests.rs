@@ -3,17 +3,17 @@
 use proptest::prelude::*;
 
 use super::super::head::tests::sample;
-use super::super::testing::{append, fill, memory, records, request, write};
+use super::super::testing::{append, file, fill, memory, records, records_in_ring, request, write};
 use super::*;
 use crate::segment::{Fault, RecordKind};
 
 #[test]
-fn a_batch_is_two_ranges_and_waits_for_what_is_open() {
+fn a_batch_is_one_range_and_waits_for_what_is_open() {
     let (head, mut extents) = (sample(), Vec::new());
     let (memory, mut log) = (memory(&head), Append::new(head));
     let first = log.reserve(write(0, 1)).unwrap();
     let second = log.reserve(write(8, 2)).unwrap();
-    assert_eq!((first.payload(), second.payload()), (4096..8192, 8192..16384));
+    assert_eq!((first.payload(), second.payload()), (4160..8256, 8320..16512));
     assert_eq!((first.lsn(), second.end()), (head.base.plus(4096), head.base.plus(16384)));
     fill(&second, &memory, 2);
     log.seal(second, memory.slice());
@@ -22,12 +22,12 @@ fn a_batch_is_two_ranges_and_waits_for_what_is_open() {
     log.seal(first, memory.slice());
     let batch = log.take_batch(&mut extents).unwrap();
     let end = head.base.plus(16384);
-    assert_eq!(batch, Batch { records: 2, end, payload: 4096..16384, slots: 65536 - 128..65536 });
+    assert_eq!(batch, Batch { records: 2, end, range: 4096..16512 });
     assert_eq!((extents.len(), log.take_batch(&mut extents), log.pending()), (2, None, 0));
     let trim = request(RecordKind::Trim, 0, 9, BlockSize::Large);
     assert!(append(&mut log, &memory, trim, 0));
     let batch = log.take_batch(&mut extents).unwrap();
-    assert_eq!((batch.payload.is_empty(), batch.slots), (true, 65536 - 192..65536 - 128));
+    assert_eq!(batch.range, 16512..16576);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_void_place_keeps_its_number() {
         log.void(place, memory.slice());
     }
     assert!(append(&mut log, &memory, write(2, 1), 2));
-    let (found, fault, scan) = records(head, &memory.slice().to_vec());
+    let (found, fault, scan) = records(head, &file(&head, &memory));
     let kinds: Vec<_> = found.iter().map(|record| record.kind).collect();
     assert_eq!(kinds, [RecordKind::Write, RecordKind::Void, RecordKind::Void, RecordKind::Write]);
     assert_eq!((fault, scan.end()), (Fault::NoRecord { slot: 4 }, log.end()));
@@ -53,9 +53,9 @@ fn after_a_flush_no_device_block_is_shared() {
     assert!(append(&mut log, &memory, request(RecordKind::Write, 0, 1, BlockSize::Small), 1));
     assert_eq!((log.pad(), log.pad()), (log.end(), log.end()));
     let place = log.reserve(request(RecordKind::Write, 1, 1, BlockSize::Small)).unwrap();
-    assert_eq!((place.payload().start, place.extent.slots.start), (8192, 64));
+    assert_eq!((place.payload().start, place.extent.slots.start), (8192 + 65 * 64, 64));
     log.seal(place, memory.slice());
-    assert_eq!(records(head, &memory.slice().to_vec()).0.len(), 2);
+    assert_eq!(records(head, &file(&head, &memory)).0.len(), 2);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_full_segment_gives_no_place_and_its_successor_says_where_it_ended() {
     let next = log.next(head.phase, Salt([1; 16]));
     assert_eq!((next.base, next.previous_end), (head.end(), log.end()));
     assert!(log.reserve(request(RecordKind::Trim, 0, 1, BlockSize::Small)).is_none(), "it is closed");
-    let (found, fault, _) = records(head, &memory.slice().to_vec());
+    let (found, fault, _) = records(head, &file(&head, &memory));
     assert_eq!((found.len(), fault), (14, Fault::Full));
 }
 
@@ -129,7 +129,7 @@ proptest! {
         let (memory, mut log) = (memory(&head), Append::new(head));
         memory.slice().write(0, &vec![0xa5; memory.slice().len()]);
         let mut copy = vec![0x5a; memory.slice().len()];
-        let (mut open, mut extents, mut payload_end, mut table) = (Vec::new(), Vec::new(), 0, u64::MAX);
+        let (mut open, mut extents, mut posted) = (Vec::new(), Vec::new(), 0);
         for (number, action) in actions.into_iter().enumerate() {
             match action {
                 Action::Append(kind, blocks, size) => open.extend(log.reserve(request(kind, 7, blocks, size))),
@@ -142,16 +142,12 @@ proptest! {
                 Action::Pad => { log.pad(); }
                 Action::Take => {
                     let Some(batch) = log.take_batch(&mut extents) else { continue };
-                    prop_assert!(batch.payload.is_empty() || batch.payload.start >= payload_end);
-                    prop_assert!(batch.slots.end <= table && batch.payload.end <= batch.slots.start);
-                    payload_end = payload_end.max(batch.payload.end);
-                    table = batch.slots.start;
-                    for range in [batch.payload, batch.slots] {
-                        let range = index(range.start)..index(range.end);
-                        let part = memory.slice().subslice(range.start, range.len()).unwrap().to_vec();
-                        copy[range].copy_from_slice(&part);
-                    }
-                    let (found, fault, scan) = records(head, &copy);
+                    prop_assert!(batch.range.start >= posted);
+                    posted = batch.range.end;
+                    let range = index(batch.range.start)..index(batch.range.end);
+                    let part = memory.slice().subslice(range.start, range.len()).unwrap().to_vec();
+                    copy[range].copy_from_slice(&part);
+                    let (found, fault, scan) = records_in_ring(head, &copy);
                     prop_assert_eq!(scan.end(), batch.end);
                     let ended = matches!(fault, Fault::NoRecord { .. } | Fault::Full);
                     prop_assert!(ended, "{}", fault);

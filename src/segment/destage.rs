@@ -19,16 +19,21 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::head::SegmentHead;
+use super::packed::Packed;
 use super::record::Extent;
 use crate::base::Lsn;
+use crate::memory::Piece;
 
-/// Part of a segment to be written to its file, at the same offset.
+/// Bytes of the table in one write at most: they are gathered slot by slot.
+const TABLE_BYTES_MAX: u64 = 64 << 10;
+
+/// Part of a segment to be written to its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "nothing behind it becomes durable before it is written"]
 pub struct DestageWrite {
     /// The segment.
     pub base: Lsn,
-    /// Its bytes; whole device blocks.
+    /// Its bytes in the file; whole device blocks.
     pub range: Range<u64>,
     part: Part,
 }
@@ -37,10 +42,25 @@ pub struct DestageWrite {
 enum Part {
     Head,
     Payload,
-    /// To this slot.
+    /// Of the table.
     Slots {
+        first: u32,
         end: u32,
     },
+}
+
+impl DestageWrite {
+    /// Of what in the segment's place of the ring these bytes consist, if `packed` has its records.
+    #[must_use]
+    pub fn pieces(&self, packed: &Packed) -> Vec<Piece> {
+        match self.part {
+            Part::Head => vec![Piece::Memory(
+                0..usize::try_from(self.range.end).expect("a device block has at most 65536 bytes"),
+            )],
+            Part::Payload => packed.payloads(self.range.clone()),
+            Part::Slots { first, end } => packed.table(first..end),
+        }
+    }
 }
 
 /// What a sync that begins now makes durable.
@@ -231,6 +251,9 @@ impl Segment {
 
     fn commit(&mut self, committed: Lsn) {
         while let Some(extent) = self.appended.front().filter(|extent| extent.end <= committed) {
+            let is_new = extent.slots.start >= self.issued.slots
+                && (extent.payload.is_empty() || extent.payload.start >= self.issued.payload);
+            assert!(is_new, "{extent:?} lies in blocks that were written: the log was not padded there");
             // The step of a record without payload counts as one: so what lies before a flush's padding is below any later
             // record's blocks, whatever that is.
             let payload_end = extent.end.since(self.head.base);
@@ -263,13 +286,14 @@ impl Segment {
             return Some(DestageWrite { base, range, part: Part::Payload });
         }
         if self.issued.slots < slots {
+            let bytes_max = bytes_max.min(TABLE_BYTES_MAX.max(block));
             let most =
                 u32::try_from(bytes_max / block).unwrap_or(u32::MAX).saturating_mul(layout.slots_per_block());
             let range = self.issued.slots..slots.min(self.issued.slots.saturating_add(most));
             self.issued.slots = range.end;
             self.slots.push_back((range.end, false));
-            let end = range.end;
-            return Some(DestageWrite { base, range: layout.slots(&range), part: Part::Slots { end } });
+            let part = Part::Slots { first: range.start, end: range.end };
+            return Some(DestageWrite { base, range: layout.slots(&range), part });
         }
         if !self.issued.head && durable >= self.head.previous_end && self.last.slots_end > 0 {
             self.issued.head = true;
@@ -282,7 +306,7 @@ impl Segment {
         let known = match write.part {
             Part::Head => !std::mem::replace(&mut self.written.head, true) && self.issued.head,
             Part::Payload => done(&mut self.payloads, write.range.end, &mut self.written.payload),
-            Part::Slots { end } => done(&mut self.slots, end, &mut self.written.slots),
+            Part::Slots { end, .. } => done(&mut self.slots, end, &mut self.written.slots),
         };
         assert!(known, "{write:?} was not under way");
     }

@@ -9,11 +9,11 @@ use super::super::testing::{append, memory, records, request, write};
 use super::*;
 use crate::base::{BlockSize, Phase};
 use crate::memory::Mapping;
-use crate::segment::{Append, RecordKind, Salt};
+use crate::segment::{Append, Packed, RecordKind, Salt};
 
-fn copy(write: &DestageWrite, memory: &Mapping, disk: &mut [u8]) {
+fn copy(write: &DestageWrite, packed: &Packed, memory: &Mapping, disk: &mut [u8]) {
     let range = usize::try_from(write.range.start).unwrap()..usize::try_from(write.range.end).unwrap();
-    memory.slice().read(range.start, &mut disk[range]);
+    disk[range].copy_from_slice(&memory.slice().gather(&write.pieces(packed)));
 }
 
 #[test]
@@ -89,7 +89,7 @@ proptest! {
     #[test]
     fn what_is_durable_is_on_the_disk(steps in prop::collection::vec((0_u8..12, 1_u32..6, any::<usize>()), 1..150)) {
         let head = sample();
-        let (memory, mut log) = (memory(&head), Append::new(head));
+        let (memory, mut log, mut packed) = (memory(&head), Append::new(head), Packed::default());
         let mut disk = vec![0xee; memory.slice().len()];
         let (mut destage, mut extents, mut ends) = (Destage::new(head.previous_end), Vec::new(), Vec::new());
         let (mut under_way, mut blocks) = (Vec::new(), BTreeSet::new());
@@ -100,7 +100,10 @@ proptest! {
                     let kind = if which % 3 == 0 { RecordKind::Trim } else { RecordKind::Write };
                     append(&mut log, &memory, request(kind, 0, blocks_wanted, BlockSize::Small), 7);
                     if let Some(batch) = log.take_batch(&mut extents) { ends.push(batch.end); }
-                    extents.drain(..).for_each(|extent| destage.append(extent));
+                    extents.drain(..).for_each(|extent| {
+                        packed.push(&extent);
+                        destage.append(extent);
+                    });
                 }
                 4 => destage.pad(log.pad()),
                 5 if !ends.is_empty() => destage.commit(ends[which % ends.len()]),
@@ -109,7 +112,7 @@ proptest! {
                     prop_assert!(write.range.start % 4096 == 0 && write.range.end % 4096 == 0);
                     prop_assert!(write.range.clone().step_by(4096).all(|block| blocks.insert(block)), "a block twice");
                     // What is written is as it is now: nothing is added to it later.
-                    copy(&write, &memory, &mut disk);
+                    copy(&write, &packed, &memory, &mut disk);
                     under_way.push(write);
                 }
                 9..11 if !under_way.is_empty() => destage.written(&under_way.swap_remove(which % under_way.len())),
@@ -127,7 +130,7 @@ proptest! {
         destage.commit(log.end());
         under_way.drain(..).for_each(|write| destage.written(&write));
         while let Some(write) = destage.next_write(u64::MAX) {
-            copy(&write, &memory, &mut disk);
+            copy(&write, &packed, &memory, &mut disk);
             destage.written(&write);
         }
         if let Some(sync) = destage.begin_sync() { destage.synced(sync); }

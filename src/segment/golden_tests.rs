@@ -1,7 +1,7 @@
 //! Version 1 of the format, byte for byte. A change that breaks this test is a new version.
 
 use super::head::tests::sample;
-use super::testing::{append, memory, records, request, write};
+use super::testing::{append, file, memory, records, request, write};
 use super::{Append, HEAD_BYTES, RecordKind, SegmentHead};
 use crate::base::{BlockSize, Lsn};
 
@@ -23,7 +23,7 @@ fn image() -> Vec<u8> {
     assert!(append(&mut log, &memory, small(RecordKind::PhaseMarker, 8, 0), 0));
     let place = log.reserve(write(6, 1)).unwrap();
     log.void(place, memory.slice());
-    memory.slice().to_vec()
+    file(&head, &memory)
 }
 
 /// The lines that are not all zero, sixteen bytes each, with their offsets.

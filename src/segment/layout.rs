@@ -11,6 +11,14 @@
 //! directory, so short segments are dear.
 //!
 //! Head, payloads and table never share a device block, so each can be written without touching another.
+//!
+//! That is the form of a file. In the ring the same records lie one behind the other, each with its slots before its payload
+//! ([`Form::Ring`]), so that what was appended is one range, and one work request takes it to the peer:
+//!
+//! ```text
+//! 0        D
+//! ├─ head ─┼─ slots, payload ─┼─ slots, payload ─▶
+//! ```
 
 use std::ops::Range;
 
@@ -24,6 +32,15 @@ pub const SLOT_BYTES: u64 = 64;
 /// Positions are given out in steps of this: the smallest block. What has no payload takes one step, so that every record has a
 /// position of its own.
 pub const LSN_STEP: u64 = 512;
+
+/// How a segment's records lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// In its file: payloads, which can be punched out block by block, and the table.
+    File,
+    /// In its place of the ring: each record's slots, and its payload behind them.
+    Ring,
+}
 
 /// The sizes that all segments of a dataset have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +119,13 @@ impl SegmentLayout {
         );
         let before = |slot: u32| self.segment_bytes - u64::from(slot) * SLOT_BYTES;
         before(slots.end)..before(slots.start)
+    }
+
+    /// Where a record's slots begin in the ring, which the log reaches with its payloads at `payload` and with its slots at `slot`. It is behind
+    /// everything that came before, and what both have room for in the file has it here.
+    #[must_use]
+    pub const fn in_ring(payload: u64, slot: u32) -> u64 {
+        payload + slot as u64 * SLOT_BYTES
     }
 
     /// `offset`, or the next beginning of a device block.

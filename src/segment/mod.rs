@@ -7,7 +7,7 @@
 //! ```text
 //!  reserve ─▶ Place ─▶ payload into the ring itself ─▶ seal ─▶ Batch ─▶ posted to the peer      (Append)
 //!                                                      │
-//!  ring ─▶ device blocks of the committed prefix ─▶ fdatasync ─▶ durable LSN                    (Destage)
+//!  ring ─▶ device blocks of the committed prefix ─▶ fdatasync ─▶ durable LSN            (Destage, Packed)
 //!                                                      │
 //!  both nodes durable, no reader ─▶ the place in the ring is free                               (Ring)
 //!  after a crash: heads, records ─▶ all that was durable, then the tail, or damage              (Replay)
@@ -26,6 +26,7 @@ mod error;
 mod golden_tests;
 mod head;
 mod layout;
+mod packed;
 mod record;
 mod replay;
 mod ring;
@@ -38,7 +39,8 @@ pub use append::{Append, Batch, Place, Request};
 pub use destage::{Destage, DestageWrite, Sync};
 pub use error::{Fault, HeadError, LayoutError, ReplayError};
 pub use head::{GenerationBegin, HEAD_BYTES, Salt, SegmentHead};
-pub use layout::{LSN_STEP, SLOT_BYTES, SegmentLayout, parse_segment_file_name, segment_file_name};
+pub use layout::{Form, LSN_STEP, SLOT_BYTES, SegmentLayout, parse_segment_file_name, segment_file_name};
+pub use packed::Packed;
 pub use record::{Extent, PAYLOAD_BLOCKS_MAX, RECORD_SLOTS_MAX, Record, RecordKind};
 pub use replay::{Known, Outcome, Replay};
 pub use ring::{Node, Ring};

@@ -135,6 +135,24 @@ pub struct Extent {
     pub payload: Range<u64>,
     /// Its slots.
     pub slots: Range<u32>,
+    /// Where its slots begin in the ring, with its payload behind them.
+    pub at: u64,
+}
+
+impl Extent {
+    /// Its bytes in the ring: slots and payload.
+    #[must_use]
+    pub const fn in_ring(&self) -> Range<u64> {
+        let payload = self.payload_in_ring();
+        self.at..payload.end
+    }
+
+    /// Its payload's bytes in the ring.
+    #[must_use]
+    pub const fn payload_in_ring(&self) -> Range<u64> {
+        let start = SegmentLayout::in_ring(self.at, self.slots.end - self.slots.start);
+        start..start + (self.payload.end - self.payload.start)
+    }
 }
 
 /// Slots that a record of this kind takes.

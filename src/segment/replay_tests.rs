@@ -1,7 +1,7 @@
 //! The tail, damage and forks are told apart.
 
 use super::super::head::tests::sample;
-use super::super::testing::{append, memory, write};
+use super::super::testing::{append, file, memory, write};
 use super::*;
 use crate::base::Phase;
 use crate::segment::{Append, GenerationBegin, Salt};
@@ -26,7 +26,7 @@ fn generation(first: SegmentHead, counts: &[u64]) -> (Segments, Vec<Lsn>) {
             assert!(append(&mut log, &memory, write(number, 1), u8::try_from(number).unwrap()));
             ends.push(log.end());
         }
-        segments.push((head, memory.slice().to_vec()));
+        segments.push((head, file(&head, &memory)));
         if *count > 0 {
             head = log.next(head.phase, Salt([ends.len().try_into().unwrap(); 16]));
         }

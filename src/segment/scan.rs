@@ -5,14 +5,14 @@
 //! a flag could be there without the rest.
 //!
 //! The scan stops before the first place where this fails and says what stands there; it may be asked again, and goes on when
-//! the record has come: so a secondary follows the ring. It does not judge whether that place is the end of the log or
+//! the record has come: so a secondary follows the ring, where a record's slots may be there before its payload is. It does not judge whether that place is the end of the log or
 //! damage; [`Replay`](super::Replay) does, from outside knowledge and [`Scan::durable_behind`].
 
 use std::convert::Infallible;
 
 use super::error::Fault;
 use super::head::SegmentHead;
-use super::layout::{LSN_STEP, SLOT_BYTES};
+use super::layout::{Form, LSN_STEP, SLOT_BYTES, SegmentLayout};
 use super::record::{
     BLOCK_MAX, Extent, RECORD_SLOTS_MAX, Record, SLOT, Slots, block_checksum, decode, slots_claimed,
 };
@@ -53,7 +53,7 @@ impl SegmentSource for [u8] {
 /// How closely a scan looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verify {
-    /// Slots only: where the medium places payloads before slots, as a fabric does.
+    /// Slots only: what they say is asked, not what the payloads are.
     Slots,
     /// Payloads too, of the records that end behind `from`: what a checkpoint has may be dead, and punched out of the file.
     Payloads {
@@ -66,6 +66,7 @@ pub enum Verify {
 #[derive(Debug, Clone)]
 pub struct Scan {
     head: SegmentHead,
+    form: Form,
     verify: Verify,
     slot_next: u32,
     payload_next: u64,
@@ -73,11 +74,40 @@ pub struct Scan {
     end: Lsn,
 }
 
+/// Where a record may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Spot {
+    payload: u64,
+    slot: u32,
+}
+
+impl Spot {
+    /// Of a slot of the record that begins here.
+    fn slot_at(self, form: Form, layout: &SegmentLayout, slot: u32) -> u64 {
+        match form {
+            Form::File => layout.slots(&(slot..slot + 1)).start,
+            Form::Ring => SegmentLayout::in_ring(self.payload, slot),
+        }
+    }
+}
+
 impl Scan {
-    /// Before the first record.
+    /// Before the first record of a segment's file.
     #[must_use]
     pub fn new(head: SegmentHead, verify: Verify) -> Self {
+        Self::of(head, verify, Form::File)
+    }
+
+    /// Before the first record of a segment in a place of the ring. The medium promises no order within what it takes by one request, so
+    /// a record that ends behind `from` counts when its payload is there too.
+    #[must_use]
+    pub fn in_ring(head: SegmentHead, from: Lsn) -> Self {
+        Self::of(head, Verify::Payloads { from }, Form::Ring)
+    }
+
+    fn of(head: SegmentHead, verify: Verify, form: Form) -> Self {
         Self {
+            form,
             verify,
             slot_next: 0,
             payload_next: head.layout.payload_start(),
@@ -130,9 +160,10 @@ impl Scan {
         if !layout.has_room(self.payload_next + LSN_STEP, u64::from(self.slot_next) + 1) {
             return Ok(Err(Fault::Full));
         }
-        let mut found = self.record_at(source, self.slot_next)?;
-        let padded = layout.pad_slot(self.slot_next);
-        if matches!(found, Ok(None)) && padded != self.slot_next {
+        let plain = Spot { payload: self.payload_next, slot: self.slot_next };
+        let mut found = self.record_at(source, plain)?;
+        let padded = Spot { payload: layout.pad(plain.payload), slot: layout.pad_slot(plain.slot) };
+        if matches!(found, Ok(None)) && padded != plain {
             found = self.record_at(source, padded)?;
         }
         let (record, extent, slots) = match found {
@@ -157,19 +188,28 @@ impl Scan {
         Ok(Ok((record, extent)))
     }
 
-    /// Where the table begins that the records found have: whole device blocks.
+    /// Slots of the file's table that has the records found: whole device blocks.
     #[must_use]
-    pub fn table_start(&self) -> u64 {
-        let layout = self.head.layout;
-        layout.slots(&(0..layout.pad_slot(self.slot_next))).start
+    pub fn table_slots(&self) -> u32 {
+        self.head.layout.pad_slot(self.slot_next)
     }
 
-    /// How far both nodes were durable, by what any record says that stands somewhere behind the place where the scan stopped.
+    /// Where that table begins in the file.
+    #[must_use]
+    pub fn table_start(&self) -> u64 {
+        self.head.layout.slots(&(0..self.table_slots())).start
+    }
+
+    /// How far both nodes were durable, by what any record of the file says that stands somewhere behind the place where the scan stopped.
     /// `None` when there is none. If it is above [`end`](Self::end), what should be here was lost.
     ///
     /// # Errors
     /// The medium's.
+    ///
+    /// # Panics
+    /// In the ring, where records are found one by the other only.
     pub fn durable_behind<S: SegmentSource + ?Sized>(&self, source: &S) -> Result<Option<Lsn>, S::Error> {
+        assert_eq!(self.form, Form::File, "a place of the ring has no table");
         let layout = self.head.layout;
         let bytes = layout.segment_bytes() - layout.pad(self.payload_next.min(layout.segment_bytes()));
         let count = u32::try_from(bytes / SLOT_BYTES).expect("fewer slots than bytes");
@@ -182,7 +222,8 @@ impl Scan {
                 continue;
             }
             for slot in first.max(self.slot_next)..(first + per_block).min(count) {
-                if let Some((Ok(Some(record)), _, _)) = self.read_slots(source, slot)? {
+                let spot = Spot { payload: layout.payload_start(), slot };
+                if let Some((Ok(Some(record)), _, _)) = self.read_slots(source, spot)? {
                     // What a record says it cannot prove beyond itself.
                     if self.head.base < record.lsn && record.lsn < self.head.end() {
                         durable = durable.max(Some(record.durable));
@@ -193,15 +234,15 @@ impl Scan {
         Ok(durable)
     }
 
-    /// The valid record that begins in `slot` and that the writer would have put there next.
+    /// The valid record that begins there and that the writer would have put there next.
     #[allow(clippy::type_complexity, reason = "the three parts go together nowhere else")]
     fn record_at<S: SegmentSource + ?Sized>(
         &self,
         source: &S,
-        slot: u32,
+        spot: Spot,
     ) -> Result<Result<Option<(Record, Extent, Slots)>, Fault>, S::Error> {
-        let layout = self.head.layout;
-        let Some((decoded, slots, count)) = self.read_slots(source, slot)? else { return Ok(Ok(None)) };
+        let (layout, slot) = (self.head.layout, spot.slot);
+        let Some((decoded, slots, count)) = self.read_slots(source, spot)? else { return Ok(Ok(None)) };
         let record = match decoded {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(Ok(None)),
@@ -228,29 +269,35 @@ impl Scan {
             end: record.end(),
             payload: start..start + bytes,
             slots: slot..slots_end,
+            at: match self.form {
+                // What a flush left out shows in the payload, or not at all: then the ring has no gap either, when it is made from the file.
+                Form::File if start != plain => SegmentLayout::in_ring(layout.pad(spot.payload), slot),
+                Form::File | Form::Ring => SegmentLayout::in_ring(spot.payload, slot),
+            },
         };
         Ok(Ok(Some((record, extent, slots))))
     }
 
-    /// The slots of the record that begins in `slot`, as far as its claim fits the table, decoded; and their number.
+    /// The slots of the record that begins there, as far as its claim fits the segment, decoded; and their number.
     #[allow(clippy::type_complexity, reason = "as above")]
     fn read_slots<S: SegmentSource + ?Sized>(
         &self,
         source: &S,
-        slot: u32,
+        spot: Spot,
     ) -> Result<Option<(Result<Option<Record>, Fault>, Slots, u32)>, S::Error> {
-        let layout = self.head.layout;
-        let has_room = |end: u32| layout.has_room(layout.payload_start(), end.into());
+        let (layout, slot) = (self.head.layout, spot.slot);
+        let has_room = |end: u32| layout.has_room(spot.payload, end.into());
+        let at = |slot| spot.slot_at(self.form, &layout, slot);
         if !has_room(slot.saturating_add(1)) {
             return Ok(None);
         }
         let mut slots = [[0; SLOT]; RECORD_SLOTS_MAX as usize];
-        source.read(layout.slots(&(slot..slot + 1)).start, &mut slots[0])?;
+        source.read(at(slot), &mut slots[0])?;
         let Some(count) = slots_claimed(&slots[0]).filter(|count| has_room(slot + count)) else {
             return Ok(None);
         };
         for (further, bytes) in (slot + 1..slot + count).zip(&mut slots[1..]) {
-            source.read(layout.slots(&(further..further + 1)).start, bytes)?;
+            source.read(at(further), bytes)?;
         }
         Ok(Some((decode(&slots, count, self.head.salt, slot), slots, count)))
     }
@@ -265,10 +312,15 @@ impl Scan {
         let mut buffer = [0; BLOCK_MAX];
         let bytes = record.block_size.bytes();
         let buffer = &mut buffer[..usize::try_from(bytes).expect("at most 4096")];
+        let payload = match self.form {
+            Form::File => extent.payload.start,
+            Form::Ring => extent.payload_in_ring().start,
+        };
         for block in 0..record.blocks {
-            let start = extent.payload.start + u64::from(block) * bytes;
-            source.read(start, buffer)?;
+            let behind = u64::from(block) * bytes;
+            source.read(payload + behind, buffer)?;
             if self.head.salt.checksum(buffer) != block_checksum(slots, block as usize) {
+                let start = extent.payload.start + behind;
                 let range = start..start + bytes;
                 return Ok(Some(Fault::Payload { lsn: record.lsn, block, range }));
             }

@@ -1,8 +1,9 @@
-//! A network of one-sided stores from one memory to another: in order, and torn off anywhere.
+//! A network of one-sided stores from one memory to another: one after the other, and torn off anywhere. Within one no order is promised:
+//! they arrive by turns from their beginning, their end and their middle. A word of eight bytes arrives from its beginning.
 //!
 //! ```text
 //!  hand over ─▶ copied ─▶ on its way ── some bytes ──▶ the other memory ─▶ acknowledged
-//!                            └── the link is lost: a prefix of it all arrives, then nothing
+//!                            └── the link is lost: a part of one arrives, then nothing
 //! ```
 
 use std::collections::VecDeque;
@@ -10,10 +11,30 @@ use std::sync::Arc;
 
 use crate::memory::Mapping;
 
+/// With which byte a store begins to arrive.
+#[derive(Debug, Clone, Copy)]
+enum From {
+    Start,
+    End,
+    /// And after the last comes the first.
+    Middle,
+}
+
+impl From {
+    /// Where the byte lies that comes as the one of this number, of `len`.
+    const fn place(self, number: usize, len: usize) -> usize {
+        match self {
+            Self::Start => number,
+            Self::End => len - 1 - number,
+            Self::Middle => (len / 2 + number) % len,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Message {
     /// Bytes for a place, and how many of them are there already.
-    Store { offset: usize, bytes: Vec<u8>, done: usize },
+    Store { offset: usize, bytes: Vec<u8>, done: usize, from: From },
     /// A look at words of the other memory.
     Fetch { offset: usize, words: usize },
 }
@@ -54,7 +75,12 @@ impl Network {
     pub(crate) fn store(&mut self, offset: usize, len: usize) -> u64 {
         let mut bytes = vec![0; len];
         self.from.slice().read(offset, &mut bytes);
-        self.messages.push_back(Message::Store { offset, bytes, done: 0 });
+        let from = match self.sent % 3 {
+            1 if len > 8 => From::End,
+            2 if len > 8 => From::Middle,
+            _ => From::Start,
+        };
+        self.messages.push_back(Message::Store { offset, bytes, done: 0, from });
         self.sent += 1;
         self.sent
     }
@@ -78,9 +104,12 @@ impl Network {
             && let Some(message) = self.messages.front_mut()
         {
             match message {
-                Message::Store { offset, bytes, done } => {
+                Message::Store { offset, bytes, done, from } => {
                     let count = bytes_max.min(bytes.len() - *done);
-                    self.to.slice().write(*offset + *done, &bytes[*done..*done + count]);
+                    for number in *done..*done + count {
+                        let at = from.place(number, bytes.len());
+                        self.to.slice().write(*offset + at, &bytes[at..=at]);
+                    }
                     (*done, bytes_max) = (*done + count, bytes_max - count);
                     if *done < bytes.len() {
                         break;
@@ -121,7 +150,7 @@ mod tests {
     use crate::memory::MapOptions;
 
     #[test]
-    fn what_arrives_is_a_prefix_in_order() {
+    fn what_arrives_is_whole_stores_in_order_and_a_part_of_one() {
         for bytes in 0..30 {
             let memory = || Arc::new(Mapping::anonymous(4096, MapOptions::default()).unwrap());
             let (here, there) = (memory(), memory());
@@ -134,9 +163,11 @@ mod tests {
             network.lose();
             let mut found = [0; 16];
             there.slice().read(0, &mut found);
-            let first = found.iter().filter(|byte| **byte == 1).count();
-            let arrived = bytes.min(10) - bytes.saturating_sub(10).min(5);
-            assert_eq!(first, arrived, "{bytes}: {found:?}");
+            let second = bytes.saturating_sub(10).min(10);
+            let mut wanted = [0; 16];
+            wanted[..bytes.min(10)].fill(1);
+            wanted[15 - second..15].copy_from_slice(&[2, 2, 2, 2, 2, 0, 0, 0, 0, 0][10 - second..]);
+            assert_eq!(found, wanted, "{bytes}");
             assert_eq!(network.counts(), (2, u64::from(bytes >= 10) + u64::from(bytes >= 20)));
             network.reconnect(0..4096);
             there.slice().read(0, &mut found);

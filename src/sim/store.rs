@@ -8,8 +8,8 @@ use super::{Disk, DiskError, Random};
 use crate::base::{BlockNumber, BlockSize, DatasetId, LogGeneration, Lsn, Phase, VolumeId};
 use crate::memory::{MapOptions, Mapping};
 use crate::segment::{
-    Append, Destage, GenerationBegin, HEAD_BYTES, Known, Node, Outcome, RecordKind, Replay, ReplayError,
-    Request, Ring, Salt, SegmentHead, SegmentLayout, SegmentSource,
+    Append, Destage, GenerationBegin, HEAD_BYTES, Known, Node, Outcome, Packed, RecordKind, Replay,
+    ReplayError, Request, Ring, Salt, SegmentHead, SegmentLayout, SegmentSource,
 };
 use crate::volume::BlockMap;
 
@@ -83,6 +83,8 @@ pub(crate) struct Store {
     log: Append,
     ring: Ring,
     destage: Destage,
+    /// Where the records of the segments lie in the ring.
+    packed: BTreeMap<Lsn, Packed>,
     random: Random,
     defect: Defect,
     linked: Vec<u64>,
@@ -176,6 +178,7 @@ impl Store {
             log: Append::new(head),
             ring,
             destage,
+            packed: BTreeMap::new(),
             random,
             defect,
             linked,
@@ -225,6 +228,7 @@ impl Store {
             }
         };
         let end = place.end();
+        self.packed.entry(self.log.head().base).or_default().push(place.extent());
         let memory =
             &self.places[usize::try_from(self.ring.offset(self.log.head().base) / layout().segment_bytes())
                 .expect("small")];
@@ -282,10 +286,8 @@ impl Store {
     /// Whether there was something to write.
     fn write_piece(&mut self) -> Result<bool, DiskError> {
         let Some(write) = self.destage.next_write(2 * SECTOR) else { return Ok(false) };
-        let range = usize::try_from(write.range.start).expect("small")
-            ..usize::try_from(write.range.end).expect("small");
-        let bytes =
-            self.place(write.base).slice().subslice(range.start, range.len()).expect("within").to_vec();
+        let pieces = write.pieces(&self.packed[&write.base]);
+        let bytes = self.place(write.base).slice().gather(&pieces);
         self.disk.write(write.base.0, write.range.start, &bytes)?;
         self.destage.written(&write);
         Ok(true)

@@ -1,10 +1,12 @@
 //! What a peer lacks and the ring's memory does not have any more, brought back from the files.
 
+use std::ops::Range;
+
 use super::config::OpenError;
 use super::log_files::LogFiles;
 use super::ring_memory::RingMemory;
 use crate::base::{DatasetId, Lsn};
-use crate::segment::{HEAD_BYTES, Scan, SegmentHead, Verify};
+use crate::segment::{HEAD_BYTES, Scan, SegmentHead, SegmentLayout, Verify};
 
 /// Brings what a peer with the log to `from` lacks, and the ring's memory does not have any more, back from the files, as far as there
 /// is room beside what is needed there. What lies behind a segment's last record is left out: nobody knows what it is.
@@ -42,7 +44,9 @@ pub(super) fn bring_back(
         }
     }
     for (head, limit) in &missing {
-        load_segment(files, memory, head, *limit)?;
+        if !load_segment(files, memory, head, from, *limit)? {
+            return Ok(Vec::new());
+        }
     }
     Ok(missing.into_iter().map(|(head, _)| head).collect())
 }
@@ -59,29 +63,33 @@ fn is_whole(files: &impl LogFiles, head: &SegmentHead, from: Lsn, limit: Lsn) ->
     Ok(true)
 }
 
-/// Puts one segment into its place, to `limit`, and nothing behind.
+/// Puts one segment into its place, to `limit`, and nothing behind; false when it is not whole, as [`is_whole`] says it.
 fn load_segment(
     files: &impl LogFiles,
     memory: &RingMemory,
     head: &SegmentHead,
+    from: Lsn,
     limit: Lsn,
-) -> Result<(), OpenError> {
+) -> Result<bool, OpenError> {
     let place = memory.place(head.base);
-    let bytes = place.len();
-    let mut buffer = vec![0; bytes];
+    let mut buffer = vec![0; place.len()];
     files.read(head.base, 0, &mut buffer)?;
-    let mut scan = Scan::new(*head, Verify::Slots);
-    let (mut payload_end, mut slots_end) = (HEAD_BYTES as u64, 0);
+    place.fill(0, place.len(), 0);
+    place.write(0, &buffer[..HEAD_BYTES]);
+    let mut scan = Scan::new(*head, Verify::Payloads { from });
     while scan.end() < limit {
         let Ok(next) = scan.next(&buffer[..]);
-        let Ok((_, extent)) = next else { break };
-        payload_end = payload_end.max(extent.payload.end);
-        slots_end = slots_end.max(extent.slots.end);
+        let Ok((_, extent)) = next else { return Ok(false) };
+        let part = |range: Range<u64>| &buffer[index(range.start)..index(range.end)];
+        for (number, slot) in (0..).zip(extent.slots.clone()) {
+            let bytes = part(head.layout.slots(&(slot..slot + 1)));
+            place.write(index(SegmentLayout::in_ring(extent.at, number)), bytes);
+        }
+        place.write(index(extent.payload_in_ring().start), part(extent.payload));
     }
-    let table = usize::try_from(head.layout.slots(&(0..slots_end)).start).expect("at most 2^30");
-    let payload = usize::try_from(payload_end).expect("at most 2^30");
-    place.write(0, &buffer[..payload]);
-    place.fill(payload, table - payload, 0);
-    place.write(table, &buffer[table..]);
-    Ok(())
+    Ok(true)
+}
+
+fn index(offset: u64) -> usize {
+    usize::try_from(offset).expect("segments have at most 2^30 bytes")
 }

@@ -149,14 +149,15 @@ impl Engine {
     fn write_some(&self, turn: &mut Turn, most: u64) -> Result<bool, IoError> {
         let mut wrote = 0;
         while wrote < most {
-            let (epoch, write, memory) = {
+            let (epoch, write, pieces, memory) = {
                 let mut state = self.shared.lock();
                 let epoch = state.epoch;
-                let Some((destage, memory)) = state.destage() else { return Ok(wrote > 0) };
-                let Some(write) = destage.next_write(WRITE_BYTES_MAX) else { return Ok(wrote > 0) };
-                (epoch, write, memory)
+                let Some((write, pieces, memory)) = state.next_write(WRITE_BYTES_MAX) else {
+                    return Ok(wrote > 0);
+                };
+                (epoch, write, pieces, memory)
             };
-            let result = self.files.write(write.base, write.range.clone(), memory.place(write.base));
+            let result = self.files.write(write.base, write.range.start, &pieces, memory.place(write.base));
             let mut state = self.shared.lock();
             if let Err(error) = result {
                 return Err(self.out_of_service(&mut state, "write-failed", &error));
@@ -164,7 +165,7 @@ impl Engine {
             if state.epoch != epoch {
                 return Ok(wrote > 0);
             }
-            if let Some((destage, _)) = state.destage() {
+            if let Some(destage) = state.destage() {
                 destage.written(&write);
             }
             let bytes = write.range.end - write.range.start;
@@ -180,7 +181,7 @@ impl Engine {
         let (epoch, sync) = {
             let mut state = self.shared.lock();
             let epoch = state.epoch;
-            let Some(sync) = state.destage().and_then(|(destage, _)| Destage::begin_sync(destage)) else {
+            let Some(sync) = state.destage().and_then(Destage::begin_sync) else {
                 return Ok(false);
             };
             (epoch, sync)

@@ -10,14 +10,20 @@
 //! attached with begins at *start*, so the first segment may be one that this node has in part; it is written anew beside the old
 //! file, which stays until the new one has all that it had.
 
-use super::resync::Staging;
-use super::ring_memory::{PrimaryWords, RingMemory, SecondaryWords, Trouble};
-use super::volumes::{CHANGE_BYTES, VolumeChange, VolumeError, Volumes};
-use crate::base::{DatasetId, Generation, LogGeneration, Lsn};
-use crate::segment::{Destage, Record, RecordKind, Scan, SegmentHead, Sync, Verify};
+use std::collections::VecDeque;
 
-/// Records applied under one hold of the lock at most.
-const RECORDS_AT_ONCE: usize = 256;
+use super::following::Following;
+use super::resync::Staging;
+use super::ring_memory::{RingMemory, SecondaryWords, Trouble};
+use super::volumes::{VolumeError, Volumes};
+use crate::base::{DatasetId, Generation, LogGeneration, Lsn};
+use crate::memory::Piece;
+use crate::segment::{Destage, DestageWrite, Fault, Packed, Scan, Sync};
+
+/// Records applied under one hold of the lock at most; in tests so few that a burst takes several steps.
+const RECORDS_AT_ONCE: usize = if cfg!(test) { 8 } else { 256 };
+/// And bytes of payload: each is read, and summed.
+const BYTES_AT_ONCE: u64 = 1 << 20;
 
 /// What a follower is doing.
 #[derive(Debug)]
@@ -54,17 +60,6 @@ pub(super) struct Secondary {
     pub(super) resynced: Option<u64>,
 }
 
-/// Where a follower is in the ring.
-#[derive(Debug)]
-pub(super) struct Following {
-    pub(super) memory: RingMemory,
-    dataset: DatasetId,
-    scan: Scan,
-    destage: Destage,
-    flushed: Lsn,
-    grant: Generation,
-}
-
 /// What there is to do before the follower goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -81,7 +76,7 @@ pub(super) enum Step {
 pub(super) enum FollowError {
     #[error("the ring is of dataset {found}, this node has {wanted}")]
     Dataset { found: DatasetId, wanted: DatasetId },
-    #[error("the ring has no primary's words")]
+    #[error("the ring has no primary's words, or those of another version of this program")]
     NoWords,
     #[error(
         "the ring begins at {start}, this node has the log to {applied}, and was not told that it is resynced"
@@ -89,6 +84,8 @@ pub(super) enum FollowError {
     Gap { start: Lsn, applied: Lsn },
     #[error("no segment of the ring continues the log at {applied}")]
     NoSegment { applied: Lsn },
+    #[error("{fault}, though the ring goes on behind it: this node's memory is damaged; restart the node")]
+    Damaged { fault: Fault },
     #[error(transparent)]
     Volume(#[from] VolumeError),
 }
@@ -126,14 +123,18 @@ impl Secondary {
         true
     }
 
-    pub(super) fn destage(&mut self) -> Option<(&mut Destage, RingMemory)> {
+    pub(super) fn destage(&mut self) -> Option<&mut Destage> {
         match &mut self.stage {
-            Stage::Following(following) => {
-                let memory = following.memory.clone();
-                Some((&mut following.destage, memory))
-            }
+            Stage::Following(following) => Some(&mut following.destage),
             Stage::Waiting => None,
         }
+    }
+
+    /// The next part of the log to be written to a file, the pieces of the memory of which it consists, and that.
+    pub(super) fn next_write(&mut self, bytes_max: u64) -> Option<(DestageWrite, Vec<Piece>, RingMemory)> {
+        let Stage::Following(following) = &mut self.stage else { return None };
+        let (write, pieces) = following.next_write(bytes_max)?;
+        Some((write, pieces, following.memory.clone()))
     }
 
     /// To where no fork can come any more.
@@ -145,6 +146,7 @@ impl Secondary {
     pub(super) fn synced(&mut self, sync: Sync) {
         if let Stage::Following(following) = &mut self.stage {
             let durable = following.destage.synced(sync);
+            following.forget(durable);
             if self.renewed.is_none() {
                 self.durable = self.durable.max(durable);
             }
@@ -200,8 +202,10 @@ impl Secondary {
         destage.open(head);
         self.generation = head.generation;
         self.highest = self.highest.max(head.end());
-        let scan = Scan::new(head, Verify::Slots);
-        let following = Following { memory, dataset, scan, destage, flushed: Lsn::ZERO, grant };
+        // What it has already may be dead, and holes.
+        let scan = Scan::in_ring(head, self.applied);
+        let packed = VecDeque::from([(head.base, Packed::default())]);
+        let following = Following { memory, dataset, scan, destage, packed, flushed: Lsn::ZERO, grant };
         self.stage = Stage::Following(Box::new(following));
         Ok(head.base)
     }
@@ -216,9 +220,9 @@ impl Secondary {
         has_file: impl Fn(Lsn) -> bool,
     ) -> Result<Step, FollowError> {
         let Stage::Following(following) = &mut self.stage else { return Ok(Step::Idle) };
-        let mut moved = false;
+        let (mut moved, mut bytes) = (false, 0);
         for _ in 0..RECORDS_AT_ONCE {
-            if self.resync.as_ref().is_some_and(|staging| !staging.has_room()) {
+            if bytes >= BYTES_AT_ONCE || self.resync.as_ref().is_some_and(|staging| !staging.has_room()) {
                 break;
             }
             let place = following.memory.place(following.scan.head().base);
@@ -226,25 +230,35 @@ impl Secondary {
                 Ok(next) => next,
                 Err(never) => match never {},
             };
-            let Ok((record, extent)) = next else {
-                let Some(head) = following.next_head() else { break };
-                if !has_file(head.base) {
-                    return Ok(Step::NeedsFile(head.base));
+            let (record, extent) = match next {
+                Ok(found) => found,
+                Err(fault @ Fault::Payload { .. }) if following.goes_on() => {
+                    return Err(FollowError::Damaged { fault });
                 }
-                self.generation = head.generation;
-                self.highest = self.highest.max(head.end());
-                following.enter(head);
-                moved = true;
-                continue;
+                Err(_) => {
+                    let Some(head) = following.next_head() else { break };
+                    if !has_file(head.base) {
+                        return Ok(Step::NeedsFile(head.base));
+                    }
+                    self.generation = head.generation;
+                    self.highest = self.highest.max(head.end());
+                    following.enter(head);
+                    moved = true;
+                    continue;
+                }
             };
             let end = extent.end;
+            bytes += record.payload_bytes();
             if end > self.applied {
-                let change = following.change(&record)?;
+                let change = following.change(&record, &extent)?;
                 match &mut self.resync {
                     None => volumes.apply(&record, change)?,
                     Some(staging) => staging.take(&record, change)?,
                 }
                 self.applied = end;
+            }
+            if let Some((_, packed)) = following.packed.back_mut() {
+                packed.push(&extent);
             }
             following.destage.append(extent);
             following.destage.commit(end);
@@ -302,53 +316,5 @@ impl Secondary {
             Stage::Following(following) => Some(following.grant),
             Stage::Waiting => None,
         }
-    }
-}
-
-impl Following {
-    /// The head of the segment that continues the log behind the last record, if it is there.
-    fn next_head(&self) -> Option<SegmentHead> {
-        let (head, end) = (self.scan.head(), self.scan.end());
-        let continues = |next: &SegmentHead| {
-            next.previous_end == end
-                && next.base > head.base
-                && (next.generation == head.generation || next.begins_generation())
-        };
-        let next = self.memory.head(self.dataset, head.end()).filter(continues);
-        next.or_else(|| {
-            // A generation begins elsewhere, and says so.
-            let words = self.memory.primary()?;
-            (words.generation > head.generation)
-                .then(|| self.memory.heads(self.dataset).into_iter().find(continues))
-                .flatten()
-        })
-    }
-
-    fn enter(&mut self, head: SegmentHead) {
-        self.destage.pad(self.scan.end());
-        self.destage.open(head);
-        self.scan = Scan::new(head, Verify::Slots);
-    }
-
-    /// What a record of the table of volumes says.
-    fn change(&self, record: &Record) -> Result<Option<VolumeChange>, FollowError> {
-        if record.kind != RecordKind::Volume {
-            return Ok(None);
-        }
-        let head = self.scan.head();
-        let mut bytes = [0; CHANGE_BYTES];
-        let at = usize::try_from(record.lsn.since(head.base)).expect("at most 2^30");
-        self.memory.place(head.base).read(at, &mut bytes);
-        Ok(Some(VolumeChange::decode(record.volume, &bytes)?))
-    }
-
-    fn take_words(&mut self, applied: Lsn, primary_durable: &mut Lsn) {
-        let Some(PrimaryWords { flush, own_durable, .. }) = self.memory.primary() else { return };
-        // The word travels behind the records that it is about, so all of them are here.
-        if flush > self.flushed && flush <= applied {
-            self.flushed = flush;
-            self.destage.pad(flush);
-        }
-        *primary_durable = own_durable.max(*primary_durable);
     }
 }

@@ -1,7 +1,7 @@
 //! The log as a primary writes it: places in the ring, records in the mirrored memory, what is to be posted and what to be destaged.
 //!
 //! ```text
-//!  append ─▶ record in the ring ─▶ gather ─▶ post (payloads, then slots) ─▶ the peer's memory
+//!  append ─▶ record in the ring ─▶ gather ─▶ post ─▶ the peer's memory
 //!                                    └─────▶ destage: appended, committed, written, synced
 //! ```
 //!
@@ -16,11 +16,13 @@
 use std::collections::VecDeque;
 
 pub(super) use super::appended::Appended;
+use super::resident::Residents;
 use super::ring_memory::RingMemory;
 use crate::base::Lsn;
-use crate::memory::VolatileSlice;
+use crate::memory::{Piece, VolatileSlice};
 use crate::segment::{
-    Append, Destage, Extent, HEAD_BYTES, Node, Place, RecordKind, Request, Ring, Salt, SegmentHead, Sync,
+    Append, Destage, DestageWrite, Extent, HEAD_BYTES, Node, Packed, Place, RecordKind, Request, Ring, Salt,
+    SegmentHead, Sync,
 };
 
 /// Of a segment behind which none can be begun so many parts are filled but one: that is for trims and for changes of volumes.
@@ -63,10 +65,7 @@ pub(super) struct Log {
     ring: Ring,
     append: Append,
     pub(super) destage: Destage,
-    /// Segments whose bytes are in the ring, needed there or not; by rising base.
-    resident: VecDeque<SegmentHead>,
-    /// Those that were brought back from their files, unchecked: they are for the peer's ring only.
-    adopted: Vec<Lsn>,
+    resident: Residents,
     /// The segments to this one have their files.
     prepared: Lsn,
     posts: VecDeque<Post>,
@@ -99,8 +98,7 @@ impl Log {
             ring,
             append: Append::new(head),
             destage: Destage::new(durable),
-            resident: VecDeque::new(),
-            adopted: Vec::new(),
+            resident: Residents::default(),
             prepared: head.base,
             posts: VecDeque::new(),
             extents: Vec::new(),
@@ -134,9 +132,9 @@ impl Log {
         self.ring.used()
     }
 
-    /// Segments in the ring's memory.
-    pub(super) fn resident(&self) -> impl DoubleEndedIterator<Item = &SegmentHead> {
-        self.resident.iter()
+    /// Segments in the ring's memory that were written there.
+    pub(super) fn resident(&self) -> impl Iterator<Item = &SegmentHead> {
+        self.resident.heads().filter(|head| self.packed(head.base).is_some())
     }
 
     /// Whether nothing may be appended: what is in the ring stays as it is.
@@ -176,6 +174,7 @@ impl Log {
             }
         };
         let (lsn, end) = (place.lsn(), place.end());
+        self.resident.push(place.extent());
         let is_whole = self.finish(place, payload);
         Ok(Appended { lsn, end, is_whole })
     }
@@ -226,20 +225,11 @@ impl Log {
 
     /// Takes the place of the segment with this head, and puts it there.
     fn open(&mut self, head: SegmentHead) {
-        let offset = self.memory.offset(head.base);
-        self.evict(offset);
         self.ring.open(head.base, head.previous_end);
         self.destage.open(head);
         self.memory.place(head.base).write(0, &head.encode());
-        self.resident.push_back(head);
-        self.post(Post { offset, len: HEAD_BYTES, end: None });
-    }
-
-    /// What lay there in the region is no more.
-    fn evict(&mut self, offset: usize) {
-        let Self { resident, adopted, memory, .. } = self;
-        resident.retain(|resident| memory.offset(resident.base) != offset);
-        adopted.retain(|base| memory.offset(*base) != offset);
+        self.resident.begin(head, &self.memory);
+        self.post(Post { offset: self.memory.offset(head.base), len: HEAD_BYTES, end: None });
     }
 
     fn post(&mut self, post: Post) {
@@ -253,15 +243,8 @@ impl Log {
         let Some(batch) = self.append.take_batch(&mut self.extents) else { return };
         self.extents.drain(..).for_each(|extent| self.destage.append(extent));
         let start = self.memory.offset(self.append.head().base);
-        let part = |range: std::ops::Range<u64>, end| Post {
-            offset: start + index(range.start),
-            len: index(range.end - range.start),
-            end,
-        };
-        if !batch.payload.is_empty() {
-            self.post(part(batch.payload, None));
-        }
-        self.post(part(batch.slots, Some(batch.end)));
+        let len = index(batch.range.end - batch.range.start);
+        self.post(Post { offset: start + index(batch.range.start), len, end: Some(batch.end) });
     }
 
     /// What is to be posted next.
@@ -285,17 +268,18 @@ impl Log {
     /// Segments that were brought back into the ring's memory, while it is frozen.
     pub(super) fn adopt(&mut self, heads: Vec<SegmentHead>) {
         for head in heads {
-            self.evict(self.memory.offset(head.base));
-            let at = self.resident.partition_point(|resident| resident.base < head.base);
-            self.resident.insert(at, head);
-            self.adopted.push(head.base);
+            self.resident.adopt(head, &self.memory);
         }
     }
 
     /// The open segment, or the last one that begins at `from` or before, begins there in the log.
     pub(super) fn open_from(&self, from: Lsn) -> Lsn {
-        let ends = self.resident.iter().rev().map(|head| head.previous_end);
-        ends.into_iter().find(|end| *end <= from).unwrap_or(Lsn::ZERO)
+        self.resident
+            .heads()
+            .rev()
+            .map(|head| head.previous_end)
+            .find(|end| *end <= from)
+            .unwrap_or(Lsn::ZERO)
     }
 
     /// There is a peer from now on, which has the log to `from` and the ring's bytes as they are now, and to `peer_durable` on its disk: it
@@ -306,10 +290,9 @@ impl Log {
         self.gather();
         // What is not on the own disk yet is needed there too.
         let reach = from.min(self.own_durable);
-        let Some(first) = self.resident.iter().rposition(|head| head.previous_end <= reach) else {
-            return false;
-        };
-        let needed: Vec<_> = self.resident.iter().skip(first).copied().collect();
+        let first = self.resident.heads().rposition(|head| head.previous_end <= reach);
+        let Some(first) = first else { return false };
+        let needed: Vec<_> = self.resident.heads().skip(first).copied().collect();
         let follows = |pair: &[SegmentHead]| pair[1].previous_end <= pair[0].end();
         if !needed.windows(2).all(follows) {
             return false;
@@ -381,11 +364,26 @@ impl Log {
         self.peer_durable
     }
 
-    /// Whether the bytes at `lsn` can be read from the ring, as long as the state is not given up. What was brought back from a file is read
-    /// from there, against its checksum.
-    pub(super) fn in_ring(&self, lsn: Lsn) -> bool {
+    /// See [`Residents::packed`].
+    pub(super) fn packed(&self, base: Lsn) -> Option<&Packed> {
+        self.resident.packed(base)
+    }
+
+    /// Reads the bytes at `lsn` from the ring; false when they are not there.
+    pub(super) fn read(&self, lsn: Lsn, target: &mut [u8]) -> bool {
         let base = self.memory.layout().base(lsn);
-        !self.adopted.contains(&base) && self.resident.binary_search_by_key(&base, |head| head.base).is_ok()
+        let Some(packed) = self.packed(base) else { return false };
+        packed.read(self.memory.place(base), lsn.since(base), target)
+    }
+
+    /// The next part of the log to be written to a file, and the pieces of the ring of which it consists.
+    pub(super) fn next_write(&mut self, bytes_max: u64) -> Option<(DestageWrite, Vec<Piece>)> {
+        let write = self.destage.next_write(bytes_max)?;
+        let Some(packed) = self.packed(write.base) else {
+            unreachable!("what is not written yet is in the ring")
+        };
+        let pieces = write.pieces(packed);
+        Some((write, pieces))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::base::{BlockNumber, BlockSize, DatasetId, Generation, LogGeneration, Phase, VolumeId};
 use crate::memory::{MapOptions, Mapping};
-use crate::segment::{GenerationBegin, SegmentLayout};
+use crate::segment::{GenerationBegin, Scan, SegmentLayout, Verify};
 use crate::store::follower::{Secondary, Step};
 use crate::store::ring_memory::{CONTROL_BYTES, PrimaryWords};
 use crate::store::volumes::{VolumeChange, Volumes};
@@ -137,7 +137,7 @@ impl Nodes {
 
     fn destage_peer(&mut self) {
         loop {
-            let Some((destage, _)) = self.peer.destage() else { return };
+            let Some(destage) = self.peer.destage() else { return };
             drain(destage);
             let Some(sync) = destage.begin_sync() else { break };
             self.peer.synced(sync);
@@ -275,4 +275,63 @@ fn a_payload_that_does_not_come_leaves_a_record_that_says_nothing() {
     let map = &nodes.peer_volumes.get(VolumeId(0)).unwrap().map;
     assert_eq!((map.lookup(BlockNumber(7)), map.lookup(BlockNumber(8))), (None, Some(after.lsn)));
     assert!(nodes.log.memory().offset(after.lsn) >= CONTROL_BYTES);
+}
+
+#[test]
+fn what_is_drained_in_several_steps_is_whole_in_the_file() {
+    let mut nodes = Nodes::new();
+    nodes.attach();
+    for round in 0..12 {
+        let _ = nodes.write(round, u8::try_from(round).unwrap()).unwrap();
+        if round == 5 {
+            nodes.log.pad();
+        }
+    }
+    nodes.post(usize::MAX);
+    let mut image = vec![0xee; 1 << 16];
+    let mut steps = 0;
+    loop {
+        let moved = nodes.peer.step(&mut nodes.peer_volumes, |_| true).unwrap() == Step::Moved;
+        steps += u32::from(moved);
+        if !moved {
+            nodes.peer.pad();
+        }
+        while let Some((write, pieces, memory)) = nodes.peer.next_write(8192) {
+            assert_eq!(write.base, nodes.log.head().base, "they fit one segment");
+            image[index(write.range.start)..index(write.range.end)]
+                .copy_from_slice(&memory.place(write.base).gather(&pieces));
+            nodes.peer.destage().unwrap().written(&write);
+        }
+        if let Some(sync) = nodes.peer.destage().unwrap().begin_sync() {
+            nodes.peer.synced(sync);
+        }
+        if !moved && nodes.peer.durable >= nodes.log.end() {
+            break;
+        }
+    }
+    assert!(steps > 1, "a step takes few records here");
+    let mut scan = Scan::new(*nodes.log.head(), Verify::Payloads { from: Lsn::ZERO });
+    while let Ok(Ok(_)) = scan.next(&image[..]) {}
+    assert_eq!(scan.end(), nodes.log.end());
+}
+
+#[test]
+fn a_payload_that_is_damaged_in_the_memory_is_no_end_of_the_log() {
+    let mut nodes = Nodes::new();
+    nodes.attach();
+    let first = nodes.write(1, 1).unwrap();
+    nodes.post(usize::MAX);
+    let place = nodes.peer_memory.place(nodes.log.head().base);
+    let at = nodes.log.packed(nodes.log.head().base).unwrap().payloads(4096 * 2..4096 * 3);
+    let Piece::Memory(range) = &at[0] else { panic!("{at:?}") };
+    assert_eq!(first.lsn.since(nodes.log.head().base), 4096 * 2);
+    place.write(range.start, &[9]);
+    nodes.follow();
+    assert_eq!(nodes.peer.applied, first.lsn, "it may be on its way");
+    while nodes.log.head().base == nodes.log.memory().layout().base(first.lsn) {
+        nodes.write(2, 2).unwrap();
+    }
+    nodes.post(usize::MAX);
+    let error = nodes.peer.step(&mut nodes.peer_volumes, |_| true).unwrap_err();
+    assert!(error.to_string().contains("this node's memory is damaged"), "{error}");
 }

@@ -27,7 +27,9 @@ mod directory;
 mod engine;
 mod error;
 mod files;
+mod follow;
 mod follower;
+mod following;
 #[cfg(test)]
 mod golden_tests;
 mod health;
@@ -46,8 +48,10 @@ mod ranges;
 mod reclaim;
 mod recover;
 mod register;
+mod resident;
 mod resync;
 mod ring_memory;
+mod ring_segment;
 mod scrub;
 mod segment_files;
 #[cfg(test)]

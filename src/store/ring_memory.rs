@@ -1,7 +1,7 @@
 //! The mirrored region of a dataset: a page of words, then the ring of open segments, then the window of a resync.
 //!
 //! ```text
-//!     0  "MBRING01"   8 dataset   24 generation   32 start   40 flush   48 own durable       the primary's, mirrored
+//!     0  "MBRING02"   8 dataset   24 generation   32 start   40 flush   48 own durable       the primary's, mirrored
 //!  2048  durable   2056 end   2064 trouble   2072 check                                      the secondary's own
 //!  4096  place 0 │ place 1 │ …                                                               segments
 //!        behind them: what a resync brings, piece by piece                                   the primary's, when it is asked
@@ -23,7 +23,7 @@ use crate::segment::{HEAD_BYTES, SegmentHead, SegmentLayout};
 /// Bytes before the ring.
 pub(super) const CONTROL_BYTES: usize = 4096;
 
-const MAGIC: u64 = u64::from_le_bytes(*b"MBRING01");
+const MAGIC: u64 = u64::from_le_bytes(*b"MBRING02");
 
 const GENERATION_AT: usize = 24;
 const START_AT: usize = 32;

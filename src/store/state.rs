@@ -20,7 +20,8 @@ use super::primary::Primary;
 use super::register::Position;
 use super::ring_memory::RingMemory;
 use super::volumes::Volumes;
-use crate::segment::Destage;
+use crate::memory::Piece;
+use crate::segment::{Destage, DestageWrite};
 
 /// What this node is for the dataset.
 #[derive(Debug)]
@@ -88,14 +89,23 @@ impl State {
         }
     }
 
-    /// What is being destaged, with the memory that it comes from.
-    pub(super) fn destage(&mut self) -> Option<(&mut Destage, RingMemory)> {
+    /// What is being destaged.
+    pub(super) fn destage(&mut self) -> Option<&mut Destage> {
+        match &mut self.role {
+            Role::Primary(primary) => Some(&mut primary.log.destage),
+            Role::Secondary(secondary) => secondary.destage(),
+            Role::Undecided | Role::Failed { .. } => None,
+        }
+    }
+
+    /// The next part of the log to be written to a file, the pieces of the ring of which it consists, and that.
+    pub(super) fn next_write(&mut self, bytes_max: u64) -> Option<(DestageWrite, Vec<Piece>, RingMemory)> {
         match &mut self.role {
             Role::Primary(primary) => {
-                let memory = primary.log.memory().clone();
-                Some((&mut primary.log.destage, memory))
+                let (write, pieces) = primary.log.next_write(bytes_max)?;
+                Some((write, pieces, primary.log.memory().clone()))
             }
-            Role::Secondary(secondary) => secondary.destage(),
+            Role::Secondary(secondary) => secondary.next_write(bytes_max),
             Role::Undecided | Role::Failed { .. } => None,
         }
     }

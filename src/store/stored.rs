@@ -10,11 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::engine::Engine;
 use super::error::IoError;
-use super::follower::Stage;
 use super::health::Seen;
-use super::ring_memory::RingMemory;
-use super::state::Role;
-use super::sums::Table;
+use super::ring_segment::RingSegment;
 use super::volumes::Entry;
 use crate::base::{BlockNumber, BlockSize, Lsn, VolumeId};
 use crate::segment::{HEAD_BYTES, Scan, SegmentHead, Verify};
@@ -229,12 +226,12 @@ impl Engine {
             return u64::MAX >> (64 - count);
         }
         let mut good = 0;
-        let mut ring: Option<Option<(RingMemory, Table)>> = None;
+        let mut ring: Option<Option<RingSegment>> = None;
         for (number, piece) in target.chunks_exact_mut(bytes).enumerate() {
             let at = lsn.plus((number * bytes) as u64);
             let is_good = self.read_file(at, size, piece).is_ok() || {
-                let ring = ring.get_or_insert_with(|| self.ring_table(self.layout().base(lsn)));
-                ring.as_ref().is_some_and(|(memory, table)| self.read_ring(memory, table, at, size, piece))
+                let ring = ring.get_or_insert_with(|| self.ring_segment(self.layout().base(lsn)));
+                ring.as_ref().is_some_and(|ring| ring.read_good(at, size, piece))
             };
             if is_good {
                 good |= 1 << number;
@@ -243,39 +240,6 @@ impl Engine {
             }
         }
         good
-    }
-
-    /// The ring's memory, if it has the segment, and the table that the segment has there.
-    pub(super) fn ring_table(&self, base: Lsn) -> Option<(RingMemory, Table)> {
-        let memory = {
-            let state = self.shared.lock();
-            match &state.role {
-                Role::Primary(primary) if primary.log.in_ring(base) => primary.log.memory().clone(),
-                Role::Secondary(secondary) => match &secondary.stage {
-                    Stage::Following(following) => following.memory.clone(),
-                    Stage::Waiting => return None,
-                },
-                Role::Primary(_) | Role::Undecided | Role::Failed { .. } => return None,
-            }
-        };
-        let head = memory.head(self.config.id, base)?;
-        let Ok(table) = Table::of(head, &memory.place(base));
-        Some((memory, table))
-    }
-
-    /// A block from the ring, if it matches its checksum: another segment may have come there meanwhile.
-    fn read_ring(
-        &self,
-        memory: &RingMemory,
-        table: &Table,
-        lsn: Lsn,
-        size: BlockSize,
-        target: &mut [u8],
-    ) -> bool {
-        let base = self.layout().base(lsn);
-        let at = usize::try_from(lsn.since(base)).expect("at most 2^30");
-        memory.place(base).read(at, target);
-        table.verify(lsn, size, target).is_ok() && memory.head(self.config.id, base).is_some()
     }
 
     /// The head of a segment's file, where its table begins, and whether nothing more comes into it.

@@ -16,7 +16,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use super::segment_files::SegmentFiles;
 use crate::base::{BlockSize, Lsn};
-use crate::segment::{HEAD_BYTES, HeadError, Salt, Scan, SegmentHead, SegmentLayout, SegmentSource, Verify};
+use crate::segment::{
+    Extent, HEAD_BYTES, HeadError, Salt, Scan, SegmentHead, SegmentLayout, SegmentSource, Verify,
+};
 
 /// Memory that the tables may take: enough for 60 GiB of log in blocks of 4096 bytes.
 pub(super) const SUMS_BYTES_MAX: usize = 64 << 20;
@@ -118,13 +120,23 @@ impl Table {
         Self::of(head, &files.source(base)).map_err(medium)
     }
 
-    /// Of the records that `source` has behind this head.
+    /// Of the records that `source`, a file's bytes, has behind this head.
     pub(super) fn of<S: SegmentSource + ?Sized>(head: SegmentHead, source: &S) -> Result<Self, S::Error> {
+        Self::scanned(&mut Scan::new(head, Verify::Slots), source, |_| ())
+    }
+
+    /// Of the records that a scan finds in `source`; each is told to `found`.
+    pub(super) fn scanned<S: SegmentSource + ?Sized>(
+        scan: &mut Scan,
+        source: &S,
+        mut found: impl FnMut(&Extent),
+    ) -> Result<Self, S::Error> {
+        let head = *scan.head();
         let (base, salt, used) = (head.base, head.salt, AtomicU64::new(0));
         let mut table = Self { base, salt, small: Column::default(), large: Column::default(), used };
-        let mut scan = Scan::new(head, Verify::Slots);
         let mut sums = Vec::new();
         while let Ok((record, extent)) = scan.next_with_sums(source, |sum| sums.push(sum))? {
+            found(&extent);
             let size = record.block_size;
             let first = index(extent.payload.start >> size.shift());
             let places = index(head.layout.segment_bytes() >> size.shift());

@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::{BlockNumber, DatasetId, LogGeneration, Phase, VolumeId};
 use crate::memory::{MapOptions, Mapping};
+use crate::segment::testing::file_with;
 use crate::segment::{Append, GenerationBegin, RecordKind, Request, Salt};
 
 const BYTES: u64 = 1 << 16;
@@ -43,9 +44,8 @@ impl Segment {
         let (volume, block) = (VolumeId(1), BlockNumber(0));
         let request = Request { kind, volume, block, blocks, block_size };
         let place = self.log.reserve(request).unwrap();
-        let range = place.payload();
+        let (lsn, range) = (place.lsn(), place.payload());
         self.memory.slice().write(index(range.start), &vec![byte; index(range.end - range.start)]);
-        let lsn = self.log.head().base.plus(range.start);
         if byte == 0 {
             self.log.void(place, self.memory.slice());
         } else {
@@ -59,7 +59,7 @@ impl Segment {
         if !files.exists(base) {
             files.create(base).unwrap();
         }
-        files.write(base, 0..BYTES, self.memory.slice()).unwrap();
+        files.fill(base, 0, &file_with(self.log.head(), &self.memory, 0)).unwrap();
     }
 }
 

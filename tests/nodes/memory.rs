@@ -6,7 +6,9 @@ use std::os::unix::fs::FileExt;
 use crate::client::BLOCK;
 
 /// How a region begins.
-const MAGIC: &[u8] = b"MBRING01";
+const MAGIC: &[u8] = b"MBRING02";
+/// Records begin at multiples of this.
+const SLOT: usize = 64;
 
 /// The bytes of every region that a process has mapped, each from its beginning: its own, and, over shared memory, its peer's.
 pub(crate) fn regions(process: u32, region_bytes: usize) -> Vec<Vec<u8>> {
@@ -37,10 +39,10 @@ pub(crate) fn regions(process: u32, region_bytes: usize) -> Vec<Vec<u8>> {
     found
 }
 
-/// Where a block of this content lies.
+/// Where a block of this content lies: behind its record's slots.
 pub(crate) fn places(region: &[u8], content: &[u8]) -> Vec<usize> {
-    let blocks = region.chunks_exact(BLOCK).enumerate();
-    blocks.filter(|(_, bytes)| *bytes == content).map(|(index, _)| index * BLOCK).collect()
+    let starts = (0..region.len() - content.len()).step_by(SLOT);
+    starts.filter(|start| region[*start..].starts_with(content)).collect()
 }
 
 /// The processor time that a process has taken so far, in the kernel's ticks.

@@ -85,11 +85,7 @@ impl Volume {
                 let broken = Broken { volume, first: block, lsn, size, blocks: run.blocks };
                 return self.engine.read_from_peer(&broken, target, error).map(|()| (done, mark));
             }
-            let primary = state.primary(self.epoch)?;
-            if primary.log.in_ring(lsn) {
-                let memory = primary.log.memory();
-                let base = memory.layout().base(lsn);
-                memory.place(base).read(size(lsn.since(base)), target);
+            if state.primary(self.epoch)?.log.read(lsn, target) {
                 return Ok((done, mark));
             }
             drop(state);

@@ -27,7 +27,7 @@ use std::time::Duration;
 use super::counters::count;
 use super::pair::Pair;
 use super::pair::compare::PIECE_BYTES_MAX;
-use super::ring_memory::RingMemory;
+use super::ring_segment::RingSegment;
 use super::state::Role;
 use super::stored::Look;
 use super::sums::Table;
@@ -71,7 +71,7 @@ impl Broken {
 /// Where good data may come from, and what tells that it is good.
 struct Source<'a> {
     table: &'a Table,
-    ring: Option<(RingMemory, Table)>,
+    ring: Option<RingSegment>,
     /// Why the peer is not asked any more: it did not answer.
     silent: OnceCell<String>,
 }
@@ -155,7 +155,7 @@ impl Pair {
     /// The file could not be written or synced.
     fn mend_in_place(&self, base: Lsn, table: &Table, broken: &[Broken]) -> Result<Option<String>, String> {
         let files = &self.engine.files;
-        let source = Source { table, ring: self.engine.ring_table(base), silent: OnceCell::new() };
+        let source = Source { table, ring: self.engine.ring_segment(base), silent: OnceCell::new() };
         let mut lacks = None;
         for one in broken {
             for (lsn, blocks) in pieces(one.lsn, one.size, one.blocks) {
@@ -209,13 +209,12 @@ impl Pair {
             *good |= found;
         };
         if good != all
-            && let Some((memory, _)) = &source.ring
+            && let Some(ring) = &source.ring
         {
-            let base = self.engine.layout().base(lsn);
-            let at = usize::try_from(lsn.since(base)).expect("at most 2^30");
             let mut bytes = vec![0; count * block_bytes(size)];
-            memory.place(base).read(at, &mut bytes);
-            take(&mut good, &bytes, all);
+            if ring.read(lsn, &mut bytes) {
+                take(&mut good, &bytes, all);
+            }
         }
         if good == all {
             return (good, None);

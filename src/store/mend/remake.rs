@@ -9,8 +9,7 @@ use std::ops::Range;
 
 use super::{Broken, Source, block_bytes, pieces};
 use crate::base::Lsn;
-use crate::memory::VolatileSlice;
-use crate::segment::{HEAD_BYTES, RecordKind, Scan, SegmentHead, SegmentSource, Verify};
+use crate::segment::{HEAD_BYTES, RecordKind, Scan, SegmentHead, Verify};
 use crate::store::engine::Engine;
 use crate::store::pair::Pair;
 use crate::store::peer::FetchedTable;
@@ -60,7 +59,7 @@ impl Pair {
     ) -> Result<(Filled, Option<String>), String> {
         let layout = fetched.head.layout;
         let mut filled = Filled::new(layout.segment_bytes(), layout.device_block_bytes());
-        let ring = self.engine.ring_table(fetched.head.base);
+        let ring = self.engine.ring_segment(fetched.head.base);
         let source = Source { table, ring, silent: OnceCell::new() };
         let mut lacks = None;
         let mut scan = Scan::new(fetched.head, Verify::Slots);
@@ -122,35 +121,19 @@ impl Engine {
 
     /// The same from the ring, if it is there to its end.
     fn ring_bytes(&self, base: Lsn) -> Option<FetchedTable> {
-        let (memory, _) = self.ring_table(base)?;
         let durable = crate::store::keeper::durable(&self.shared.lock());
-        let head = memory.head(self.config.id, base).filter(|_| self.is_closed(base, durable))?;
-        let place = memory.place(base);
-        let mut scan = Scan::new(head, Verify::Slots);
-        let start = table_start(&mut scan, &place);
-        let len = usize::try_from(head.layout.segment_bytes() - start).expect("at most 2^30");
-        let mut bytes = vec![0; len];
-        place.read(usize::try_from(start).expect("at most 2^30"), &mut bytes);
-        let fetched = FetchedTable { head, start, bytes, is_closed: true };
+        let ring = self.ring_segment(base).filter(|_| self.is_closed(base, durable))?;
+        let (start, bytes) = ring.table();
+        let fetched = FetchedTable { head: ring.head, start, bytes, is_closed: true };
         // Another segment may have come there meanwhile: what was copied has to have all that was found.
-        let mut again = Scan::new(head, Verify::Slots);
+        let mut again = Scan::new(ring.head, Verify::Slots);
         loop {
             let Ok(next) = again.next(&fetched);
             if next.is_err() {
                 break;
             }
         }
-        (again.end() == scan.end()).then_some(fetched)
-    }
-}
-
-fn table_start(scan: &mut Scan, place: &VolatileSlice<'_>) -> u64 {
-    loop {
-        match SegmentSource::read(place, 0, &mut [0; 1]).map(|()| scan.next(place)) {
-            Ok(Ok(Ok(_))) => {}
-            Ok(Ok(Err(_))) => return scan.table_start(),
-            Ok(Err(never)) | Err(never) => match never {},
-        }
+        (again.end() == ring.end()).then_some(fetched)
     }
 }
 

@@ -190,7 +190,10 @@ impl Pair {
                 }
                 Role::Undecided | Role::Primary(_) => return Ok(()),
             };
-            secondary.pad();
+            if !moved {
+                // Nothing more comes. Earlier the primary would not have ended its block here.
+                secondary.pad();
+            }
             if !moved && secondary.is_stuck {
                 // What is in the memory alone must not be given up.
                 let path = self.engine.config.directory.display();

@@ -202,6 +202,7 @@ mod tests {
     use super::*;
     use crate::base::{BlockNumber, BlockSize, LogGeneration, Phase, VolumeId};
     use crate::memory::{MapOptions, Mapping};
+    use crate::segment::testing::file_with;
     use crate::segment::{Append, GenerationBegin, RecordKind, Request, Salt};
 
     const BYTES: u64 = 1 << 16;
@@ -232,7 +233,6 @@ mod tests {
         let head = SegmentHead::first(DATASET, layout(), begin, Phase(1), Salt([3; 16]));
         assert_eq!(head.base, base());
         let memory = Mapping::anonymous(index(BYTES), MapOptions::default()).unwrap();
-        memory.slice().fill(0, index(BYTES), garbage);
         memory.slice().write(0, &head.encode());
         let (mut log, mut ends) = (Append::new(head), Vec::new());
         for number in 0..records {
@@ -248,7 +248,7 @@ mod tests {
             }
         }
         files.create_sparse(base()).unwrap();
-        files.write(base(), 0..BYTES, memory.slice()).unwrap();
+        files.fill(base(), 0, &file_with(&head, &memory, garbage)).unwrap();
         ends
     }
 

@@ -8,7 +8,7 @@
 //!
 //! Any number of threads read while one writes and syncs. No lock is held over a call to the system.
 //!
-//! Writes are `pwrite` of up to a mebibyte at a time, not `io_uring`: one such call is a copy into the page cache, which takes hundreds of
+//! Writes are `pwritev` of up to a mebibyte at a time, not `io_uring`: one such call is a copy into the page cache, which takes hundreds of
 //! times as long as entering the kernel does, so there is nothing that a ring of requests would save. (The test `rate` measures it; seen on tmpfs: 210 µs a
 //! mebibyte, 0.36 µs a call that moves nothing.)
 
@@ -34,7 +34,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use crate::base::Lsn;
-use crate::memory::VolatileSlice;
+use crate::memory::{Piece, VolatileSlice};
 use crate::segment::{HEAD_BYTES, SegmentHead, SegmentLayout, segment_file_name};
 use cache::{Cache, Open};
 use renewal::RENEWAL;
@@ -155,24 +155,26 @@ impl SegmentFiles {
         self.path_of(base).exists()
     }
 
-    /// Writes a part of the segment from its memory, `segment`, to the same place of its file. It is not durable before a
-    /// [`sync`](Self::sync).
+    /// Writes `pieces` of the segment's place in the ring to its file, one behind the other from `offset` on. They are not durable
+    /// before a [`sync`](Self::sync).
     ///
     /// # Errors
     /// The disk's; every later write and sync fails too.
     ///
     /// # Panics
-    /// When the segment has no such bytes.
+    /// When the place has no such bytes.
     pub fn write(
         &self,
         base: Lsn,
-        range: Range<u64>,
-        segment: VolatileSlice<'_>,
+        offset: u64,
+        pieces: &[Piece],
+        place: VolatileSlice<'_>,
     ) -> Result<(), SegmentFileError> {
         self.check()?;
         let open = self.written_file(base)?;
         open.dirty.store(true, Ordering::SeqCst);
-        write_out(&open.file, range, segment).map_err(|error| self.fail(base, "write", &error))
+        let written = place.write_file_pieces(pieces, open.file.as_fd(), offset);
+        written.map_err(|error| self.fail(base, "write", &error))
     }
 
     /// Makes durable what was written to these segments, and the names of all files.
@@ -352,12 +354,6 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
             outcome => return outcome.map_err(io::Error::from),
         }
     }
-}
-
-/// Bytes of the segment's memory go to its file without a copy of ours between.
-fn write_out(file: &File, range: Range<u64>, segment: VolatileSlice<'_>) -> io::Result<()> {
-    let index = |offset: u64| usize::try_from(offset).expect("segments have at most 2^30 bytes");
-    segment.write_file(index(range.start), index(range.end - range.start), file.as_fd(), range.start)
 }
 
 #[cfg(test)]

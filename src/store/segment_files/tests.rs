@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use super::*;
 use crate::base::{DatasetId, LogGeneration, Phase};
-use crate::memory::{MapOptions, Mapping};
+use crate::memory::{MapOptions, Mapping, Piece};
 use crate::segment::{
-    Append, Destage, GenerationBegin, Known, RecordKind, Replay, Request, Salt, SegmentSource,
+    Append, Destage, GenerationBegin, Known, Packed, RecordKind, Replay, Request, Salt, SegmentSource,
 };
 
 const DATASET: DatasetId = DatasetId::from_bytes([5; 16]);
@@ -43,6 +43,17 @@ fn head(number: u64) -> SegmentHead {
     SegmentHead::first(DATASET, layout(), begin, Phase(1), Salt([3; 16]))
 }
 
+/// Writes a range of the memory to the same place of the file.
+fn put(
+    files: &SegmentFiles,
+    base: Lsn,
+    range: Range<u64>,
+    memory: VolatileSlice<'_>,
+) -> Result<(), SegmentFileError> {
+    let index = |offset| usize::try_from(offset).unwrap();
+    files.write(base, range.start, &[Piece::Memory(index(range.start)..index(range.end))], memory)
+}
+
 fn errno(error: Errno) -> io::Error {
     error.into()
 }
@@ -56,7 +67,7 @@ fn what_is_written_is_read_and_found_again() {
     let found = std::fs::metadata(&path).unwrap();
     assert_eq!((found.len(), found.permissions().mode() & 0o7777), (SEGMENT_BYTES, 0o600));
     assert!(files.preallocates() && files.allocated_bytes(base(2)).unwrap() >= SEGMENT_BYTES);
-    files.write(base(2), 4096..12288, memory(7).slice()).unwrap();
+    put(&files, base(2), 4096..12288, memory(7).slice()).unwrap();
     files.sync(&[base(2)]).unwrap();
     let mut bytes = [1; 8200];
     files.read(base(2), 4092, &mut bytes).unwrap();
@@ -71,14 +82,14 @@ fn what_is_written_is_read_and_found_again() {
     assert_eq!((bytes[0], files.list().unwrap()), (0, vec![base(2)]));
     let memory = memory(0);
     memory.slice().write(0, &head(2).encode());
-    files.write(base(2), 0..4096, memory.slice()).unwrap();
+    put(&files, base(2), 0..4096, memory.slice()).unwrap();
     assert!(matches!(files.create(base(2)), Err(SegmentFileError::Exists { .. })));
     assert_eq!(files.heads(DATASET, Lsn::MAX).unwrap()[0].0, head(2));
     files.remove(base(2)).unwrap();
     files.remove(base(2)).unwrap();
     assert!(!files.exists(base(2)) && files.list().unwrap().is_empty());
     assert_eq!(files.read(base(2), 0, &mut bytes).unwrap_err().kind(), io::ErrorKind::NotFound);
-    let missing = files.write(base(2), 0..4096, memory.slice());
+    let missing = put(&files, base(2), 0..4096, memory.slice());
     assert!(matches!(missing, Err(SegmentFileError::Missing { .. })));
     files.sync(&[]).unwrap();
 }
@@ -106,14 +117,14 @@ fn after_a_failed_sync_nothing_is_written_any_more() {
     let directory = tempfile::tempdir().unwrap();
     let files = open(&directory, Calls { sync, ..CALLS });
     files.create(base(1)).unwrap();
-    files.write(base(1), 4096..8192, memory(7).slice()).unwrap();
+    put(&files, base(1), 4096..8192, memory(7).slice()).unwrap();
     files.sync(&[base(1)]).unwrap();
     FAILS.store(true, Ordering::SeqCst);
     let failed = files.sync(&[base(1)]).unwrap_err().to_string();
     FAILS.store(false, Ordering::SeqCst);
     let later = files.sync(&[base(1)]).unwrap_err().to_string();
     assert!(failed.contains("fdatasync") && failed == later, "{failed} {later}");
-    assert!(files.write(base(1), 4096..8192, memory(8).slice()).is_err() && files.sync(&[]).is_err());
+    assert!(put(&files, base(1), 4096..8192, memory(8).slice()).is_err() && files.sync(&[]).is_err());
     let mut byte = [0];
     files.read(base(1), 4096, &mut byte).unwrap();
     assert_eq!(byte, [7], "reads go on");
@@ -148,9 +159,9 @@ fn a_segment_is_written_anew_beside_itself() {
         byte[0]
     };
     files.create(base(1)).unwrap();
-    files.write(base(1), 4096..8192, memory(1).slice()).unwrap();
+    put(&files, base(1), 4096..8192, memory(1).slice()).unwrap();
     files.renew(base(1)).unwrap();
-    files.write(base(1), 4096..8192, memory(2).slice()).unwrap();
+    put(&files, base(1), 4096..8192, memory(2).slice()).unwrap();
     files.sync(&[base(1)]).unwrap();
     assert_eq!(first(), 1);
     files.finish_renewal(base(1)).unwrap();
@@ -180,7 +191,7 @@ fn what_is_filled_in_beside_a_renewal_is_synced_and_an_abandoned_one_takes_nothi
     assert!(SYNCED.take().contains(&counts), "what was filled in");
     files.abandon_renewals().unwrap();
     assert!(!files.renewal_path(base(1)).exists());
-    files.write(base(1), 4096..8192, memory(3).slice()).unwrap();
+    put(&files, base(1), 4096..8192, memory(3).slice()).unwrap();
     files.sync(&[base(1)]).unwrap();
     assert_eq!(SYNCED.take(), [counts]);
     let mut byte = [0];
@@ -199,7 +210,7 @@ fn descriptors_are_bounded_and_threads_read_while_one_writes() {
         scope.spawn(|| {
             for number in 1..=count {
                 files.create(Lsn(number * bytes)).unwrap();
-                files.write(Lsn(number * bytes), 512..1024, source.slice()).unwrap();
+                put(&files, Lsn(number * bytes), 512..1024, source.slice()).unwrap();
                 if number % 8 == 0 {
                     let bases: Vec<_> = (number - 7..=number).map(|number| Lsn(number * bytes)).collect();
                     files.sync(&bases).unwrap();
@@ -243,12 +254,16 @@ fn replay_runs_on_files_and_strange_ones_are_refused() {
     }
     let mut extents = Vec::new();
     let batch = log.take_batch(&mut extents).unwrap();
-    extents.into_iter().for_each(|extent| destage.append(extent));
+    let mut packed = Packed::default();
+    for extent in extents {
+        packed.push(&extent);
+        destage.append(extent);
+    }
     destage.commit(batch.end);
     destage.pad(log.pad());
     files.create(head.base).unwrap();
     while let Some(write) = destage.next_write(1 << 20) {
-        files.write(write.base, write.range.clone(), memory.slice()).unwrap();
+        files.write(write.base, write.range.start, &write.pieces(&packed), memory.slice()).unwrap();
         destage.written(&write);
     }
     let sync = destage.begin_sync().unwrap();
@@ -327,7 +342,7 @@ fn rate() {
     let begin = Instant::now();
     for number in 1..5 {
         (0..16)
-            .for_each(|at| files.write(Lsn(number << 24), at << 20..(at + 1) << 20, memory.slice()).unwrap());
+            .for_each(|at| put(&files, Lsn(number << 24), at << 20..(at + 1) << 20, memory.slice()).unwrap());
     }
     println!("by way of a buffer: {:.2} GB/s", 0.067_108_864 / begin.elapsed().as_secs_f64());
 }
@@ -337,7 +352,7 @@ fn a_file_is_mended_or_made_again() {
     let directory = tempfile::tempdir().unwrap();
     let files = open(&directory, CALLS);
     files.create(base(2)).unwrap();
-    files.write(base(2), 4096..12288, memory(7).slice()).unwrap();
+    put(&files, base(2), 4096..12288, memory(7).slice()).unwrap();
     files.put(base(2), 8192, &[9; 512]).unwrap();
     files.mended(base(2)).unwrap();
     let read = |files: &SegmentFiles, at| {

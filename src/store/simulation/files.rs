@@ -2,12 +2,10 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::ops::Range;
 
 use super::Defect;
 use super::world::trace;
 use crate::base::{DatasetId, Lsn};
-use crate::memory::VolatileSlice;
 use crate::segment::{HEAD_BYTES, HeadError, SegmentHead, SegmentLayout, SegmentSource};
 use crate::sim::{Disk, DiskError};
 use crate::store::SegmentFileError;
@@ -92,16 +90,8 @@ impl Files {
         if self.disk.borrow().files().contains(&renewal) { renewal } else { base.0 }
     }
 
-    pub(super) fn write(
-        &self,
-        base: Lsn,
-        range: &Range<u64>,
-        segment: VolatileSlice<'_>,
-    ) -> Result<(), SegmentFileError> {
-        let len = usize::try_from(range.end - range.start).expect("small");
-        let mut bytes = vec![0; len];
-        segment.read(usize::try_from(range.start).expect("small"), &mut bytes);
-        self.write_bytes(self.written(base), range.start, &bytes)
+    pub(super) fn write(&self, base: Lsn, offset: u64, bytes: &[u8]) -> Result<(), SegmentFileError> {
+        self.write_bytes(self.written(base), offset, bytes)
     }
 
     pub(super) fn write_bytes(&self, file: u64, offset: u64, bytes: &[u8]) -> Result<(), SegmentFileError> {

@@ -8,7 +8,7 @@ use super::wire::SimulatedWire;
 use super::{DATASET, Defect, PLACES, layout};
 use crate::base::{BlockNumber, Generation, LogGeneration, Lsn, Phase};
 use crate::memory::{MapOptions, Mapping};
-use crate::segment::{GenerationBegin, Salt, Scan, SegmentHead, Verify};
+use crate::segment::{Destage, GenerationBegin, Salt, Scan, SegmentHead, Verify};
 use crate::sim::Random;
 use crate::store::checkpoint::Snapshot;
 use crate::store::follower::{Secondary, Stage, Step};
@@ -229,20 +229,21 @@ impl Node {
     /// Writes one part of the log to its file; whether there was one.
     pub(super) fn write_one(&mut self, bytes_max: u64) -> Result<bool, SegmentFileError> {
         let Some(up) = &mut self.up else { return Ok(false) };
-        let (destage, memory) = match &mut up.role {
+        let next = match &mut up.role {
             Role::Primary(primary) => {
                 let memory = primary.log.memory().clone();
-                (&mut primary.log.destage, memory)
+                primary.log.next_write(bytes_max).map(|(write, pieces)| (write, pieces, memory))
             }
-            Role::Secondary(secondary) => match secondary.destage() {
-                Some(found) => found,
-                None => return Ok(false),
-            },
-            Role::Undecided => return Ok(false),
+            Role::Secondary(secondary) => secondary.next_write(bytes_max),
+            Role::Undecided => None,
         };
-        let Some(write) = destage.next_write(bytes_max) else { return Ok(false) };
-        self.files.write(write.base, &write.range, memory.place(write.base))?;
-        destage.written(&write);
+        let Some((write, pieces, memory)) = next else { return Ok(false) };
+        self.files.write(write.base, write.range.start, &memory.place(write.base).gather(&pieces))?;
+        match &mut up.role {
+            Role::Primary(primary) => primary.log.destage.written(&write),
+            Role::Secondary(secondary) => secondary.destage().expect("it follows").written(&write),
+            Role::Undecided => {}
+        }
         Ok(true)
     }
 
@@ -251,7 +252,7 @@ impl Node {
         let Some(up) = &mut self.up else { return Ok(false) };
         let sync = match &mut up.role {
             Role::Primary(primary) => primary.log.destage.begin_sync(),
-            Role::Secondary(secondary) => secondary.destage().and_then(|(destage, _)| destage.begin_sync()),
+            Role::Secondary(secondary) => secondary.destage().and_then(Destage::begin_sync),
             Role::Undecided => None,
         };
         let Some(sync) = sync else { return self.finish_renewal().map(|()| false) };
@@ -290,7 +291,9 @@ impl Node {
         while self.secondary().is_some_and(|secondary| matches!(secondary.stage, Stage::Following(_))) {
             let (moved, skips) = (self.follow()?, self.defect == Defect::SkipsDrain);
             if let Some(secondary) = self.secondary() {
-                secondary.pad();
+                if !moved {
+                    secondary.pad();
+                }
                 if skips || !moved && secondary.durable >= secondary.applied {
                     secondary.stage = Stage::Waiting;
                 }
@@ -331,12 +334,8 @@ impl Node {
         let up = self.up();
         let lsn = up.volumes.entries().first()?.map.lookup(block)?;
         let (base, mut bytes) = (layout().base(lsn), [0; 512]);
-        if let Role::Primary(primary) = &up.role
-            && primary.log.in_ring(lsn)
-        {
-            let at = usize::try_from(lsn.since(base)).expect("small");
-            primary.log.memory().place(base).read(at, &mut bytes);
-        } else {
+        let is_read = matches!(&up.role, Role::Primary(primary) if primary.log.read(lsn, &mut bytes));
+        if !is_read {
             self.files.read(base, lsn.since(base), &mut bytes).expect("a simulated disk reads");
         }
         Some(bytes)

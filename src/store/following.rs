@@ -1,0 +1,103 @@
+//! Where a follower is in the ring: what it has found, what of it is to be written to files, and where that lies.
+
+use std::collections::VecDeque;
+
+use super::follower::FollowError;
+use super::ring_memory::{PrimaryWords, RingMemory};
+use super::volumes::{CHANGE_BYTES, VolumeChange};
+use crate::base::{DatasetId, Generation, Lsn};
+use crate::memory::Piece;
+use crate::segment::{Destage, DestageWrite, Extent, Packed, Record, RecordKind, Scan, SegmentHead};
+
+/// Where a follower is in the ring.
+#[derive(Debug)]
+pub(super) struct Following {
+    pub(super) memory: RingMemory,
+    pub(super) dataset: DatasetId,
+    pub(super) scan: Scan,
+    pub(super) destage: Destage,
+    /// Where the records lie that are not durable, by rising base of their segments.
+    pub(super) packed: VecDeque<(Lsn, Packed)>,
+    pub(super) flushed: Lsn,
+    pub(super) grant: Generation,
+}
+
+impl Following {
+    /// The head of the segment that continues the log behind the last record, if it is there.
+    pub(super) fn next_head(&self) -> Option<SegmentHead> {
+        let (head, end) = (self.scan.head(), self.scan.end());
+        let continues = |next: &SegmentHead| {
+            next.previous_end == end
+                && next.base > head.base
+                && (next.generation == head.generation || next.begins_generation())
+        };
+        let next = self.memory.head(self.dataset, head.end()).filter(continues);
+        next.or_else(|| {
+            // A generation begins elsewhere, and says so.
+            let words = self.memory.primary()?;
+            (words.generation > head.generation)
+                .then(|| self.memory.heads(self.dataset).into_iter().find(continues))
+                .flatten()
+        })
+    }
+
+    /// Whether a later segment is there whose records come behind what is found here: posts come in order, so those before it are here whole.
+    pub(super) fn goes_on(&self) -> bool {
+        let (head, end) = (self.scan.head(), self.scan.end());
+        self.memory.heads(self.dataset).iter().any(|next| {
+            next.generation == head.generation && next.base > head.base && next.previous_end > end
+        })
+    }
+
+    pub(super) fn enter(&mut self, head: SegmentHead) {
+        self.destage.pad(self.scan.end());
+        self.destage.open(head);
+        self.packed.push_back((head.base, Packed::default()));
+        self.scan = Scan::in_ring(head, Lsn::ZERO);
+    }
+
+    /// Of which segments all is durable, and nothing more is to be written.
+    pub(super) fn forget(&mut self, durable: Lsn) {
+        let (newest, layout) = (self.scan.head().base, self.memory.layout());
+        while let Some((base, _)) = self.packed.front()
+            && *base < newest
+            && base.plus(layout.segment_bytes()) <= durable
+        {
+            self.packed.pop_front();
+        }
+    }
+
+    /// The next part of the log to be written to a file, and the pieces of the memory of which it consists.
+    pub(super) fn next_write(&mut self, bytes_max: u64) -> Option<(DestageWrite, Vec<Piece>)> {
+        let write = self.destage.next_write(bytes_max)?;
+        let found = self.packed.iter().find(|(base, _)| *base == write.base);
+        let Some((_, packed)) = found else { unreachable!("what is not written yet is kept") };
+        let pieces = write.pieces(packed);
+        Some((write, pieces))
+    }
+
+    /// What a record of the table of volumes says.
+    pub(super) fn change(
+        &self,
+        record: &Record,
+        extent: &Extent,
+    ) -> Result<Option<VolumeChange>, FollowError> {
+        if record.kind != RecordKind::Volume {
+            return Ok(None);
+        }
+        let mut bytes = [0; CHANGE_BYTES];
+        let at = usize::try_from(extent.payload_in_ring().start).expect("at most 2^30");
+        self.memory.place(self.scan.head().base).read(at, &mut bytes);
+        Ok(Some(VolumeChange::decode(record.volume, &bytes)?))
+    }
+
+    pub(super) fn take_words(&mut self, applied: Lsn, primary_durable: &mut Lsn) {
+        let Some(PrimaryWords { flush, own_durable, .. }) = self.memory.primary() else { return };
+        // The word travels behind the records that it is about, so all of them are here.
+        if flush > self.flushed && flush <= applied {
+            self.flushed = flush;
+            self.destage.pad(flush);
+        }
+        *primary_durable = own_durable.max(*primary_durable);
+    }
+}
