@@ -106,7 +106,7 @@ impl Dataset {
         let pair = Arc::new(Pair::new(engine, keys.clone(), register, checkpoint, marker, note));
         pair.set_holder(Holder::start_with(holder, keys, Arc::new(PairGate(Arc::downgrade(&pair))))?);
         let dataset = Self { pair, threads: Mutex::default(), _directory: directory };
-        dataset.start("mirrorbus-tender", |pair| Tender::new().run(pair))?;
+        dataset.start("mirrorbus-tender", |pair| Tender::new(pair.engine.config.ring_bytes()).run(pair))?;
         dataset.start("mirrorbus-keeper", |pair| Keeper::new(pair).run(pair))?;
         dataset.start("mirrorbus-resync", |pair| Puller::new().run(pair))?;
         dataset.start("mirrorbus-mender", Pair::run_mender)?;

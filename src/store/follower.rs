@@ -275,6 +275,13 @@ impl Secondary {
         }
     }
 
+    /// Whether a look at the ring cannot wait: the primary has flushed what was not looked at yet, or this node does not just follow.
+    pub(super) fn is_asked(&self) -> bool {
+        let Stage::Following(following) = &self.stage else { return true };
+        let has_flushed = || following.memory.primary().is_some_and(|words| words.flush > following.flushed);
+        self.resync.is_some() || has_flushed()
+    }
+
     /// Whether the primary waits for something to become durable.
     pub(super) fn is_wanted(&self) -> bool {
         match &self.stage {

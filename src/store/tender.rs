@@ -21,8 +21,14 @@ use crate::base::Lsn;
 const REST_HURRIED: Duration = Duration::from_micros(200);
 /// So long after a flush the next is expected.
 const HURRIED_TIME: Duration = Duration::from_millis(100);
-/// Rest while the log moves: nobody waits for a round, and each takes time from those who write.
+/// Rest while the log moves.
 const REST: Duration = Duration::from_millis(1);
+/// While nobody waits for a round, one comes when the fastest writer may have filled such a part of the ring, at so many bytes a second, but
+/// within these bounds: each takes time from those who write, and costs less for what came in five milliseconds than in one.
+const ROUND_PART: u64 = 16;
+const ROUND_RATE: u64 = 1 << 30;
+const ROUND_TIME_MIN: Duration = REST;
+const ROUND_TIME_MAX: Duration = Duration::from_millis(5);
 /// Rest when it has not moved for a while.
 const REST_IDLE: Duration = Duration::from_millis(2);
 /// Rounds without a change until then.
@@ -49,6 +55,10 @@ pub(super) struct Tender {
     quiet_rounds: u32,
     last_end: Lsn,
     last_change: Instant,
+    /// When the last round of a follower began.
+    followed: Instant,
+    /// Between two rounds for which nobody waits.
+    round_time: Duration,
     tried_file: Option<Instant>,
     asked: Instant,
     /// When the primary last waited for this node's disk.
@@ -56,12 +66,15 @@ pub(super) struct Tender {
 }
 
 impl Tender {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(ring_bytes: u64) -> Self {
         let now = Instant::now();
+        let part = (ring_bytes / ROUND_PART).saturating_mul(1_000_000_000);
         Self {
             quiet_rounds: 0,
             last_end: Lsn::ZERO,
             last_change: now,
+            followed: now,
+            round_time: Duration::from_nanos(part / ROUND_RATE).clamp(ROUND_TIME_MIN, ROUND_TIME_MAX),
             tried_file: None,
             asked: now,
             wanted: None,
@@ -83,13 +96,22 @@ impl Tender {
             if moved && engine.shared.lock().behind() >= engine.layout().segment_bytes() {
                 continue;
             }
-            let is_hurried = self.wanted.is_some_and(|wanted| wanted.elapsed() < HURRIED_TIME);
-            let rest = match self.quiet_rounds {
-                _ if is_hurried => REST_HURRIED,
-                ..CALM_ROUNDS => REST,
-                CALM_ROUNDS.. => REST_IDLE,
-            };
-            engine.shared.bell().nap(rest);
+            engine.shared.bell().nap(self.rest(engine));
+        }
+    }
+
+    fn rest(&self, engine: &Engine) -> Duration {
+        let is_hurried = self.wanted.is_some_and(|wanted| wanted.elapsed() < HURRIED_TIME);
+        // Who waits for room wakes the tender, and who flushes destages by himself.
+        let is_mirrored = || {
+            let state = engine.shared.lock();
+            matches!(&state.role, Role::Primary(primary) if primary.mode == Mode::Mirrored)
+        };
+        match self.quiet_rounds {
+            _ if is_hurried => REST_HURRIED,
+            ..CALM_ROUNDS if is_mirrored() => self.round_time,
+            ..CALM_ROUNDS => REST,
+            CALM_ROUNDS.. => REST_IDLE,
         }
     }
 
@@ -176,6 +198,10 @@ impl Tender {
 
     fn tend_secondary(&mut self, pair: &Pair) -> Result<bool, IoError> {
         let engine = &pair.engine;
+        if self.followed.elapsed() < self.round_time && !is_wanted(engine) {
+            return Ok(self.quiet_rounds == 0);
+        }
+        self.followed = Instant::now();
         begin_to_follow(pair);
         let mut steps = 0;
         while steps < STEPS_AT_ONCE && engine.follow_step()? {
@@ -205,5 +231,17 @@ impl Tender {
         engine.finish_renewal()?;
         publish(pair);
         Ok(moved | wrote)
+    }
+}
+
+/// Whether there is something for a follower to do before the time for a round has come: the primary waits for it, much has come, or
+/// it does not just follow.
+fn is_wanted(engine: &Engine) -> bool {
+    let state = engine.shared.lock();
+    match &state.role {
+        Role::Secondary(secondary) => {
+            secondary.is_asked() || secondary.is_wanted() || state.behind() >= engine.layout().segment_bytes()
+        }
+        Role::Undecided | Role::Primary(_) | Role::Failed { .. } => true,
     }
 }
