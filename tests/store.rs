@@ -8,6 +8,7 @@ mod store {
     pub(crate) mod away;
     pub(crate) mod content;
     pub(crate) mod damage;
+    mod durable;
     mod image;
     mod marker;
     pub(crate) mod pair;

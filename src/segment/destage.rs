@@ -93,6 +93,13 @@ struct Committed {
     slots_end: u32,
 }
 
+impl Committed {
+    /// Whether all of it is among what the marks are of.
+    const fn is_in(&self, marks: &Marks) -> bool {
+        marks.head && self.payload_end <= marks.payload && self.slots_end <= marks.slots
+    }
+}
+
 #[derive(Debug)]
 struct Segment {
     head: SegmentHead,
@@ -208,6 +215,17 @@ impl Destage {
         self.syncing.then_some(Sync { marks })
     }
 
+    /// To where this node is durable once the sync has succeeded: what [`synced`](Self::synced) will say.
+    #[must_use]
+    pub fn durable_after(&self, sync: &Sync) -> Lsn {
+        let marks = |segment: &Segment| sync.marks.iter().find(|(base, _)| *base == segment.head.base);
+        let records = self.segments.iter().flat_map(|segment| {
+            let synced = marks(segment).map_or(segment.synced, |(_, marks)| *marks);
+            segment.committed.iter().take_while(move |record| record.is_in(&synced))
+        });
+        records.last().map_or(self.durable, |record| record.end)
+    }
+
     /// Takes note that the sync succeeded; the position to which this node is durable now.
     #[allow(clippy::needless_pass_by_value, reason = "a sync ends once")]
     pub fn synced(&mut self, sync: Sync) -> Lsn {
@@ -314,11 +332,8 @@ impl Segment {
     /// To where it is durable by what was synced, if any record is that was not before.
     fn durable(&mut self) -> Option<Lsn> {
         let synced = self.synced;
-        let holds = |record: &&Committed| {
-            synced.head && record.payload_end <= synced.payload && record.slots_end <= synced.slots
-        };
         let mut durable = None;
-        while let Some(record) = self.committed.front().filter(holds) {
+        while let Some(record) = self.committed.front().filter(|record| record.is_in(&synced)) {
             durable = Some(record.end);
             self.committed.pop_front();
         }

@@ -3,7 +3,7 @@
 //! The scan of a segment ends at the first place without a valid record. That place is the **tail** of the log, never written or
 //! not synced, unless something proves that there was a record, and then it is **corruption**:
 //! * a later segment's head says that the records before it went further (heads are written after all before them is durable);
-//! * it is below a position that is known to have been durable: from a checkpoint, from the peer's watermark;
+//! * it is below a position that is known to have been durable: from a checkpoint, from the mark of a node that was alone;
 //! * a record behind it says that both nodes were durable beyond it.
 //!
 //! Where a later generation forks off below, what follows the fork is void, valid or not: its writer was set aside and the log went

@@ -184,6 +184,18 @@ impl Disk {
         Ok(())
     }
 
+    /// Makes durable whether there is this file, where no other's name is among those of its directory.
+    pub(crate) fn sync_name(&mut self, file: u64) -> Result<(), DiskError> {
+        if self.step()? {
+            return Err(DiskError::PowerCut);
+        }
+        if let Some(found) = self.files.get_mut(&file) {
+            found.linked = true;
+        }
+        self.names.retain(|name| !matches!(name, Name::Removed(gone, _) if *gone == file));
+        Ok(())
+    }
+
     /// Removes the file. After a cut it may be there again.
     pub(crate) fn remove(&mut self, file: u64) -> Result<(), DiskError> {
         let cut = self.step()?;

@@ -135,6 +135,24 @@ pub enum OpenError {
     /// The log.
     #[error("the log cannot be replayed: {0}")]
     Replay(#[from] ReplayError<std::io::Error>),
+    /// What this node acknowledged while it served alone is not all there any more.
+    #[error(
+        "{segments}: the log ends at {end} ({why}), though this node served alone and acknowledged it to {durable}, as {} says: put these \
+         segments back, from a backup or the peer; or remove {} to go on from {end}, without the writes behind it",
+        mark.display(), mark.display()
+    )]
+    Lost {
+        /// The files that are damaged or missing.
+        segments: String,
+        /// Where the log ends.
+        end: Lsn,
+        /// Where it ended when it was acknowledged.
+        durable: Lsn,
+        /// What was found at its end.
+        why: String,
+        /// The file that says so.
+        mark: PathBuf,
+    },
     /// A record does not fit the volumes.
     #[error("at {lsn} of the log: {error}")]
     Record {

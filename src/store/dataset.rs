@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::checkpoint::Checkpoint;
 use super::config::{CommandError, DatasetConfig, OpenError};
 use super::directory::Directory;
+use super::durable_mark::DurableMark;
 use super::engine::{Engine, Sluggish};
 use super::error::IoError;
 use super::health::{self, Health};
@@ -67,13 +68,14 @@ impl Dataset {
         // It is made before any segment is, and never goes: a log without one has lost it.
         let is_empty = files.list()?.is_empty();
         let path = directory.checkpoint();
+        let mark = DurableMark::open(&config.directory, config.id);
         let mut note = Note::open(&config.directory)?;
         // Segments that were brought here before the node was: it lacks less of the peer's log then, and has none of its own. That is noted
         // before there is a checkpoint, with which they would be its own after a crash.
         let was_seeded = note.from() == Some(Position::default()) && !path.exists();
         let is_seeded = !is_empty && (directory.is_new() || was_seeded);
         if is_seeded {
-            note.write(Position::default())?;
+            note.write(Position::default(), &mark)?;
         }
         let is_new = is_empty || is_seeded;
         let checkpoint = Checkpoint::open(&path, config.id, is_new);
@@ -84,7 +86,7 @@ impl Dataset {
         let marker = marker.map_err(|error| OpenError::Checkpoint { path, error })?;
         let start = checkpoint.snapshot().clone();
         let position = start.position;
-        let found = recover_noted(&files, &config, start, &mut note)?;
+        let found = recover_noted(&files, &config, start, &mut note, &mark)?;
         let register = LocalRegister::open(&config.directory)?;
         let mut holder =
             HolderConfig::new(config.listen.clone(), RingMemory::region_bytes(config.layout, config.places));
@@ -102,7 +104,7 @@ impl Dataset {
         let sums = Sums::new(config.layout, SUMS_BYTES_MAX);
         let peer =
             Peer::new(config.peer.clone(), keys.clone(), config.id, config.node.clone(), config.layout);
-        let engine = Arc::new(Engine::new(config, state, files, sums, Health::new(peer)));
+        let engine = Arc::new(Engine::new(config, state, files, mark, sums, Health::new(peer)));
         let pair = Arc::new(Pair::new(engine, keys.clone(), register, checkpoint, marker, note));
         pair.set_holder(Holder::start_with(holder, keys, Arc::new(PairGate(Arc::downgrade(&pair))))?);
         let dataset = Self { pair, threads: Mutex::default(), _directory: directory };

@@ -1,7 +1,7 @@
 //! The directory of a dataset on one node: whose it is, and that nobody else uses it.
 //!
 //! ```text
-//!  lock   identity   register   checkpoint.redb   marker.redb   resync   segments/<base>.segment
+//!  lock   identity   register   checkpoint.redb   marker.redb   resync   durable   segments/<base>.segment
 //! ```
 //!
 //! It is locked (`flock` on `lock`) while it is open; the kernel gives the lock back whatever becomes of the process. Nothing in it is

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use super::config::DatasetConfig;
 use super::counters::count;
+use super::durable_mark::DurableMark;
 use super::error::IoError;
 use super::health::Health;
 use super::segment_files::{SegmentFileError, SegmentFiles};
@@ -33,6 +34,7 @@ pub(super) struct Engine {
     pub(super) config: DatasetConfig,
     pub(super) shared: Shared,
     pub(super) files: SegmentFiles,
+    pub(super) mark: DurableMark,
     pub(super) sums: Sums,
     pub(super) health: Health,
     /// How long clients waited until what they wrote was committed, while it is measured: a resync goes by it.
@@ -68,6 +70,7 @@ impl Engine {
         config: DatasetConfig,
         state: State,
         files: SegmentFiles,
+        mark: DurableMark,
         sums: Sums,
         health: Health,
     ) -> Self {
@@ -75,6 +78,7 @@ impl Engine {
             config,
             shared: Shared::new(state),
             files,
+            mark,
             sums,
             health,
             commits: Latencies::default(),
@@ -121,6 +125,17 @@ impl Engine {
     /// Waits for whoever destages: what was to be destaged no more is in nobody's hands then.
     pub(super) fn wait_for_turn(&self) {
         self.in_turn(|| ());
+    }
+
+    /// Marks what the own disk of a primary has, which is to decide alone from now on.
+    pub(super) fn mark_own(&self) {
+        self.in_turn(|| {
+            let marked = match &self.shared.lock().role {
+                Role::Primary(primary) => primary.marked(),
+                Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => return,
+            };
+            self.mark.write(marked);
+        });
     }
 
     /// One round of what can be destaged now; whether there was anything.
@@ -178,16 +193,23 @@ impl Engine {
     }
 
     fn sync(&self, turn: &mut Turn) -> Result<bool, IoError> {
-        let (epoch, sync) = {
+        let (epoch, sync, marked) = {
             let mut state = self.shared.lock();
             let epoch = state.epoch;
             let Some(sync) = state.destage().and_then(Destage::begin_sync) else {
                 return Ok(false);
             };
-            (epoch, sync)
+            let marked = match &state.role {
+                Role::Primary(primary) => primary.to_mark(&sync),
+                Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => None,
+            };
+            (epoch, sync, marked)
         };
         let bases: Vec<_> = sync.bases().collect();
         let result = self.files.sync(&bases);
+        if let (Ok(()), Some(marked)) = (&result, marked) {
+            self.mark.write(marked);
+        }
         count(&self.shared.counters.syncs, 1);
         (turn.unsynced, turn.since) = (0, None);
         let mut state = self.shared.lock();

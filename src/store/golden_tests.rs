@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::checkpoint::decoders::{HeadRecord, VolumeRecord, decode_leaf, encode_leaf};
 use super::checkpoint::{Checkpoint, Snapshot};
+use super::durable_mark::{DurableMark, Marked};
 use super::identity::Identity;
 use super::marker::Marker;
 use super::register::{Configuration, Contents, Fork, LocalRegister, Position, Register};
@@ -56,6 +57,11 @@ fn lone_register() -> Contents {
     contents.awaits_new_peer = true;
     contents
 }
+
+const MARKS: [Marked; 2] = [
+    Marked { generation: LogGeneration(3), durable: Lsn(0x41_2000) },
+    Marked { generation: LogGeneration(5), durable: Lsn(0x0102_0304_0600) },
+];
 
 const NOTE: Position = Position { generation: 3, end: 0x41_2000, highest: 1 << 33 };
 
@@ -134,8 +140,17 @@ fn written_register(contents: Contents) -> Vec<u8> {
 
 fn written_note() -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
-    Note::open(directory.path()).unwrap().write(NOTE).unwrap();
+    let mark = DurableMark::open(directory.path(), DATASET);
+    Note::open(directory.path()).unwrap().write(NOTE, &mark).unwrap();
     std::fs::read(directory.path().join("resync")).unwrap()
+}
+
+/// Both places of the mark, the second of which was written last.
+fn written_mark() -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let mark = DurableMark::open(directory.path(), DATASET);
+    MARKS.into_iter().for_each(|marked| mark.write(marked));
+    std::fs::read(mark.path()).unwrap()
 }
 
 /// What this program writes, under the names of the image.
@@ -152,6 +167,7 @@ fn made() -> golden::Files {
         ("change.create", change().encode().to_vec()),
         ("change.resize", resize.encode().to_vec()),
         ("change.delete", VolumeChange::Delete.encode().to_vec()),
+        ("durable", written_mark()),
     ];
     made.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect()
 }
@@ -191,6 +207,16 @@ fn the_note_of_a_resync_is_read_as_ever() {
     let directory = tempfile::tempdir().unwrap();
     write(directory.path(), "resync", &named(GOLDEN, "resync"));
     assert_eq!(Note::open(directory.path()).unwrap().from(), Some(NOTE));
+}
+
+#[test]
+fn the_mark_is_read_as_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = named(GOLDEN, "durable");
+    write(directory.path(), "durable", &bytes);
+    assert_eq!(DurableMark::open(directory.path(), DATASET).marked(), Some(MARKS[1]));
+    write(directory.path(), "durable", &bytes[..4096]);
+    assert_eq!(DurableMark::open(directory.path(), DATASET).marked(), Some(MARKS[0]));
 }
 
 #[test]

@@ -160,6 +160,7 @@ impl Keeper {
             }
             if snapshot.position > there {
                 checkpoint.write(snapshot)?;
+                engine.mark.sync();
                 count(&engine.shared.counters.checkpoints, 1);
             }
             let marked = self.mark(pair, snapshot, basis);

@@ -24,6 +24,7 @@ mod config;
 mod counters;
 mod dataset;
 mod directory;
+mod durable_mark;
 mod engine;
 mod error;
 mod files;

@@ -14,6 +14,7 @@
 //! It never goes back. While the link is lost and the register still names the peer a member, nothing more is committed: requests are
 //! held, not answered.
 
+use super::durable_mark::Marked;
 use super::link::{Link, Wait, Wire};
 use super::log::Log;
 use super::resync::Source;
@@ -21,7 +22,7 @@ use super::ring_memory::{PrimaryWords, SecondaryWords, Trouble};
 use crate::base::{DatasetId, LogGeneration, Lsn};
 use crate::mirror::Lane;
 use crate::node::Region;
-use crate::segment::Node;
+use crate::segment::{Node, Sync};
 
 /// Who a primary serves with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +99,18 @@ impl<R, W: Wire> Primary<R, W> {
     /// Whether the own disk is among what decides what is acknowledged.
     pub(super) const fn writes_through(&self) -> bool {
         matches!(self.mode, Mode::Alone | Mode::CatchingUp { .. } | Mode::SettingIn)
+    }
+
+    /// What is to be marked when the sync has succeeded, before it counts. Nothing while what is in two memories is acknowledged; not only while
+    /// the own disk decides, but also while it may come to.
+    pub(super) fn to_mark(&self, sync: &Sync) -> Option<Marked> {
+        let durable = || self.log.destage.durable_after(sync);
+        (self.mode != Mode::Mirrored).then(|| Marked { generation: self.generation, durable: durable() })
+    }
+
+    /// What the own disk has.
+    pub(super) const fn marked(&self) -> Marked {
+        Marked { generation: self.generation, durable: self.log.own_durable() }
     }
 
     /// Whether the peer is one of those who must have a write.

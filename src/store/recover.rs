@@ -2,13 +2,16 @@
 
 use super::checkpoint::Snapshot;
 use super::config::{DatasetConfig, OpenError};
+use super::durable_mark::{DurableMark, Marked};
 use super::log_files::LogFiles;
 use super::register::Position;
-use super::resync::Note;
+use super::resync::{Note, NoteError};
 use super::segment_files::SegmentFiles;
 use super::volumes::{CHANGE_BYTES, VolumeChange, Volumes};
 use crate::base::{DatasetId, Lsn};
-use crate::segment::{Known, Record, RecordKind, Replay, SegmentHead, SegmentLayout};
+use crate::segment::{
+    Known, Record, RecordKind, Replay, ReplayError, SegmentHead, SegmentLayout, segment_file_name,
+};
 
 /// What was found.
 #[derive(Debug)]
@@ -20,7 +23,8 @@ pub(super) struct Recovered {
 }
 
 /// Reads the log from the checkpoint's position `from` on, and makes what it found durable. With `fork`, what lies behind that is
-/// set aside: it is void in the log that this node is to follow.
+/// set aside: it is void in the log that this node is to follow. Else the log goes as far as is `marked`, if that is about the generation that
+/// the log ends with: of an earlier one the head of the next says where it ended.
 ///
 /// # Errors
 /// The log is damaged, or the checkpoint lies behind the fork.
@@ -30,6 +34,7 @@ pub(super) fn recover(
     layout: SegmentLayout,
     start: Snapshot,
     fork: Option<Lsn>,
+    marked: Option<Marked>,
 ) -> Result<Recovered, OpenError> {
     let Snapshot { position: from, generation: last, mut volumes } = start;
     if let Some(fork) = fork.filter(|fork| *fork < from) {
@@ -40,7 +45,10 @@ pub(super) fn recover(
         segments.retain(|(head, _)| head.previous_end < fork || head.base < fork);
     }
     let mut heads: Vec<_> = segments.iter().map(|(head, _)| *head).collect();
-    let mut replay = Replay::new(segments, Known { from, durable: from })?;
+    let newest = heads.last().map_or(last, |head| head.generation.max(last));
+    let marked = marked.filter(|marked| fork.is_none() && marked.generation >= newest);
+    let durable = marked.map_or(from, |marked| marked.durable.max(from));
+    let mut replay = Replay::new(segments, Known { from, durable })?;
     let mut parts = false;
     for record in &mut replay {
         let record = record?;
@@ -74,19 +82,25 @@ pub(super) fn recover(
 /// [`recover`] of a node that may have been resynced when it ended: then it has what it had before.
 ///
 /// # Errors
-/// Those, and that what it had is not whole.
+/// Those, and that what it had is not whole, or not all that it acknowledged alone.
 pub(super) fn recover_noted(
     files: &SegmentFiles,
     config: &DatasetConfig,
     start: Snapshot,
     note: &mut Note,
+    mark: &DurableMark,
 ) -> Result<Recovered, OpenError> {
     let (dataset, layout) = (config.id, config.layout);
+    if note.from().is_some() {
+        // What the log has behind the note does not count, whoever was told of it.
+        let unmarked = mark.remove();
+        unmarked.map_err(|error| NoteError::File { path: mark.path().to_owned(), error })?;
+    }
     // One that has ended makes its checkpoint first.
     let old = note.from().filter(|old| old.end() >= start.position);
     let Some(old) = old else {
         note.remove()?;
-        return recover(files, dataset, layout, start, None);
+        return recover_marked(files, config, start, mark);
     };
     for base in files.list()?.into_iter().filter(|base| *base >= old.end()) {
         // What was being written is worth nothing, and need not be fit to be read.
@@ -94,12 +108,42 @@ pub(super) fn recover_noted(
             files.remove(base)?;
         }
     }
-    let found = recover(files, dataset, layout, start, Some(old.end()))?;
+    let found = recover(files, dataset, layout, start, Some(old.end()), None)?;
     if found.position.end() != old.end() {
         return Err(OpenError::OldPoint { found: found.position.end(), wanted: old.end() });
     }
     let highest = found.position.highest.max(old.highest);
     Ok(Recovered { position: Position { highest, ..found.position }, ..found })
+}
+
+/// [`recover`] of a node that may have acknowledged alone what nothing but the mark tells of.
+fn recover_marked(
+    files: &SegmentFiles,
+    config: &DatasetConfig,
+    start: Snapshot,
+    mark: &DurableMark,
+) -> Result<Recovered, OpenError> {
+    let (dataset, layout, marked) = (config.id, config.layout, mark.marked());
+    let why = match (recover(files, dataset, layout, start.clone(), None, marked), marked) {
+        (Err(OpenError::Replay(why)), Some(marked)) => (why, marked.durable),
+        (found, _) => return found,
+    };
+    // What is damaged without the mark too is told as ever.
+    let found = recover(files, dataset, layout, start, None, None)?;
+    let (why, durable) = why;
+    let end = found.position.end();
+    let path = |base| config.directory.join("segments").join(segment_file_name(base));
+    let first = found.heads.last().map_or(layout.base(end), |head| head.base);
+    let last = layout.base(Lsn(durable.0.saturating_sub(1)));
+    let mut segments = path(first).display().to_string();
+    if last > first {
+        segments = format!("{segments} to {}", path(last).display());
+    }
+    let why = match why {
+        ReplayError::Corrupt { fault, .. } => fault.to_string(),
+        why => why.to_string(),
+    };
+    Err(OpenError::Lost { segments, end, durable, why, mark: mark.path().to_owned() })
 }
 
 /// The snapshot from which a log that is to end at `fork` is read again: the checkpoint, or the marker if that lies behind the fork.

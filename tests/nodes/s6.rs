@@ -162,7 +162,8 @@ fn traced(rig: &Rig, node: usize) -> u64 {
     rig.path(NAMES[node]).with_extension("trace").metadata().unwrap().len()
 }
 
-/// Nothing notes what a peer lacks: mirrored or alone, a write is written once, into its segment.
+/// Nothing notes what a peer lacks: mirrored or alone, a write is written once, into its segment. Alone, a mark of where the log ends goes with
+/// each sync.
 #[test]
 fn no_write_costs_a_log_of_what_changed() {
     let names = "trace=write,writev,pwrite64,pwritev,pwritev2,sendfile,copy_file_range,ftruncate,fallocate,fsync,fdatasync,\
@@ -177,6 +178,10 @@ fn no_write_costs_a_log_of_what_changed() {
         assert!(bytes >= data && bytes <= 2 * data + (1 << 20), "{how}: {bytes} bytes for {data} of data");
         // Data, its record, and a sync; and segments that are made or sealed.
         assert!(calls <= 4 * writes, "{how}: {calls} calls for {writes} writes");
+        // To where the disk has the log: the same whatever was written, once a sync, and only where that disk decides.
+        let (marks, bytes) = written.remove(&format!("{}.d/durable", NAMES[node])).unwrap_or_default();
+        assert!(bytes <= 4096 * marks && marks <= writes + 10, "{how}: {marks} marks of {bytes} bytes");
+        assert_eq!(bytes > 0, how == "alone", "{how}: {marks} marks of {bytes} bytes");
         let others: u64 = written.values().map(|(calls, _)| calls).sum();
         assert!(
             others < writes / 5,

@@ -138,12 +138,25 @@ fn a_directory_that_was_brought_by_truck_needs_the_rest_only() {
     brought_by_truck(|_| {});
 }
 
+/// As a first start leaves it that was killed there.
+fn begun_and_killed(config: &DatasetConfig) {
+    let (path, name) = (&config.directory, &config.node);
+    drop(Directory::open(path, config.id, name, config.layout, true).unwrap());
+    std::fs::write(path.join("resync"), BROUGHT).unwrap();
+}
+
 #[test]
 fn a_first_start_on_brought_segments_may_be_killed_before_its_checkpoint() {
+    brought_by_truck(begun_and_killed);
+}
+
+/// A mark that says more than what was brought, of the node that it was copied from.
+#[test]
+fn a_mark_that_came_along_counts_for_nothing() {
     brought_by_truck(|config| {
-        let (path, name) = (&config.directory, &config.node);
-        drop(Directory::open(path, config.id, name, config.layout, true).unwrap());
-        std::fs::write(path.join("resync"), BROUGHT).unwrap();
+        begun_and_killed(config);
+        let from = config.directory.with_file_name("a").join("durable");
+        std::fs::copy(from, config.directory.join("durable")).unwrap();
     });
 }
 

@@ -137,6 +137,7 @@ impl Pair {
         };
         // What was acknowledged from two memories is lost with this one alone, once the peer's does not count any more.
         let written = self.engine.destage_to(epoch, committed).map_err(CommandError::from);
+        self.engine.mark_own();
         let node = self.engine.config.node.clone();
         let decided = written.and_then(|()| self.configure(|last| alone(&node, last, 0)));
         let mut state = self.engine.shared.lock();

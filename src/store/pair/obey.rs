@@ -239,7 +239,7 @@ impl Pair {
             let highest = position.highest.max(found.position.highest);
             position = Position { highest, ..found.position };
             // From here on the log ends at the fork, whatever of the rest is still there after a crash.
-            self.note().write(position)?;
+            self.note().write(position, &engine.mark)?;
             if let Some(back) = &back {
                 self.go_back(back)?;
             }
@@ -256,7 +256,7 @@ impl Pair {
         // What a later generation made void may still be there, and would count again without that one's head.
         let mut note = self.note();
         if note.from().is_none() {
-            note.write(position)?;
+            note.write(position, &engine.mark)?;
             self.set_aside(&mut note)?;
         }
         drop(note);
@@ -277,7 +277,8 @@ impl Pair {
         let checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner).snapshot().clone();
         let marker = self.marker.lock().unwrap_or_else(PoisonError::into_inner).snapshot().cloned();
         let start = start_before(&checkpoint, marker.as_ref(), fork)?;
-        let found = recover(&engine.files, engine.config.id, engine.layout(), start.clone(), Some(fork));
+        let found =
+            recover(&engine.files, engine.config.id, engine.layout(), start.clone(), Some(fork), None);
         let (checkpoint, marker) = (checkpoint.position, start.position);
         if checkpoint <= fork {
             return Ok((found?, None));

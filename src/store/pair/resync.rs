@@ -181,7 +181,7 @@ impl Pair {
                 }
             }
         };
-        if let Err(error) = self.note().write(old) {
+        if let Err(error) = self.note().write(old, &self.engine.mark) {
             return refused("cannot-note", error.to_string());
         }
         if let Err(error) = self.remove_beyond(from.position.end().max(old.end())) {

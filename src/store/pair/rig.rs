@@ -11,6 +11,7 @@ use crate::segment::SegmentLayout;
 use crate::store::checkpoint::Checkpoint;
 use crate::store::config::DatasetConfig;
 use crate::store::directory::Directory;
+use crate::store::durable_mark::DurableMark;
 use crate::store::engine::Engine;
 use crate::store::health::Health;
 use crate::store::marker::Marker;
@@ -45,9 +46,10 @@ pub(in crate::store) fn pair(directory: &Path) -> Pair {
         marker: None,
         stopping: false,
     };
+    let mark = DurableMark::open(&config.directory, id);
     let sums = Sums::new(config.layout, SUMS_BYTES_MAX);
     let keys = KeySet::from_bytes(&[[9; 32]]).unwrap();
     let peer = Peer::new(config.peer.clone(), keys.clone(), config.id, config.node.clone(), config.layout);
-    let engine = Arc::new(Engine::new(config, state, files, sums, Health::new(peer)));
+    let engine = Arc::new(Engine::new(config, state, files, mark, sums, Health::new(peer)));
     Pair::new(engine, keys, register, checkpoint, marker, note)
 }

@@ -13,6 +13,7 @@ use crate::node::{Attach, Region, RegionConfig, random_bytes};
 use crate::segment::{GenerationBegin, Salt, SegmentHead};
 use crate::store::bring_back::bring_back;
 use crate::store::config::{CommandError, OpenError};
+use crate::store::durable_mark::Marked;
 use crate::store::link::Link;
 use crate::store::log::{Begin, Log};
 use crate::store::primary::Primary;
@@ -59,6 +60,8 @@ impl Pair {
             let id = register.id();
             register.compare_and_set(id, next)?;
         }
+        // What it has is acknowledged from its own disk from now on.
+        engine.mark.write(Marked { generation: begin.predecessor, durable: begin.fork });
         let log = Log::begin(memory, Begin { head, durable: ours.end() }, salt);
         let mut state = engine.shared.lock();
         state.role = Role::Primary(Box::new(Primary::new(log, begin.generation, ours.end())));

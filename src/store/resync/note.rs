@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::durable_mark::DurableMark;
 use crate::store::files::{read_checked, sync_directory, write_checked};
 use crate::store::register::Position;
 
@@ -70,14 +71,15 @@ impl Note {
         self.from
     }
 
-    /// From now on the node has the log to `from`, whatever its files have. Durable on return.
+    /// From now on the node has the log to `from`, whatever its files have, and whatever the mark says that it had. Durable on return.
     ///
     /// # Errors
     /// The system's; the note is what it was.
-    pub(in crate::store) fn write(&mut self, from: Position) -> Result<(), NoteError> {
+    pub(in crate::store) fn write(&mut self, from: Position, mark: &DurableMark) -> Result<(), NoteError> {
         if self.from == Some(from) {
             return Ok(());
         }
+        mark.remove().map_err(|error| NoteError::File { path: mark.path().to_owned(), error })?;
         let text = serde_json::to_string(&Contents { from }).expect("numbers");
         let written = write_checked(&self.path, &text);
         written.map_err(|error| NoteError::File { path: self.path.clone(), error })?;
@@ -106,6 +108,8 @@ impl Note {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::{DatasetId, LogGeneration, Lsn};
+    use crate::store::durable_mark::Marked;
 
     #[test]
     fn it_is_read_back_guarded_and_removed() {
@@ -113,7 +117,10 @@ mod tests {
         let mut note = Note::open(directory.path()).unwrap();
         assert_eq!(note.from(), None);
         let from = Position { generation: 3, end: 4096, highest: 8192 };
-        note.write(from).unwrap();
+        let mark = DurableMark::open(directory.path(), DatasetId::from_bytes([1; 16]));
+        mark.write(Marked { generation: LogGeneration(3), durable: Lsn(8192) });
+        note.write(from, &mark).unwrap();
+        assert_eq!((mark.marked(), mark.path().exists()), (None, false), "the log is shorter now");
         assert_eq!(Note::open(directory.path()).unwrap().from(), Some(from));
         let path = directory.path().join("resync");
         let text = std::fs::read_to_string(&path).unwrap();

@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::io;
 
-use super::Defect;
 use super::world::trace;
+use super::{DATASET, Defect};
 use crate::base::{DatasetId, Lsn};
 use crate::segment::{HEAD_BYTES, HeadError, SegmentHead, SegmentLayout, SegmentSource};
 use crate::sim::{Disk, DiskError};
 use crate::store::SegmentFileError;
+use crate::store::durable_mark::{Marked, PLACE_BYTES, Places};
 use crate::store::log_files::LogFiles;
 
 /// Bytes that the disk writes whole.
@@ -23,6 +24,9 @@ pub(super) struct Files {
     /// Whose they are.
     name: &'static str,
 }
+
+/// The file of the mark.
+const MARK: u64 = 2;
 
 /// One file, as a scan reads it.
 pub(super) struct Source<'a> {
@@ -60,6 +64,38 @@ impl Files {
             self.disk.borrow_mut().remove(file).map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// What the mark says.
+    pub(super) fn marked(&self) -> Places {
+        let mut bytes = [0; 2 * PLACE_BYTES];
+        self.disk.borrow().read(MARK, 0, &mut bytes);
+        Places::read(&bytes, DATASET).0
+    }
+
+    /// Writes the mark, and does not sync it.
+    pub(super) fn mark(&self, places: &mut Places, marked: Marked) -> Result<(), SegmentFileError> {
+        if self.defect == Defect::MarksNothing {
+            return Ok(());
+        }
+        let Some(at) = places.turn(marked) else { return Ok(()) };
+        trace(|| format!("{} marks {marked:x?}", self.name));
+        self.disk.borrow_mut().write(MARK, at, &marked.encode(DATASET)).map_err(failed)
+    }
+
+    pub(super) fn sync_mark(&self) -> Result<(), SegmentFileError> {
+        self.disk.borrow_mut().sync(MARK).map_err(failed)?;
+        self.disk.borrow_mut().sync_name(MARK).map_err(failed)
+    }
+
+    pub(super) fn remove_mark(&self, places: &mut Places) -> Result<(), SegmentFileError> {
+        if self.defect == Defect::KeepsMark {
+            return Ok(());
+        }
+        trace(|| format!("{} removes the mark", self.name));
+        self.disk.borrow_mut().remove(MARK).map_err(failed)?;
+        *places = Places::default();
+        self.disk.borrow_mut().sync_name(MARK).map_err(failed)
     }
 
     pub(super) fn exists(&self, base: Lsn) -> bool {

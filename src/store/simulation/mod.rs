@@ -12,6 +12,7 @@
 //! Checked all the time: the one who serves has every write that the model has, whoever takes over lacks nothing that was promised, and at the end both
 //! nodes are equal and right. `MIRRORBUS_SEED` replays one seed, `MIRRORBUS_SEEDS` says how many.
 
+mod counts;
 mod files;
 mod moves;
 mod node;
@@ -49,6 +50,12 @@ enum Defect {
     AcksBeforePlaced,
     /// What lies behind the fork stays.
     KeepsVoid,
+    /// Leaves the mark where it is when the log becomes shorter.
+    KeepsMark,
+    /// Marks what is synced later.
+    MarksEarly,
+    /// Writes no mark.
+    MarksNothing,
     /// Serves without making durable what is in the memory only.
     SkipsDrain,
     /// Takes what is lacking from too late a position on.
@@ -83,7 +90,7 @@ fn nothing_that_was_promised_is_lost() {
         return;
     }
     let (began, most) = (Instant::now(), number("MIRRORBUS_SEEDS").unwrap_or(SEEDS));
-    let (mut seed, mut sums) = (0, world::Counts::default());
+    let (mut seed, mut sums) = (0, counts::Counts::default());
     while seed < most {
         match run(seed, STEPS, Defect::None) {
             Ok(world) => sums.add(&world.counts),
@@ -125,6 +132,9 @@ fn each_defect_is_found() {
         Defect::SkipsDirectory,
         Defect::AcksBeforePlaced,
         Defect::KeepsVoid,
+        Defect::KeepsMark,
+        Defect::MarksEarly,
+        Defect::MarksNothing,
         Defect::SkipsDrain,
         Defect::PlansLate,
     ] {

@@ -72,8 +72,15 @@ impl World {
             while node.write_one(u64::MAX)? {}
             node.sync()?;
         }
+        let marked = node.primary().expect("it serves").marked();
+        node.files.mark(&mut node.places, marked)?;
+        // It may die with more on its disk than the other has, which goes on then.
+        if self.random.chance(40) {
+            self.crash(at);
+            return Ok(());
+        }
         self.members = [at == 0, at == 1];
-        node.primary().expect("it serves").be_alone();
+        self.nodes[at].primary().expect("it serves").be_alone();
         Ok(())
     }
 
@@ -169,11 +176,12 @@ impl World {
         }
         let start = start_before(&node.checkpoint, Some(&node.marker), fork);
         let start = start.unwrap_or_else(|error| panic!("no way back: {error}"));
-        let found = recover(&node.files, DATASET, layout(), start.clone(), Some(fork));
+        let found = recover(&node.files, DATASET, layout(), start.clone(), Some(fork), None);
         let found = node.unless_off(found)?;
         let highest = before.highest.max(found.position.highest);
         let position = Position { highest, ..found.position };
-        node.note = Some(position);
+        self.counts.unmarked += u64::from(node.places.marked().is_some_and(|marked| marked.durable > fork));
+        node.write_note(position)?;
         if node.checkpoint.position > fork {
             node.checkpoint = start;
             self.counts.went_back += 1;
@@ -225,7 +233,8 @@ impl World {
             while from.write_one(u64::MAX)? {}
             from.sync()?;
         }
-        let note = *to.note.get_or_insert(to.up.as_ref().expect("it is up").position);
+        let note = to.note.unwrap_or(to.up.as_ref().expect("it is up").position);
+        to.write_note(note)?;
         assert_eq!(note.end(), end, "what it had is what it has");
         let random = &mut self.random;
         let moved = super::resync::go_over(from, to, (end, position), random, self.defect);

@@ -11,6 +11,7 @@ use crate::memory::{MapOptions, Mapping};
 use crate::segment::{Destage, GenerationBegin, Salt, Scan, SegmentHead, Verify};
 use crate::sim::Random;
 use crate::store::checkpoint::Snapshot;
+use crate::store::durable_mark::{Marked, Places};
 use crate::store::follower::{Secondary, Stage, Step};
 use crate::store::log::{Begin, Log};
 use crate::store::log_files::LogFiles;
@@ -45,6 +46,7 @@ pub(super) struct Node {
     pub(super) checkpoint: Snapshot,
     pub(super) marker: Snapshot,
     pub(super) note: Option<Position>,
+    pub(super) places: Places,
     pub(super) up: Option<Up>,
     pub(super) defect: Defect,
 }
@@ -80,6 +82,7 @@ impl Node {
             checkpoint: Snapshot::default(),
             marker: Snapshot::default(),
             note: None,
+            places: Places::default(),
             up: None,
             defect,
         }
@@ -95,18 +98,32 @@ impl Node {
     /// Reads back what the disk has.
     pub(super) fn start(&mut self) -> Done {
         self.files.open()?;
+        self.places = self.files.marked();
+        if self.note.is_some() {
+            self.files.remove_mark(&mut self.places)?;
+        }
         self.note = self.note.filter(|note| note.end() >= self.checkpoint.position);
         let fork = self.note.map(|note| note.end());
-        let found = recover(&self.files, DATASET, layout(), self.checkpoint.clone(), fork);
+        let found =
+            recover(&self.files, DATASET, layout(), self.checkpoint.clone(), fork, self.places.marked());
         let found = self.unless_off(found)?;
         let (volumes, position) = (found.volumes, found.position);
         self.up = Some(Up { role: Role::Undecided, volumes, position, pending: None });
         Ok(())
     }
 
+    /// The log ends there from now on, whatever the files have.
+    pub(super) fn write_note(&mut self, position: Position) -> Done {
+        if self.note != Some(position) {
+            self.files.remove_mark(&mut self.places)?;
+            self.note = Some(position);
+        }
+        Ok(())
+    }
+
     /// What the files have behind the position goes for good.
     pub(super) fn set_aside(&mut self, position: Position) -> Done {
-        self.note = Some(position);
+        self.write_note(position)?;
         for base in self.files.list()?.into_iter().rev().filter(|base| *base >= position.end()) {
             self.files.remove(base)?;
         }
@@ -206,6 +223,8 @@ impl Node {
         let by = name.to_owned();
         self.register =
             self.register.with_fork(Fork { generation, predecessor: begin.predecessor.0, fork, by });
+        let marked = Marked { generation: begin.predecessor, durable: begin.fork };
+        self.files.mark(&mut self.places, marked)?;
         let log = Log::begin(new_memory(), Begin { head, durable: ours.end() }, salt);
         let primary = SimulatedPrimary::new(log, begin.generation, ours.end());
         let up = self.up();
@@ -250,17 +269,29 @@ impl Node {
     /// Syncs what was written; whether there was anything.
     pub(super) fn sync(&mut self) -> Result<bool, SegmentFileError> {
         let Some(up) = &mut self.up else { return Ok(false) };
+        let mut marked = None;
         let sync = match &mut up.role {
-            Role::Primary(primary) => primary.log.destage.begin_sync(),
+            Role::Primary(primary) => {
+                let sync = primary.log.destage.begin_sync();
+                marked = sync.as_ref().and_then(|sync| primary.to_mark(sync));
+                sync
+            }
             Role::Secondary(secondary) => secondary.destage().and_then(Destage::begin_sync),
             Role::Undecided => None,
         };
         let Some(sync) = sync else { return self.finish_renewal().map(|()| false) };
         let bases: Vec<_> = sync.bases().collect();
+        if let (Defect::MarksEarly, Some(marked)) = (self.defect, marked) {
+            self.files.mark(&mut self.places, marked)?;
+        }
         self.files.sync(&bases)?;
+        if let Some(marked) = marked {
+            self.files.mark(&mut self.places, marked)?;
+        }
         match &mut up.role {
             Role::Primary(primary) => {
-                primary.log.synced(sync);
+                let durable = primary.log.synced(sync);
+                assert!(marked.is_none_or(|marked| marked.durable == durable), "{marked:?} at {durable}");
                 primary.settle();
             }
             Role::Secondary(secondary) => secondary.synced(sync),
@@ -326,6 +357,8 @@ impl Node {
             return false;
         }
         self.checkpoint = pending;
+        // A power cut in it changes nothing about the checkpoint.
+        let _ = self.files.sync_mark();
         is_mirrored
     }
 

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use super::counts::Counts;
 use super::node::{Node, Role, seed_salts};
 use super::{Defect, PLACES, layout};
 use crate::base::{BlockNumber, BlockSize, Lsn, VolumeId};
@@ -27,46 +28,6 @@ pub(super) struct Op {
     count: u64,
     /// `None`: no data.
     version: Option<u32>,
-}
-
-/// What happened how often.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) writes: u64,
-    pub(super) crashes: u64,
-    pub(super) promotions: u64,
-    pub(super) attached: u64,
-    pub(super) set_in: u64,
-    pub(super) reconnected: u64,
-    pub(super) truncated: u64,
-    pub(super) went_back: u64,
-    pub(super) resyncs: u64,
-    pub(super) resync_cut: u64,
-    pub(super) markers: u64,
-    pub(super) reclaimed: u64,
-}
-
-impl Counts {
-    fn all(&mut self) -> [&mut u64; 12] {
-        let Self { writes, crashes, promotions, attached, set_in, reconnected, .. } = self;
-        let first = [writes, crashes, promotions, attached, set_in, reconnected];
-        let Self { truncated, went_back, resyncs, resync_cut, markers, reclaimed, .. } = self;
-        let [a, b, c, d, e, f] = first;
-        [a, b, c, d, e, f, truncated, went_back, resyncs, resync_cut, markers, reclaimed]
-    }
-
-    pub(super) fn add(&mut self, other: &Self) {
-        let mut other = other.clone();
-        self.all().into_iter().zip(other.all()).for_each(|(sum, count)| *sum += *count);
-    }
-
-    /// A simulation in which something never happens says nothing about it.
-    pub(super) fn check(&mut self, seeds: u64) {
-        let text = format!("{self:?}");
-        // A way back takes more luck than a few seeds have.
-        self.went_back += 1;
-        assert!(seeds < 100 || self.all().into_iter().all(|count| *count > 0), "{seeds} seeds: {text}");
-    }
 }
 
 pub(super) struct World {
@@ -279,7 +240,7 @@ impl World {
         }
     }
 
-    fn crash(&mut self, at: usize) {
+    pub(super) fn crash(&mut self, at: usize) {
         if !self.is_up(at) {
             return;
         }
@@ -320,6 +281,12 @@ impl World {
     /// Whoever serves reads what was written.
     fn check_serving(&mut self) {
         let Some(at) = self.serving.filter(|at| self.nodes[*at].primary().is_some()) else { return };
+        let marked = self.nodes[at].places.marked();
+        if let Some(alone) = self.nodes[at].primary().filter(|primary| primary.mode == Mode::Alone) {
+            let (name, committed) = (NAMES[at], alone.committed());
+            let is_marked = marked.is_some_and(|marked| marked.durable >= committed);
+            assert!(is_marked, "{name} acknowledges to {committed} alone, marked is {marked:?}");
+        }
         let block = self.random.below(BLOCKS);
         let expected = self.content()[usize::try_from(block).expect("small")];
         check(&mut self.nodes[at], BlockNumber(block), expected, NAMES[at]);
