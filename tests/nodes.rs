@@ -42,6 +42,8 @@ mod rig;
 mod s6;
 #[path = "nodes/s7.rs"]
 mod s7;
+#[path = "nodes/stop.rs"]
+mod stop;
 #[path = "nodes/tools.rs"]
 mod tools;
 #[path = "nodes/writer.rs"]

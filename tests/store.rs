@@ -19,4 +19,5 @@ mod store {
     pub(crate) mod rig;
     mod s6;
     pub(crate) mod spoil;
+    mod stop;
 }

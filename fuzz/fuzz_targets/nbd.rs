@@ -21,6 +21,7 @@ use mirrorbus::serve::nbd::{
     Handshake, Input, Mark, Payload, Progress, TlsMode, Transmission,
 };
 
+type Gone<'a> = &'a dyn Fn() -> bool;
 const DISK_BYTES: usize = 1 << 18;
 static EXECUTIONS: AtomicU64 = AtomicU64::new(0);
 static DEEP: AtomicU64 = AtomicU64::new(0);
@@ -344,7 +345,7 @@ impl Export for Memory {
         Ok(self.mark())
     }
 
-    fn write(&self, offset: u64, payload: Payload<'_>) -> Result<Mark, ExportError> {
+    fn write(&self, offset: u64, payload: Payload<'_>, _: Gone<'_>) -> Result<Mark, ExportError> {
         let len = payload.bytes();
         let at = self.range(offset, len as u64);
         match payload {
@@ -358,18 +359,18 @@ impl Export for Memory {
         Ok(self.mark())
     }
 
-    fn trim(&self, offset: u64, len: u64) -> Result<Mark, ExportError> {
+    fn trim(&self, offset: u64, len: u64, _: Gone<'_>) -> Result<Mark, ExportError> {
         self.range(offset, len);
         Err(ExportError::new(ExportErrorKind::Unsupported, "never"))
     }
 
-    fn write_zeroes(&self, offset: u64, len: u64, _keep_allocated: bool) -> Result<Mark, ExportError> {
+    fn write_zeroes(&self, offset: u64, len: u64, _: bool, _: Gone<'_>) -> Result<Mark, ExportError> {
         let at = self.range(offset, len);
         self.mapping.slice().fill(at, len as usize, 0);
         Ok(self.mark())
     }
 
-    fn commit(&self, mark: Mark, _gone: &dyn Fn() -> bool) -> Result<(), ExportError> {
+    fn commit(&self, mark: Mark, _: Gone<'_>) -> Result<(), ExportError> {
         let mut marks = self.marks.lock().expect("no panic before");
         assert!(mark.0 <= marks.0, "a mark that was not given");
         marks.1 = marks.1.max(mark.0);
@@ -381,7 +382,7 @@ impl Export for Memory {
         }
     }
 
-    fn flush(&self, _gone: &dyn Fn() -> bool) -> Result<(), ExportError> {
+    fn flush(&self, _: Gone<'_>) -> Result<(), ExportError> {
         Ok(())
     }
 

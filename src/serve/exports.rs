@@ -112,26 +112,32 @@ impl Export for VolumeExport {
         read
     }
 
-    fn write(&self, offset: u64, payload: Payload<'_>) -> Result<Mark, ExportError> {
+    fn write(&self, offset: u64, payload: Payload<'_>, gone: &dyn Fn() -> bool) -> Result<Mark, ExportError> {
         self.taken.store(true, Ordering::Relaxed);
         let taken = match payload {
-            Payload::Bytes(bytes) => self.volume.write(offset, Source::Bytes(bytes)),
+            Payload::Bytes(bytes) => self.volume.write(offset, Source::Bytes(bytes), gone),
             Payload::Fill(fill) => {
                 let len = fill.bytes() as u64;
                 let mut take = |memory: VolatileSlice<'_>| fill.fill(memory).is_ok();
-                self.volume.write(offset, Source::Fill { len, fill: &mut take })
+                self.volume.write(offset, Source::Fill { len, fill: &mut take }, gone)
             }
         };
         taken.map(mark).map_err(told)
     }
 
-    fn trim(&self, offset: u64, len: u64) -> Result<Mark, ExportError> {
-        self.volume.trim(offset, len).map(mark).map_err(told)
+    fn trim(&self, offset: u64, len: u64, gone: &dyn Fn() -> bool) -> Result<Mark, ExportError> {
+        self.volume.trim(offset, len, gone).map(mark).map_err(told)
     }
 
     /// Volumes are thin: a later write may find no room, whatever was asked for before.
-    fn write_zeroes(&self, offset: u64, len: u64, _keep_allocated: bool) -> Result<Mark, ExportError> {
-        self.volume.write_zeroes(offset, len).map(mark).map_err(told)
+    fn write_zeroes(
+        &self,
+        offset: u64,
+        len: u64,
+        _keep_allocated: bool,
+        gone: &dyn Fn() -> bool,
+    ) -> Result<Mark, ExportError> {
+        self.volume.write_zeroes(offset, len, gone).map(mark).map_err(told)
     }
 
     fn commit(&self, mark: Mark, gone: &dyn Fn() -> bool) -> Result<(), ExportError> {

@@ -196,15 +196,32 @@ impl Node {
         }
     }
 
-    /// Ends it in good order: clients' requests come to their end, what was taken becomes durable, the maps are written.
+    /// Ends it in good order: clients' requests come to their end, or are cut off; what was taken becomes durable, the maps are written. In
+    /// bounded time, whatever the peers do and however many datasets there are.
     pub fn stop(mut self) {
-        self.nbd.drain(..).for_each(Server::stop);
+        let doors = std::mem::take(&mut self.nbd);
+        at_once(doors, Server::stop);
         drop(self.admin.take());
         drop(self.metrics.take());
-        for dataset in self.served.drain(..) {
-            dataset.settle();
-        }
+        at_once(std::mem::take(&mut self.served), |dataset| dataset.settle());
     }
+}
+
+/// Ends all of them at the same time, each as long as it takes.
+fn at_once<T: Send>(all: Vec<T>, end: impl Fn(T) + Sync) {
+    let all: Vec<_> = all.into_iter().map(|one| Mutex::new(Some(one))).collect();
+    let end_one = |one: &Mutex<Option<T>>| {
+        let one = one.lock().unwrap_or_else(PoisonError::into_inner).take();
+        one.into_iter().for_each(&end);
+    };
+    std::thread::scope(|scope| {
+        for one in &all {
+            let thread = std::thread::Builder::new().name("mirrorbus-stop".into());
+            if thread.spawn_scoped(scope, move || end_one(one)).is_err() {
+                end_one(one);
+            }
+        }
+    });
 }
 
 fn store_config(node: &NodeConfig, dataset: &config::DatasetConfig) -> Result<DatasetConfig, NodeError> {

@@ -3,13 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use super::checkpoint::Checkpoint;
 use super::config::{CommandError, DatasetConfig, OpenError};
 use super::directory::Directory;
 use super::durable_mark::DurableMark;
-use super::engine::{Engine, Sluggish};
+use super::engine::Engine;
 use super::error::IoError;
 use super::health::{self, Health};
 use super::io::{Mark, Volume};
@@ -18,7 +17,6 @@ use super::log::Payload;
 use super::marker::Marker;
 use super::pair::{Pair, PairGate};
 use super::peer::Peer;
-use super::primary::Mode;
 use super::recover::recover_noted;
 use super::register::{LocalRegister, Position};
 use super::resync::{Note, Puller};
@@ -35,17 +33,10 @@ use crate::base::{BlockNumber, BlockSize, Lsn, VolumeId};
 use crate::node::{Holder, HolderConfig, KeySet};
 use crate::segment::{RecordKind, Request};
 
-/// How long the end of a dataset waits for what is under way to become durable.
-const STOP_TIME: Duration = Duration::from_secs(30);
-/// And for the peer's disk, without which there is no checkpoint.
-const SETTLE_TIME: Duration = Duration::from_secs(3);
-/// Between two looks whether something is committed.
-const COMMIT_NAP: Duration = Duration::from_micros(200);
-
 /// A dataset, open on this node. Ends when dropped; [`stop`](Self::stop) ends it in good order.
 #[derive(Debug)]
 pub struct Dataset {
-    pair: Arc<Pair>,
+    pub(super) pair: Arc<Pair>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Keeps every other process out of the directory.
     _directory: Directory,
@@ -128,7 +119,7 @@ impl Dataset {
         Ok(())
     }
 
-    fn engine(&self) -> &Arc<Engine> {
+    pub(super) fn engine(&self) -> &Arc<Engine> {
         &self.pair.engine
     }
 
@@ -255,69 +246,6 @@ impl Dataset {
     pub fn take_notes(&self) -> Vec<health::Note> {
         self.engine().health.take_notes()
     }
-
-    /// Ends it in good order: takes nothing more, makes durable what it has, and writes a checkpoint.
-    pub fn stop(self) {
-        self.settle();
-    }
-
-    /// What [`stop`](Self::stop) does, where others still have the dataset too: it is of no use to them from then on.
-    pub fn settle(&self) {
-        if let Err(error) = self.try_to_settle() {
-            log::warn!("{}: not everything became durable: {error}", self.config().name);
-        }
-    }
-
-    fn try_to_settle(&self) -> Result<(), IoError> {
-        let engine = self.engine();
-        let deadline = Instant::now() + STOP_TIME;
-        let (epoch, end) = {
-            let mut state = engine.shared.lock();
-            let epoch = state.epoch;
-            let Ok(primary) = state.primary(epoch) else {
-                drop(state);
-                engine.destage_round(Sluggish::No)?;
-                return self.write_checkpoint();
-            };
-            (epoch, primary.log.pad())
-        };
-        loop {
-            let mut state = engine.shared.lock();
-            let primary = state.primary(epoch)?;
-            primary.push();
-            if primary.committed() >= end || primary.writes_through() {
-                drop(state);
-                engine.destage_to(epoch, end)?;
-                break;
-            }
-            if Instant::now() >= deadline {
-                return Err(IoError::Failed(format!(
-                    "the peer did not take the log to {end} within {STOP_TIME:?}"
-                )));
-            }
-            engine.shared.wait(&mut state, COMMIT_NAP);
-        }
-        // A checkpoint has what both have on their disks. The peer may be slow, or end itself: then a restart replays the rest.
-        let deadline = Instant::now() + SETTLE_TIME;
-        loop {
-            let mut state = engine.shared.lock();
-            let primary = state.primary(epoch)?;
-            primary.push();
-            primary.ask_peer();
-            let has_all = !primary.has_member() || primary.log.peer_durable() >= end;
-            if has_all || matches!(primary.mode, Mode::Held { .. }) || Instant::now() >= deadline {
-                state.stopping = true;
-                break;
-            }
-            engine.shared.wait(&mut state, COMMIT_NAP);
-        }
-        self.write_checkpoint()
-    }
-
-    fn write_checkpoint(&self) -> Result<(), IoError> {
-        let written = Keeper::new(&self.pair).look(&self.pair, true);
-        written.map_err(|error| IoError::Failed(error.to_string()))
-    }
 }
 
 impl Drop for Dataset {
@@ -376,7 +304,7 @@ impl Engine {
                     volumes.apply(&appended.record(&request), Some(change.clone()))?;
                     break appended.end;
                 }
-                Err(full) => state = self.wait_for_room(state, epoch, full)?,
+                Err(full) => state = self.wait_for_room(state, epoch, full, &|| false)?,
             }
         };
         drop(state);

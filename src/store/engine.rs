@@ -91,18 +91,19 @@ impl Engine {
         self.config.layout
     }
 
-    /// Makes this node durable to `lsn`, on this thread.
+    /// Makes this node durable to `lsn`, on this thread, as far as that is committed; whether it is. What is not is not to be written yet, since
+    /// the peer has to have it first, and may not have it for long: nobody keeps the turn for that.
     ///
     /// # Errors
     /// The role of `epoch` is over, or the disk failed: then the node is out of service.
-    pub(super) fn destage_to(&self, epoch: u64, lsn: Lsn) -> Result<(), IoError> {
+    pub(super) fn destage_to(&self, epoch: u64, lsn: Lsn) -> Result<bool, IoError> {
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             {
                 let mut state = self.shared.lock();
                 let primary = state.primary(epoch)?;
                 if primary.log.own_durable() >= lsn {
-                    return Ok(());
+                    return Ok(true);
                 }
                 if primary.log.padded() < lsn {
                     primary.log.pad();
@@ -110,8 +111,7 @@ impl Engine {
                 primary.push();
             }
             if !self.write_some(&mut turn, u64::MAX)? & !self.sync(&mut turn)? {
-                // Not committed yet, so not to be written: the peer has to have it first.
-                std::thread::yield_now();
+                return Ok(false);
             }
         }
     }
@@ -256,5 +256,76 @@ fn synced(state: &mut State, sync: Sync) {
         }
         Role::Secondary(secondary) => secondary.synced(sync),
         Role::Undecided | Role::Failed { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::{BlockNumber, LogGeneration, Phase, VolumeId};
+    use crate::memory::{MapOptions, Mapping};
+    use crate::segment::{GenerationBegin, RecordKind, Request, Salt, SegmentHead};
+    use crate::store::log::{Begin, Log, Payload};
+    use crate::store::pair::rig::pair;
+    use crate::store::primary::{Mode, Primary};
+    use crate::store::ring_memory::RingMemory;
+
+    /// A new node serves, alone.
+    fn serve(engine: &Engine) {
+        let (layout, places) = (engine.layout(), engine.config.places);
+        let begin = GenerationBegin {
+            generation: LogGeneration(1),
+            predecessor: LogGeneration(0),
+            fork: Lsn::ZERO,
+            highest_known: Lsn::ZERO,
+            ring_bytes: engine.config.ring_bytes(),
+        };
+        let salt = || Salt([3; 16]);
+        let head = SegmentHead::first(engine.config.id, layout, begin, Phase(1), salt());
+        engine.files.create(head.base).unwrap();
+        let bytes = RingMemory::region_bytes(layout, places);
+        let memory = Mapping::anonymous(bytes, MapOptions::default()).unwrap();
+        let memory = RingMemory::new(Arc::new(memory), layout, places);
+        let log = Log::begin(memory, Begin { head, durable: Lsn::ZERO }, salt);
+        let primary = Primary::new(log, LogGeneration(1), Lsn::ZERO);
+        engine.shared.lock().role = Role::Primary(Box::new(primary));
+    }
+
+    fn with_primary<T>(engine: &Engine, work: impl FnOnce(&mut Primary) -> T) -> T {
+        work(engine.shared.lock().primary(1).unwrap())
+    }
+
+    fn append(engine: &Engine) -> Lsn {
+        let (kind, volume, block) = (RecordKind::Write, VolumeId(0), BlockNumber(0));
+        let request = Request { kind, volume, block, blocks: 1, block_size: BlockSize::Large };
+        let payload = &mut Payload::Bytes(&[7; 4096]);
+        with_primary(engine, |primary| primary.log.append(request, payload).unwrap().end)
+    }
+
+    #[test]
+    fn nobody_keeps_the_turn_for_what_is_not_committed() {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = pair(directory.path()).engine;
+        serve(&engine);
+        let first = append(&engine);
+        assert_eq!(engine.destage_to(1, first), Ok(true));
+        with_primary(&engine, |primary| primary.mode = Mode::Held { why: "a test".into() });
+        let second = append(&engine);
+        let (tell, told) = channel();
+        let other = engine.clone();
+        std::thread::spawn(move || tell.send(other.destage_to(1, second)));
+        let told = told
+            .recv_timeout(Duration::from_secs(60))
+            .expect("it waits for a peer with the turn in its hands");
+        assert_eq!(told, Ok(false));
+        engine.wait_for_turn();
+        // At this node's end its disk gets it all the same, and nobody is told.
+        with_primary(&engine, Primary::write_out);
+        assert_eq!(engine.destage_to(1, second), Ok(true));
+        assert_eq!(with_primary(&engine, |primary| primary.committed()), first);
     }
 }

@@ -55,6 +55,7 @@ mod ring_memory;
 mod ring_segment;
 mod scrub;
 mod segment_files;
+mod settle;
 #[cfg(test)]
 mod simulation;
 mod state;
@@ -76,7 +77,7 @@ pub use directory::{Directory, DirectoryError, Space};
 pub use error::IoError;
 pub use health::{CheckKind, CheckStatus, Note};
 pub use identity::{IDENTITY_BYTES, Identity, IdentityError, NODE_NAME_BYTES_MAX};
-pub use io::{ExtentRun, LackRun, Mark, Source, Volume};
+pub use io::{ExtentRun, Gone, LackRun, Mark, Source, Volume};
 pub use ranges::{BadRange, Outcome, Side};
 pub use register::{Configuration, Fork, RegisterError};
 pub use resync::{NoteError, ResyncStatus};

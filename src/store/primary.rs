@@ -200,12 +200,19 @@ impl<R, W: Wire> Primary<R, W> {
         self.committed
     }
 
+    /// This node ends, and the peer does not take what it was not given: the own disk gets all of the log, committed or not. No more is committed.
+    pub(super) fn write_out(&mut self) {
+        self.lose("this node stops".into());
+        self.leaves = true;
+        self.settle();
+    }
+
     /// It was not set out after all.
     pub(super) const fn stay(&mut self) {
         self.leaves = false;
     }
 
-    /// Whether the peer is being set out.
+    /// Whether the peer is being set out, or this node ends without it.
     pub(super) const fn leaves(&self) -> bool {
         self.leaves
     }

@@ -144,6 +144,35 @@ fn a_client_that_is_gone_is_not_waited_for() {
 }
 
 #[test]
+fn who_waits_for_a_place_is_let_go_when_the_client_is_gone_and_by_a_stop() {
+    let rig = Rig::new(SIZE);
+    rig.disk.full.store(true, Ordering::Release);
+    let asked = [
+        write(0, 1, 0, b"abc"),
+        write(0, 1, 0, &[7; 128 << 10]),
+        request(0, TRIM, 1, (0, 4096), &[]),
+        request(0, WRITE_ZEROES, 1, (0, 4096), &[]),
+    ];
+    for (count, asked) in (1..).zip(&asked) {
+        let mut raw = Raw::structured(&rig);
+        // What else it asked for is not even looked at.
+        raw.send(&[&asked[..], asked].concat());
+        until("waiting", || rig.disk.waits.load(Ordering::Acquire) == count);
+        drop(raw);
+        until("leaving", || rig.server.connections() == 0);
+        assert_eq!(rig.disk.given_up.load(Ordering::Acquire), count);
+    }
+    let mut held = Raw::structured(&rig);
+    held.send(&asked[0]);
+    until("waiting", || rig.disk.waits.load(Ordering::Acquire) == 5);
+    let started = Instant::now();
+    rig.server.stop();
+    let took = started.elapsed();
+    assert!(took >= STOP_TIME_MAX / 2 && took < STOP_TIME_MAX + Duration::from_secs(20), "{took:?}");
+    assert!(held.is_closed());
+}
+
+#[test]
 fn a_disconnect_ends_it_after_the_requests_before_it() {
     let rig = Rig::new(SIZE);
     let mut raw = Raw::structured(&rig);

@@ -31,10 +31,14 @@ pub(crate) struct Memory {
     pub(crate) flushes: AtomicU64,
     /// Payloads that were received straight into the disk's memory.
     pub(crate) fills: AtomicU64,
-    /// Commits that gave up because the client was gone.
+    /// Calls that found no place at once.
+    pub(crate) waits: AtomicU64,
+    /// Calls that gave up because the client was gone.
     pub(crate) given_up: AtomicU64,
     /// Commits wait as long as it is set.
     pub(crate) hold: AtomicBool,
+    /// Nothing finds a place as long as it is set.
+    pub(crate) full: AtomicBool,
     /// Commits fail as long as it is set.
     pub(crate) fail_commits: AtomicBool,
     /// Flushes fail as long as it is set.
@@ -56,8 +60,10 @@ impl Memory {
             commits: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
             fills: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
             hold: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             fail_commits: AtomicBool::new(false),
             fail_flushes: AtomicBool::new(false),
             bad_byte: AtomicU64::new(NOWHERE),
@@ -71,7 +77,7 @@ impl Memory {
 
     /// Puts `bytes` on it, past the server.
     pub(crate) fn put(&self, offset: u64, bytes: &[u8]) {
-        self.write(offset, Payload::Bytes(bytes)).unwrap();
+        self.write(offset, Payload::Bytes(bytes), &|| false).unwrap();
     }
 
     fn check(&self, offset: u64, len: u64) -> Result<usize, ExportError> {
@@ -83,6 +89,18 @@ impl Memory {
             return Err(ExportError::new(ExportErrorKind::OutOfRange, "beyond the end"));
         }
         Ok(usize::try_from(offset).unwrap())
+    }
+
+    fn wait_for_room(&self, gone: &dyn Fn() -> bool) -> Result<(), ExportError> {
+        self.waits.fetch_add(u64::from(self.full.load(Ordering::Acquire)), Ordering::AcqRel);
+        while self.full.load(Ordering::Acquire) {
+            if gone() {
+                self.given_up.fetch_add(1, Ordering::AcqRel);
+                return Err(ExportError::new(ExportErrorKind::ShuttingDown, "nobody waits"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     fn mark(&self) -> Mark {
@@ -120,7 +138,8 @@ impl Export for Memory {
         Ok(Mark(self.taken.load(Ordering::Acquire)))
     }
 
-    fn write(&self, offset: u64, payload: Payload<'_>) -> Result<Mark, ExportError> {
+    fn write(&self, offset: u64, payload: Payload<'_>, gone: &dyn Fn() -> bool) -> Result<Mark, ExportError> {
+        self.wait_for_room(gone)?;
         let len = payload.bytes();
         let at = self.check(offset, len as u64)?;
         match payload {
@@ -140,11 +159,18 @@ impl Export for Memory {
         Ok(self.mark())
     }
 
-    fn trim(&self, offset: u64, len: u64) -> Result<Mark, ExportError> {
-        self.write_zeroes(offset, len, false)
+    fn trim(&self, offset: u64, len: u64, gone: &dyn Fn() -> bool) -> Result<Mark, ExportError> {
+        self.write_zeroes(offset, len, false, gone)
     }
 
-    fn write_zeroes(&self, offset: u64, len: u64, keep_allocated: bool) -> Result<Mark, ExportError> {
+    fn write_zeroes(
+        &self,
+        offset: u64,
+        len: u64,
+        keep_allocated: bool,
+        gone: &dyn Fn() -> bool,
+    ) -> Result<Mark, ExportError> {
+        self.wait_for_room(gone)?;
         let at = self.check(offset, len)?;
         self.mapping.slice().fill(at, usize::try_from(len).unwrap(), 0);
         self.store(offset, len, keep_allocated);

@@ -40,7 +40,7 @@ impl Model {
         for _ in 0..count {
             let block = from + self.below(to - from);
             let bytes = self.renew(block);
-            mark = volume.write(block * BLOCK, Source::Bytes(&bytes)).unwrap();
+            mark = volume.write(block * BLOCK, Source::Bytes(&bytes), &here).unwrap();
         }
         volume.commit(mark, &here).unwrap();
     }
@@ -55,7 +55,7 @@ impl Model {
         let mut mark = Mark::default();
         for block in blocks {
             let bytes = self.renew(block);
-            mark = volume.write(block * BLOCK, Source::Bytes(&bytes)).unwrap();
+            mark = volume.write(block * BLOCK, Source::Bytes(&bytes), &here).unwrap();
         }
         volume.commit(mark, &here).unwrap();
     }
@@ -64,7 +64,7 @@ impl Model {
     pub(crate) fn write_at_once(&mut self, volume: &Volume, blocks: Range<u64>) {
         let first = blocks.start;
         let bytes: Vec<u8> = blocks.flat_map(|block| self.renew(block)).collect();
-        let mark = volume.write(first * BLOCK, Source::Bytes(&bytes)).unwrap();
+        let mark = volume.write(first * BLOCK, Source::Bytes(&bytes), &here).unwrap();
         volume.commit(mark, &here).unwrap();
     }
 
@@ -77,7 +77,7 @@ impl Model {
     }
 
     pub(crate) fn trim(&mut self, volume: &Volume, block: u64, count: u64) {
-        let mark = volume.trim(block * BLOCK, count * BLOCK).unwrap();
+        let mark = volume.trim(block * BLOCK, count * BLOCK, &here).unwrap();
         volume.commit(mark, &here).unwrap();
         let first = usize::try_from(block).unwrap();
         self.seeds[first..first + usize::try_from(count).unwrap()].fill(0);

@@ -29,7 +29,7 @@ fn agrees_with_an_array(medium: Medium, block_size: BlockSize, seed: u64) {
             let len = len.min(size - offset);
             match next(10) {
                 0 => {
-                    let mark = volume.trim(offset as u64, len as u64).unwrap();
+                    let mark = volume.trim(offset as u64, len as u64, &here).unwrap();
                     volume.commit(mark, &here).unwrap();
                     let block = 1 << block_size.shift();
                     let (first, end) = (offset.next_multiple_of(block), (offset + len) / block * block);
@@ -38,7 +38,7 @@ fn agrees_with_an_array(medium: Medium, block_size: BlockSize, seed: u64) {
                     }
                 }
                 1 => {
-                    let mark = volume.write_zeroes(offset as u64, len as u64).unwrap();
+                    let mark = volume.write_zeroes(offset as u64, len as u64, &here).unwrap();
                     volume.commit(mark, &here).unwrap();
                     model[offset..offset + len].fill(0);
                 }
@@ -87,9 +87,10 @@ fn what_is_beyond_the_end_is_refused() {
     for (offset, len) in [(end, 1), (end - 1, 2), (u64::MAX, 1), (u64::MAX - 4096, 8192)] {
         let mut bytes = vec![0; usize::try_from(len).unwrap()];
         assert!(matches!(volume.read(offset, &mut bytes), Err(IoError::OutOfRange { .. })), "{offset} {len}");
-        let refused = volume.write(offset, Source::Bytes(&bytes));
+        let refused = volume.write(offset, Source::Bytes(&bytes), &here);
         assert!(matches!(refused, Err(IoError::OutOfRange { .. })), "{offset} {len}");
-        assert!(volume.trim(offset, len).is_err() && volume.write_zeroes(offset, len).is_err());
+        assert!(volume.trim(offset, len, &here).is_err());
+        assert!(volume.write_zeroes(offset, len, &here).is_err());
         assert!(volume.extents(offset, len, 5).is_err());
     }
 }

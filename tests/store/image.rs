@@ -66,12 +66,12 @@ impl Step {
             Write(name, offset, len, seed) => write(&volume(name), offset, &content(seed, len)),
             Trim(name, offset, len) => {
                 let volume = volume(name);
-                let mark = volume.trim(offset, len as u64).unwrap();
+                let mark = volume.trim(offset, len as u64, &here).unwrap();
                 commit(&volume, mark);
             }
             Zeroes(name, offset, len) => {
                 let volume = volume(name);
-                let mark = volume.write_zeroes(offset, len as u64).unwrap();
+                let mark = volume.write_zeroes(offset, len as u64, &here).unwrap();
                 commit(&volume, mark);
             }
         }

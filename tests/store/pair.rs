@@ -58,7 +58,7 @@ fn requests_are_held_while_the_peer_is_away_until_the_operator_decides() {
     write(&volume, 0, &pattern(1, 4096));
     drop(secondary);
     wait_for(&primary, |status| status.replication == ReplicationState::LinkLost);
-    let mark = volume.write(0, Source::Bytes(&pattern(2, 4096))).unwrap();
+    let mark = volume.write(0, Source::Bytes(&pattern(2, 4096)), &here).unwrap();
     let began = std::time::Instant::now();
     let gone = || began.elapsed() > std::time::Duration::from_millis(300);
     assert_eq!(
@@ -90,7 +90,7 @@ fn who_goes_on_alone_has_what_was_acknowledged_on_its_own_disk() {
     let acknowledged = primary.status().committed;
     drop(secondary);
     wait_for(&primary, |status| status.replication == ReplicationState::LinkLost);
-    volume.write(0, Source::Bytes(&pattern(2, 4096))).unwrap();
+    volume.write(0, Source::Bytes(&pattern(2, 4096)), &here).unwrap();
     primary.alone().unwrap();
     let durable = primary.status().durable_own;
     assert!(durable >= acknowledged, "{durable} of {acknowledged} are on the disk");
@@ -127,7 +127,7 @@ fn both_lose_their_memory_and_go_on_from_what_was_flushed() {
             write(&volume, block * 4096, &pattern(block + 1000 * round, 4096));
         }
         volume.flush(&here).unwrap();
-        let at = volume.write(100 * 4096, Source::Bytes(&pattern(round, 4096)));
+        let at = volume.write(100 * 4096, Source::Bytes(&pattern(round, 4096)), &here);
         at.unwrap();
         drop((volume, secondary, primary));
     }

@@ -112,7 +112,7 @@ pub(crate) const fn here() -> bool {
 
 /// A write, acknowledged.
 pub(crate) fn write(volume: &Volume, offset: u64, bytes: &[u8]) {
-    let mark = volume.write(offset, Source::Bytes(bytes)).unwrap();
+    let mark = volume.write(offset, Source::Bytes(bytes), &here).unwrap();
     volume.commit(mark, &here).unwrap();
 }
 

@@ -100,7 +100,7 @@ impl Subject {
     fn fill(&mut self) -> Result<(), Failure> {
         let size = self.payload.len() as u64;
         for slot in 0..self.slots {
-            let mark = self.volume.write(slot * size, Source::Bytes(&self.payload))?;
+            let mark = self.volume.write(slot * size, Source::Bytes(&self.payload), &|| false)?;
             if slot % 64 == 63 || slot + 1 == self.slots {
                 self.volume.commit(mark, &|| false)?;
             }
@@ -128,7 +128,7 @@ impl Subject {
             // No two writes are the same, and none is all zeroes.
             self.payload[..8].copy_from_slice(&(self.random | 1).to_le_bytes());
             let offset = slot * self.payload.len() as u64;
-            last = Some(self.volume.write(offset, Source::Bytes(&self.payload))?);
+            last = Some(self.volume.write(offset, Source::Bytes(&self.payload), &|| false)?);
         }
         if let Some(mark) = last {
             self.volume.commit(mark, &|| false)?;

@@ -8,9 +8,9 @@
 //! committed, and a reply that shows it must not go out before. The server executes as many requests as
 //! have come, and calls `commit` once, with the newest mark of them all.
 //!
-//! **Who waits.** Only `commit` and `flush` may wait for a peer or a disk for long; they ask `gone` at least every
-//! [`GONE_POLL_MAX`] and give up when it says so. All other calls are short. Each runs on the thread of the
-//! connection, and any number of connections call at once.
+//! **Who waits.** `commit` and `flush` may wait for a peer or a disk for long, and what takes a write, a trim or zeroes may wait as
+//! long for a place to put it; they ask `gone` at least every [`GONE_POLL_MAX`] and give up when it says so. All other calls are
+//! short. Each runs on the thread of the connection, and any number of connections call at once.
 //!
 //! Ranges are in bytes, at any offset and of any length within [`Export::size`]; the server has checked them against the size
 //! that the export had a moment ago. An export that shrinks meanwhile answers
@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::memory::VolatileSlice;
 
-/// How often, at least, a waiting [`Export::commit`] or [`Export::flush`] asks whether the client is gone.
+/// How often, at least, a call that waits asks whether the client is gone.
 pub const GONE_POLL_MAX: Duration = Duration::from_millis(100);
 
 /// A point in the order of what an export took; later is greater.
@@ -182,24 +182,31 @@ pub trait Export: Send + Sync {
     /// Nothing in `target` is shown to the client.
     fn read(&self, offset: u64, target: &mut [u8]) -> Result<Mark, ExportError>;
 
-    /// Takes a write, which is not acknowledged before its mark is committed.
+    /// Takes a write, which is not acknowledged before its mark is committed. Waits while there is no place for it; `gone` tells whether the
+    /// client still waits.
     ///
     /// # Errors
     /// The client is told that it failed; as on any disk, old bytes, new bytes or a mix may be there.
-    fn write(&self, offset: u64, payload: Payload<'_>) -> Result<Mark, ExportError>;
+    fn write(&self, offset: u64, payload: Payload<'_>, gone: &dyn Fn() -> bool) -> Result<Mark, ExportError>;
 
     /// Gives back what is stored in a range, as far as whole blocks lie in it. What it reads as afterwards is not defined.
     ///
     /// # Errors
     /// As for [`write`](Self::write).
-    fn trim(&self, offset: u64, len: u64) -> Result<Mark, ExportError>;
+    fn trim(&self, offset: u64, len: u64, gone: &dyn Fn() -> bool) -> Result<Mark, ExportError>;
 
     /// Makes a range read as zeroes. It is as quick for a long range as for a short one, but for parts of blocks at both ends.
     /// `keep_allocated`: later writes there must not fail for lack of room.
     ///
     /// # Errors
     /// As for [`write`](Self::write).
-    fn write_zeroes(&self, offset: u64, len: u64, keep_allocated: bool) -> Result<Mark, ExportError>;
+    fn write_zeroes(
+        &self,
+        offset: u64,
+        len: u64,
+        keep_allocated: bool,
+        gone: &dyn Fn() -> bool,
+    ) -> Result<Mark, ExportError>;
 
     /// Waits until everything up to `mark` is committed, as long as that may take; `gone` tells whether the client still waits.
     ///

@@ -30,13 +30,13 @@ impl Export for Disk {
     fn read(&self, _: u64, _: &mut [u8]) -> Result<Mark, ExportError> {
         unused()
     }
-    fn write(&self, _: u64, _: Payload<'_>) -> Result<Mark, ExportError> {
+    fn write(&self, _: u64, _: Payload<'_>, _: &dyn Fn() -> bool) -> Result<Mark, ExportError> {
         unused()
     }
-    fn trim(&self, _: u64, _: u64) -> Result<Mark, ExportError> {
+    fn trim(&self, _: u64, _: u64, _: &dyn Fn() -> bool) -> Result<Mark, ExportError> {
         unused()
     }
-    fn write_zeroes(&self, _: u64, _: u64, _: bool) -> Result<Mark, ExportError> {
+    fn write_zeroes(&self, _: u64, _: u64, _: bool, _: &dyn Fn() -> bool) -> Result<Mark, ExportError> {
         unused()
     }
     fn commit(&self, _: Mark, _: &dyn Fn() -> bool) -> Result<(), ExportError> {

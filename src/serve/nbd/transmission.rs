@@ -22,7 +22,7 @@ use super::batch::Batch;
 use super::channel::Channel;
 use super::ended::Ended;
 use super::errno::Refusal;
-use super::export::Export;
+use super::export::{Export, ExportErrorKind};
 use super::input::{INPUT_BYTES, Input};
 use super::negotiated::Chosen;
 use super::request::{Command, Request, Terms};
@@ -117,13 +117,16 @@ impl<'a, C: Channel> Transmission<'a, C> {
                 self.batch.wants_sync(request.cookie);
                 return Ok(());
             }
-            Command::Trim => self.export.trim(offset, len),
+            Command::Trim => self.export.trim(offset, len, &|| self.channel.gone()),
             // What is read comes from memory or from the disk's cache in any case.
             Command::Cache => {
                 self.batch.done(request.cookie);
                 return Ok(());
             }
-            Command::WriteZeroes => self.export.write_zeroes(offset, len, request.has(flag::NO_HOLE)),
+            Command::WriteZeroes => {
+                let keep_allocated = request.has(flag::NO_HOLE);
+                self.export.write_zeroes(offset, len, keep_allocated, &|| self.channel.gone())
+            }
             Command::BlockStatus => {
                 self.block_status(request);
                 return Ok(());
@@ -137,6 +140,10 @@ impl<'a, C: Channel> Transmission<'a, C> {
                 } else {
                     self.batch.done(request.cookie);
                 }
+            }
+            // It may have sent many more, each of which would wait in vain.
+            Err(error) if error.kind == ExportErrorKind::ShuttingDown && self.channel.gone() => {
+                return Err(Ended::Gone);
             }
             Err(error) => self.batch.refuse(request.cookie, &error.into(), None),
         }

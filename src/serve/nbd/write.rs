@@ -3,6 +3,7 @@
 //! A piece that has come is written from where it lies in the buffer. One that waits in the socket, whole, goes straight into the export's memory. One that
 //! has not come is waited for, with nothing held.
 
+use std::cell::RefCell;
 use std::io;
 
 use super::channel::Channel;
@@ -57,7 +58,7 @@ impl<C: Channel> Transmission<'_, C> {
     fn write_piece(&mut self, at: u64, bytes: usize) -> Result<Result<Mark, ExportError>, Ended> {
         loop {
             if let Some(payload) = self.input.bytes().get(..bytes) {
-                let taken = self.export.write(at, Payload::Bytes(payload));
+                let taken = self.export.write(at, Payload::Bytes(payload), &|| self.channel.gone());
                 self.input.consume(bytes);
                 return Ok(taken);
             }
@@ -71,9 +72,9 @@ impl<C: Channel> Transmission<'_, C> {
 
     /// A piece of which all that has come is the front, and the rest waits in the socket.
     fn fill_piece(&mut self, at: u64, missing: usize) -> Result<Result<Mark, ExportError>, Ended> {
-        let mut filler =
-            Filler { front: self.input.bytes(), channel: &mut *self.channel, left: missing, broken: None };
-        let taken = self.export.write(at, Payload::Fill(&mut filler));
+        let channel = RefCell::new(&mut *self.channel);
+        let mut filler = Filler { front: self.input.bytes(), channel: &channel, left: missing, broken: None };
+        let taken = self.export.write(at, Payload::Fill(&mut filler), &|| channel.borrow().gone());
         let Filler { front, left, broken, .. } = filler;
         if let Some(error) = broken {
             return Err(Ended::Io(error));
@@ -91,7 +92,8 @@ impl<C: Channel> Transmission<'_, C> {
 /// The rest of a payload, in the socket.
 struct Filler<'a, C> {
     front: &'a [u8],
-    channel: &'a mut C,
+    /// Filled from and asked by turns.
+    channel: &'a RefCell<&'a mut C>,
     /// Bytes in the socket.
     left: usize,
     broken: Option<io::Error>,
@@ -109,7 +111,7 @@ impl<C: Channel> Fill for Filler<'_, C> {
         target.write(0, front);
         self.front = rest;
         let target = target.subslice(count, target.len() - count).expect("the rest of it");
-        if let Err(error) = self.channel.receive_into(target) {
+        if let Err(error) = self.channel.borrow_mut().receive_into(target) {
             self.broken = Some(io::Error::new(error.kind(), error.to_string()));
             return Err(error);
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
-use super::{Mark, Volume};
+use super::{Gone, Mark, Volume};
 use crate::base::Lsn;
 use crate::store::config::Durability;
 use crate::store::counters::count;
@@ -31,7 +31,7 @@ impl Volume {
     ///
     /// # Errors
     /// The answer must not be given.
-    pub fn commit(&self, mark: Mark, gone: &dyn Fn() -> bool) -> Result<(), IoError> {
+    pub fn commit(&self, mark: Mark, gone: Gone<'_>) -> Result<(), IoError> {
         self.engine.commit(self.epoch, mark, gone)
     }
 
@@ -40,7 +40,7 @@ impl Volume {
     ///
     /// # Errors
     /// Nothing is known of it then.
-    pub fn flush(&self, gone: &dyn Fn() -> bool) -> Result<(), IoError> {
+    pub fn flush(&self, gone: Gone<'_>) -> Result<(), IoError> {
         count(&self.engine.shared.counters.flushes, 1);
         let mut state = self.engine.shared.lock();
         let primary = state.primary(self.epoch)?;
@@ -54,14 +54,16 @@ impl Volume {
         primary.push();
         drop(state);
         self.commit(Mark(end.0), gone)?;
-        self.engine.destage_to(self.epoch, end)?;
-        let mut pause = Pause::default();
+        let (mut pause, mut is_here) = (Pause::default(), false);
         loop {
+            if !is_here {
+                is_here = self.engine.destage_to(self.epoch, end)?;
+            }
             let mut state = self.engine.shared.lock();
             let primary = state.primary(self.epoch)?;
             primary.push();
             primary.ask_peer();
-            if !primary.has_member() || primary.log.peer_durable() >= end {
+            if is_here && (!primary.has_member() || primary.log.peer_durable() >= end) {
                 return Ok(());
             }
             let wait = if pause.spins() { Wait::Look } else { Wait::Other };
@@ -74,12 +76,7 @@ impl Volume {
 
 impl Engine {
     /// The one gate: [`Volume::commit`], and changes of the table of volumes.
-    pub(in crate::store) fn commit(
-        &self,
-        epoch: u64,
-        mark: Mark,
-        gone: &dyn Fn() -> bool,
-    ) -> Result<(), IoError> {
+    pub(in crate::store) fn commit(&self, epoch: u64, mark: Mark, gone: Gone<'_>) -> Result<(), IoError> {
         let began = self.measures.load(Ordering::Relaxed).then(Instant::now);
         let mut pause = Pause::default();
         loop {
@@ -99,6 +96,7 @@ impl Engine {
             }
             if primary.writes_through() && primary.log.own_durable().0 < mark.0 {
                 drop(state);
+                // Not all of it, where the link was lost meanwhile: the next look says so.
                 self.destage_to(epoch, Lsn(mark.0))?;
                 continue;
             }

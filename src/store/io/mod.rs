@@ -28,6 +28,9 @@ use crate::memory::VolatileSlice;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mark(pub u64);
 
+/// Tells whether nobody waits for an answer any more. It is asked with nothing held.
+pub type Gone<'a> = &'a dyn Fn() -> bool;
+
 /// What is to be written.
 pub enum Source<'a> {
     /// Bytes of the caller's.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::MutexGuard;
 
-use super::{Blocks, Mark, Source, Volume, size};
+use super::{Blocks, Gone, Mark, Source, Volume, size};
 use crate::base::BlockNumber;
 use crate::memory::{MapOptions, Mapping, VolatileSlice};
 use crate::segment::{RecordKind, Request, split};
@@ -19,21 +19,30 @@ use crate::store::volumes::VolumeError;
 /// How often one who waits for room looks again.
 const ROOM_NAP: Duration = Duration::from_millis(5);
 
+/// What becomes of some blocks, as one record says it.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    kind: RecordKind,
+    block: BlockNumber,
+    count: u32,
+}
+
 impl Volume {
     /// Takes the write: on return its bytes are in the log, in this node's memory. It is acknowledged when [`commit`](Self::commit)
     /// returned for the mark, not before.
     ///
-    /// A write of more than a record holds is several of them, and a crash may leave some. Waits while the ring is full.
+    /// A write of more than a record holds is several of them, and a crash may leave some. Waits while the ring is full, and asks `gone` now
+    /// and then whether anybody still waits for the answer.
     ///
     /// # Errors
     /// Part of it may have been written.
-    pub fn write(&self, offset: u64, source: Source<'_>) -> Result<Mark, IoError> {
+    pub fn write(&self, offset: u64, source: Source<'_>, gone: Gone<'_>) -> Result<Mark, IoError> {
         let counters = &self.engine.shared.counters;
         match source {
             Source::Bytes(bytes) => {
                 count(&counters.writes, 1);
                 count(&counters.write_bytes, bytes.len() as u64);
-                self.write_bytes(offset, bytes)
+                self.write_bytes(offset, bytes, gone)
             }
             Source::Fill { len, fill } => {
                 count(&counters.writes, 1);
@@ -42,13 +51,13 @@ impl Volume {
                 let blocks = self.blocks(&state, offset, len)?;
                 if blocks.before + blocks.behind > 0 {
                     drop(state);
-                    return self.write_bytes(offset, &collect(len, fill)?);
+                    return self.write_bytes(offset, &collect(len, fill)?, gone);
                 }
                 let mut mark = Mark::default();
                 for (block, count) in split(BlockNumber(blocks.first), blocks.count, self.record_blocks()) {
+                    let change = Change { kind: RecordKind::Write, block, count };
                     let appended;
-                    (state, appended) =
-                        self.append(state, RecordKind::Write, block, count, &mut Payload::Fill(&mut *fill))?;
+                    (state, appended) = self.append(state, change, &mut Payload::Fill(&mut *fill), gone)?;
                     mark = Mark(appended.end.0);
                     if !appended.is_whole {
                         return Err(IoError::Payload);
@@ -59,14 +68,14 @@ impl Volume {
         }
     }
 
-    fn write_bytes(&self, offset: u64, bytes: &[u8]) -> Result<Mark, IoError> {
+    fn write_bytes(&self, offset: u64, bytes: &[u8], gone: Gone<'_>) -> Result<Mark, IoError> {
         let state = self.engine.shared.lock();
         let blocks = self.blocks(&state, offset, bytes.len() as u64)?;
         if blocks.before + blocks.behind == 0 {
-            return self.write_whole(state, blocks.first, bytes);
+            return self.write_whole(state, blocks.first, bytes, gone);
         }
         drop(state);
-        self.write_with_gaps(&blocks, bytes)
+        self.write_with_gaps(&blocks, bytes, gone)
     }
 
     /// Writes whole blocks from `first` on.
@@ -75,6 +84,7 @@ impl Volume {
         mut state: MutexGuard<'a, State>,
         first: u64,
         bytes: &[u8],
+        gone: Gone<'_>,
     ) -> Result<Mark, IoError> {
         let block_bytes = self.block_bytes();
         let total = (bytes.len() / block_bytes) as u64;
@@ -82,19 +92,20 @@ impl Volume {
         for (block, count) in split(BlockNumber(first), total, self.record_blocks()) {
             let from = size(block.0 - first) * block_bytes;
             let piece = &bytes[from..from + count as usize * block_bytes];
-            let appended;
-            (state, appended) = if is_zero(piece) {
-                self.append(state, RecordKind::WriteZeroes, block, count, &mut Payload::None)?
+            let (kind, mut payload) = if is_zero(piece) {
+                (RecordKind::WriteZeroes, Payload::None)
             } else {
-                self.append(state, RecordKind::Write, block, count, &mut Payload::Bytes(piece))?
+                (RecordKind::Write, Payload::Bytes(piece))
             };
+            let appended;
+            (state, appended) = self.append(state, Change { kind, block, count }, &mut payload, gone)?;
             mark = Mark(appended.end.0);
         }
         Ok(mark)
     }
 
     /// Reads the blocks at the ends, and writes all of them if those are what they were.
-    fn write_with_gaps(&self, blocks: &Blocks, bytes: &[u8]) -> Result<Mark, IoError> {
+    fn write_with_gaps(&self, blocks: &Blocks, bytes: &[u8], gone: Gone<'_>) -> Result<Mark, IoError> {
         let block_bytes = self.block_bytes();
         let mut whole = vec![0; size(blocks.count) * block_bytes];
         let ends = [blocks.first, blocks.first + blocks.count - 1];
@@ -111,7 +122,7 @@ impl Volume {
                 continue; // cut off meanwhile: the next look says so
             }
             if ends.iter().zip(seen).all(|(block, seen)| entry.map.lookup(BlockNumber(*block)) == seen) {
-                return self.write_whole(state, blocks.first, &whole);
+                return self.write_whole(state, blocks.first, &whole, gone);
             }
         }
     }
@@ -120,34 +131,34 @@ impl Volume {
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub fn trim(&self, offset: u64, len: u64) -> Result<Mark, IoError> {
-        self.zero(RecordKind::Trim, offset, len)
+    pub fn trim(&self, offset: u64, len: u64, gone: Gone<'_>) -> Result<Mark, IoError> {
+        self.zero(RecordKind::Trim, offset, len, gone)
     }
 
     /// Makes the range read as zeroes. Takes no room, but for blocks that lie in it in part.
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub fn write_zeroes(&self, offset: u64, len: u64) -> Result<Mark, IoError> {
-        let mut mark = self.zero(RecordKind::WriteZeroes, offset, len)?;
+    pub fn write_zeroes(&self, offset: u64, len: u64, gone: Gone<'_>) -> Result<Mark, IoError> {
+        let mut mark = self.zero(RecordKind::WriteZeroes, offset, len, gone)?;
         let block = self.block_size.bytes();
         let (head, tail) = (offset.next_multiple_of(block) - offset, (offset + len) % block);
         if head + tail > 0 {
             let zeroes = [0; 4096];
             if head + tail >= len && offset / block == (offset + len - 1) / block {
-                return self.write_bytes(offset, &zeroes[..size(len)]);
+                return self.write_bytes(offset, &zeroes[..size(len)], gone);
             }
             if head > 0 {
-                mark = mark.max(self.write_bytes(offset, &zeroes[..size(head)])?);
+                mark = mark.max(self.write_bytes(offset, &zeroes[..size(head)], gone)?);
             }
             if tail > 0 {
-                mark = mark.max(self.write_bytes(offset + len - tail, &zeroes[..size(tail)])?);
+                mark = mark.max(self.write_bytes(offset + len - tail, &zeroes[..size(tail)], gone)?);
             }
         }
         Ok(mark)
     }
 
-    fn zero(&self, kind: RecordKind, offset: u64, len: u64) -> Result<Mark, IoError> {
+    fn zero(&self, kind: RecordKind, offset: u64, len: u64, gone: Gone<'_>) -> Result<Mark, IoError> {
         count(&self.engine.shared.counters.trims, 1);
         let mut state = self.engine.shared.lock();
         self.blocks(&state, offset, len)?;
@@ -157,7 +168,8 @@ impl Volume {
         let mut mark = Mark::default();
         for (block, count) in split(BlockNumber(first), end.saturating_sub(first), u32::MAX) {
             let appended;
-            (state, appended) = self.append(state, kind, block, count, &mut Payload::None)?;
+            (state, appended) =
+                self.append(state, Change { kind, block, count }, &mut Payload::None, gone)?;
             mark = Mark(appended.end.0);
         }
         Ok(mark)
@@ -167,11 +179,11 @@ impl Volume {
     fn append<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
-        kind: RecordKind,
-        block: BlockNumber,
-        blocks: u32,
+        change: Change,
         payload: &mut Payload<'_>,
+        gone: Gone<'_>,
     ) -> Result<(MutexGuard<'a, State>, Appended), IoError> {
+        let Change { kind, block, count: blocks } = change;
         let request = Request { kind, volume: self.id, block, blocks, block_size: self.block_size };
         loop {
             state.primary(self.epoch)?;
@@ -193,19 +205,21 @@ impl Volume {
                     entry.map.apply(&appended.record(&request)).map_err(VolumeError::from)?;
                     return Ok((state, appended));
                 }
-                Err(full) => state = self.engine.wait_for_room(state, self.epoch, full)?,
+                Err(full) => state = self.engine.wait_for_room(state, self.epoch, full, gone)?,
             }
         }
     }
 }
 
 impl Engine {
-    /// Waits for a place in the ring, or for a file; both come by themselves, unless a disk is full.
+    /// Waits for a place in the ring, or for a file; both come by themselves, unless a disk is full, or the link is lost: then the ring
+    /// stays full until somebody decides, or nobody waits any more.
     pub(in crate::store) fn wait_for_room<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         epoch: u64,
         full: Full,
+        gone: Gone<'_>,
     ) -> Result<MutexGuard<'a, State>, IoError> {
         let primary = state.primary(epoch)?;
         primary.push();
@@ -219,7 +233,7 @@ impl Engine {
         }
         self.shared.bell().ring();
         self.shared.wait(&mut state, ROOM_NAP);
-        Ok(state)
+        if MutexGuard::unlocked(&mut state, gone) { Err(IoError::Gone) } else { Ok(state) }
     }
 }
 

@@ -136,7 +136,14 @@ impl Pair {
             }
         };
         // What was acknowledged from two memories is lost with this one alone, once the peer's does not count any more.
-        let written = self.engine.destage_to(epoch, committed).map_err(CommandError::from);
+        let written = match self.engine.destage_to(epoch, committed) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let text = format!("not all before {committed} is on this node's disk yet: say it again");
+                Err(CommandError::Refused(text))
+            }
+            Err(error) => Err(error.into()),
+        };
         self.engine.mark_own();
         let node = self.engine.config.node.clone();
         let decided = written.and_then(|()| self.configure(|last| alone(&node, last, 0)));

@@ -170,7 +170,9 @@ impl Session<'_> {
         let Roots { now, since } = &*self.roots;
         // What is asked for from now on is read from the files.
         let durable = self.engine.destage_to(self.epoch, now.position);
-        durable.map_err(|error| refuse("cannot-read", error.to_string()))?;
+        if !durable.map_err(|error| refuse("cannot-read", error.to_string()))? {
+            return Err(refuse("cannot-read", format!("not all before {} is committed", now.position)));
+        }
         let row = |entry: &crate::store::volumes::Entry| VolumeRow {
             id: entry.id.0,
             name: entry.name.clone(),

@@ -161,8 +161,10 @@ impl Pair {
             primary.ask_peer();
             if primary.log.own_durable() < end {
                 drop(state);
-                if engine.destage_to(epoch, end).is_err() {
-                    return;
+                match engine.destage_to(epoch, end) {
+                    Ok(true) => {}
+                    Ok(false) => engine.shared.wait(&mut engine.shared.lock(), SETTLE_NAP),
+                    Err(_) => return,
                 }
             } else if primary.log.peer_durable() >= end {
                 return;
