@@ -127,6 +127,13 @@ fn wait_for_sleep(count: &AtomicU64, than: u64) {
     }
 }
 
+/// Of some wake-ups most come at once; a busy machine may be late with the others.
+fn most_come_at_once(mut wake_up: impl FnMut() -> Duration) {
+    let mut waits: Vec<_> = (0..11).map(|_| wake_up()).collect();
+    waits.sort();
+    assert!(waits[5] < FOLLOW_MAX / 2, "wake-ups took {waits:?}, a sleep {FOLLOW_MAX:?}");
+}
+
 /// How long a sleeping leader takes to see what `by_another` reaped.
 fn time_to_wake(rig: &Rig, by_another: impl FnOnce()) -> Duration {
     let armed = rig.armed.load(Ordering::SeqCst);
@@ -146,36 +153,28 @@ fn time_to_wake(rig: &Rig, by_another: impl FnOnce()) -> Duration {
 /// The event of what another thread reaps is gone before the leader sees it.
 #[test]
 fn a_leader_does_not_sleep_on_what_another_thread_reaped() {
-    const ROUNDS: u32 = 10;
     let rig = rig();
     let complete = || rig.completed.store(rig.lane.watermarks().last.0, Ordering::SeqCst);
-    let waits: Duration = (0..ROUNDS)
-        .map(|_| {
-            time_to_wake(&rig, || {
-                let ticket = rig.lane.store(8, b"b").unwrap();
-                complete();
-                rig.lane.wait(ticket, Level::Acked, Deadline::within(Duration::from_secs(10))).unwrap();
-            })
+    most_come_at_once(|| {
+        time_to_wake(&rig, || {
+            let ticket = rig.lane.store(8, b"b").unwrap();
+            complete();
+            rig.lane.wait(ticket, Level::Acked, Deadline::within(Duration::from_secs(10))).unwrap();
         })
-        .sum();
-    assert!(waits < FOLLOW_MAX * ROUNDS / 3, "{ROUNDS} wake-ups took {waits:?}");
+    });
 }
 
 /// A store that finds the window full reaps as well.
 #[test]
 fn a_leader_does_not_sleep_on_what_a_store_reaped() {
-    const ROUNDS: u32 = 10;
     let rig = rig();
-    let waits: Duration = (0..ROUNDS)
-        .map(|_| {
-            time_to_wake(&rig, || {
-                while rig.lane.watermarks().in_flight() < LaneConfig::default().depth {
-                    rig.lane.try_store(100, b"c").unwrap();
-                }
-                rig.completed.store(rig.lane.watermarks().last.0, Ordering::SeqCst);
-                rig.lane.try_store(200, b"d").unwrap();
-            })
+    most_come_at_once(|| {
+        time_to_wake(&rig, || {
+            while rig.lane.watermarks().in_flight() < LaneConfig::default().depth {
+                rig.lane.try_store(100, b"c").unwrap();
+            }
+            rig.completed.store(rig.lane.watermarks().last.0, Ordering::SeqCst);
+            rig.lane.try_store(200, b"d").unwrap();
         })
-        .sum();
-    assert!(waits < FOLLOW_MAX * ROUNDS / 3, "{ROUNDS} wake-ups took {waits:?}");
+    });
 }
