@@ -134,8 +134,10 @@ fn drive(shared: &Shared, on_event: &mut impl FnMut(Event)) {
             let events: Vec<Event> = std::iter::from_fn(|| connection.poll_event()).collect();
             (events, connection.poll_timeout())
         };
+        // The end is told here before it is answered: the peer may come anew as soon as it has the answer.
+        let closed = deliver(events, on_event);
         let mut gone = transmit(shared, &mut output, &mut sent);
-        if deliver(events, on_event) {
+        if closed {
             return;
         }
         if gone {
@@ -225,6 +227,7 @@ fn fill(shared: &Shared, input: &mut [u8]) -> Filled {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use super::*;
@@ -252,6 +255,34 @@ mod tests {
             peer.handle_bytes(&buffer[..count], Instant::now()).unwrap();
         }
         (driver, theirs, peer)
+    }
+
+    #[test]
+    fn the_end_is_told_before_the_peer_has_the_answer() {
+        let keys = KeySet::from_bytes(&[[7; 32]]).unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (told, ended) = (Arc::new(AtomicBool::new(false)), std::sync::mpsc::channel());
+        let tell = told.clone();
+        let accepting = Connection::accept(hello(), &keys, Instant::now());
+        let _accepting = Driver::start("accepts", accepting, ours.into(), move |event| {
+            if matches!(event, Event::Closed { .. }) {
+                std::thread::sleep(Duration::from_millis(50));
+                tell.store(true, Ordering::SeqCst);
+            }
+        })
+        .unwrap();
+        let initiating = Connection::initiate(hello(), &keys, Instant::now());
+        let initiating = Driver::start("initiates", initiating, theirs.into(), move |event| {
+            if matches!(event, Event::Established { .. } | Event::Closed { .. }) {
+                ended.0.send(event).unwrap();
+            }
+        })
+        .unwrap();
+        let next = || ended.1.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(matches!(next(), Event::Established { .. }));
+        initiating.close(CloseReason::Finished);
+        assert!(matches!(next(), Event::Closed { .. }));
+        assert!(told.load(Ordering::SeqCst), "the answer came before the end was told");
     }
 
     #[test]
