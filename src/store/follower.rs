@@ -205,7 +205,8 @@ impl Secondary {
         // What it has already may be dead, and holes.
         let scan = Scan::in_ring(head, self.applied);
         let packed = VecDeque::from([(head.base, Packed::default())]);
-        let following = Following { memory, dataset, scan, destage, packed, flushed: Lsn::ZERO, grant };
+        let following =
+            Following { memory, dataset, scan, destage, packed, flushed: Lsn::ZERO, idle: 0, grant };
         self.stage = Stage::Following(Box::new(following));
         Ok(head.base)
     }
@@ -232,11 +233,13 @@ impl Secondary {
             };
             let (record, extent) = match next {
                 Ok(found) => found,
-                Err(fault @ Fault::Payload { .. }) if following.goes_on() => {
-                    return Err(FollowError::Damaged { fault });
-                }
-                Err(_) => {
-                    let Some(head) = following.next_head() else { break };
+                Err(fault) => {
+                    let Some(head) = following.next_head() else {
+                        if fault != Fault::Full && !moved && following.is_damaged() {
+                            return Err(FollowError::Damaged { fault });
+                        }
+                        break;
+                    };
                     if !has_file(head.base) {
                         return Ok(Step::NeedsFile(head.base));
                     }
@@ -262,7 +265,7 @@ impl Secondary {
             }
             following.destage.append(extent);
             following.destage.commit(end);
-            moved = true;
+            (moved, following.idle) = (true, 0);
         }
         following.take_words(self.applied, &mut self.primary_durable);
         Ok(if moved { Step::Moved } else { Step::Idle })

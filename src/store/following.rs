@@ -9,6 +9,10 @@ use crate::base::{DatasetId, Generation, Lsn};
 use crate::memory::Piece;
 use crate::segment::{Destage, DestageWrite, Extent, Packed, Record, RecordKind, Scan, SegmentHead};
 
+/// After so many looks in a row that found nothing one asks whether there is something behind, and after as many more that is believed. They are a
+/// millisecond apart at least, unless nothing comes any more.
+const IDLE_MAX: u32 = 2000;
+
 /// Where a follower is in the ring.
 #[derive(Debug)]
 pub(super) struct Following {
@@ -19,6 +23,8 @@ pub(super) struct Following {
     /// Where the records lie that are not durable, by rising base of their segments.
     pub(super) packed: VecDeque<(Lsn, Packed)>,
     pub(super) flushed: Lsn,
+    /// Looks since the last record.
+    pub(super) idle: u32,
     pub(super) grant: Generation,
 }
 
@@ -41,12 +47,22 @@ impl Following {
         })
     }
 
-    /// Whether a later segment is there whose records come behind what is found here: posts come in order, so those before it are here whole.
-    pub(super) fn goes_on(&self) -> bool {
+    /// Takes note that a look found no record here. Whether what should be here is not coming any more: a later segment is there whose records
+    /// come behind it, and posts come in order. What a reconnection sends again does not, and a look is no look at everything at once; so
+    /// only what stays so is damage.
+    pub(super) fn is_damaged(&mut self) -> bool {
+        self.idle += 1;
+        if self.idle < IDLE_MAX {
+            return false;
+        }
         let (head, end) = (self.scan.head(), self.scan.end());
-        self.memory.heads(self.dataset).iter().any(|next| {
+        let goes_on = self.memory.heads(self.dataset).iter().any(|next| {
             next.generation == head.generation && next.base > head.base && next.previous_end > end
-        })
+        });
+        if !goes_on {
+            self.idle = 0;
+        }
+        self.idle >= 2 * IDLE_MAX
     }
 
     pub(super) fn enter(&mut self, head: SegmentHead) {

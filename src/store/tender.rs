@@ -198,7 +198,8 @@ impl Tender {
 
     fn tend_secondary(&mut self, pair: &Pair) -> Result<bool, IoError> {
         let engine = &pair.engine;
-        if self.followed.elapsed() < self.round_time && !is_wanted(engine) {
+        let is_hurried = self.wanted.is_some_and(|wanted| wanted.elapsed() < HURRIED_TIME);
+        if !is_hurried && self.followed.elapsed() < self.round_time && !is_wanted(engine) {
             return Ok(self.quiet_rounds == 0);
         }
         self.followed = Instant::now();

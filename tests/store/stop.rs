@@ -1,11 +1,13 @@
 //! A ring that is full while the peer is away: who waits for a place in it is let go with its client, and with the dataset, which ends at
-//! once and has on its own disk what was acknowledged.
+//! once and has on its own disk what was acknowledged; and takes what others wrote meanwhile for what it is.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use mirrorbus::store::{IoError, ReplicationState, Source, Volume};
 
-use super::rig::{Medium, Rig, here, pattern, read, wait_for, write};
+use super::rig::{Medium, Rig, SECONDS, here, pattern, read, wait_for, write};
 
 const PIECE: u64 = 64 << 10;
 
@@ -56,4 +58,38 @@ fn who_waits_for_a_place_is_let_go_with_its_client_and_with_the_dataset() {
     primary.promote(true).unwrap();
     let volume = primary.volume("root").unwrap();
     (0..10).for_each(|block| assert_eq!(read(&volume, block * 4096, 4096), pattern(block + 1, 4096)));
+}
+
+#[test]
+fn parts_of_one_block_that_waited_for_a_place_are_all_there() {
+    let rig = Rig::new(Medium::Tcp);
+    let [primary, secondary] = rig.pair();
+    let volume = primary.volume("root").unwrap();
+    write(&volume, 0, &[1; 4096]);
+    drop(secondary);
+    wait_for(&primary, |status| status.replication == ReplicationState::LinkLost);
+    // For a file one waits too, but not for long.
+    let asked = Cell::new(0);
+    let leaves = || {
+        let (used, places) = primary.status().ring_places;
+        used == places && asked.replace(asked.get() + 1) == 3
+    };
+    assert_eq!(fill(&volume, &leaves), IoError::Gone);
+    let looks: [AtomicU32; 4] = Default::default();
+    std::thread::scope(|scope| {
+        for (part, looks) in (0..).zip(&looks) {
+            let volume = &volume;
+            scope.spawn(move || {
+                let began = Instant::now();
+                let gone = || looks.fetch_add(1, Ordering::SeqCst) > 0 && began.elapsed() > SECONDS;
+                let bytes = vec![10 + part; 1024];
+                let mark = volume.write(u64::from(part) * 1024, Source::Bytes(&bytes), &gone).unwrap();
+                volume.commit(mark, &gone).unwrap();
+            });
+        }
+        wait_for(&primary, |_| looks.iter().all(|looks| looks.load(Ordering::SeqCst) > 0));
+        primary.alone().unwrap();
+    });
+    let wanted: Vec<u8> = (10..14).flat_map(|byte| [byte; 1024]).collect();
+    assert_eq!(read(&volume, 0, 4096), wanted);
 }

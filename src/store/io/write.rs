@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::MutexGuard;
 
 use super::{Blocks, Gone, Mark, Source, Volume, size};
-use crate::base::BlockNumber;
+use crate::base::{BlockNumber, Lsn};
 use crate::memory::{MapOptions, Mapping, VolatileSlice};
 use crate::segment::{RecordKind, Request, split};
 use crate::store::counters::count;
@@ -18,6 +18,9 @@ use crate::store::volumes::VolumeError;
 
 /// How often one who waits for room looks again.
 const ROOM_NAP: Duration = Duration::from_millis(5);
+
+/// A block, and where it lay.
+type Seen = (u64, Option<Lsn>);
 
 /// What becomes of some blocks, as one record says it.
 #[derive(Debug, Clone, Copy)]
@@ -72,20 +75,23 @@ impl Volume {
         let state = self.engine.shared.lock();
         let blocks = self.blocks(&state, offset, bytes.len() as u64)?;
         if blocks.before + blocks.behind == 0 {
-            return self.write_whole(state, blocks.first, bytes, gone);
+            let written = self.write_whole(state, blocks.first, bytes, &[], gone)?;
+            return Ok(written.unwrap_or_default());
         }
         drop(state);
         self.write_with_gaps(&blocks, bytes, gone)
     }
 
-    /// Writes whole blocks from `first` on.
+    /// Writes whole blocks from `first` on, unless one of those that were `seen` at a position was moved before its record found a place;
+    /// `None` then, with a part written perhaps.
     fn write_whole<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         first: u64,
         bytes: &[u8],
+        seen: &[Seen],
         gone: Gone<'_>,
-    ) -> Result<Mark, IoError> {
+    ) -> Result<Option<Mark>, IoError> {
         let block_bytes = self.block_bytes();
         let total = (bytes.len() / block_bytes) as u64;
         let mut mark = Mark::default();
@@ -97,11 +103,14 @@ impl Volume {
             } else {
                 (RecordKind::Write, Payload::Bytes(piece))
             };
-            let appended;
-            (state, appended) = self.append(state, Change { kind, block, count }, &mut payload, gone)?;
-            mark = Mark(appended.end.0);
+            let change = Change { kind, block, count };
+            let Some(appended) = self.append_seen(state, change, &mut payload, seen, gone)? else {
+                return Ok(None);
+            };
+            mark = Mark(appended.1.end.0);
+            state = appended.0;
         }
-        Ok(mark)
+        Ok(Some(mark))
     }
 
     /// Reads the blocks at the ends, and writes all of them if those are what they were.
@@ -110,10 +119,10 @@ impl Volume {
         let mut whole = vec![0; size(blocks.count) * block_bytes];
         let ends = [blocks.first, blocks.first + blocks.count - 1];
         loop {
-            let mut seen = [None; 2];
-            for (block, seen) in ends.iter().zip(&mut seen) {
-                let at = size(block - blocks.first) * block_bytes;
-                *seen = self.read_block(*block, &mut whole[at..at + block_bytes])?;
+            let mut seen = ends.map(|block| (block, None));
+            for (block, lsn) in &mut seen {
+                let at = size(*block - blocks.first) * block_bytes;
+                *lsn = self.read_block(*block, &mut whole[at..at + block_bytes])?;
             }
             whole[blocks.before..blocks.before + bytes.len()].copy_from_slice(bytes);
             let state = self.engine.shared.lock();
@@ -121,8 +130,8 @@ impl Volume {
             if ends.iter().any(|block| *block >= entry.map.blocks()) {
                 continue; // cut off meanwhile: the next look says so
             }
-            if ends.iter().zip(seen).all(|(block, seen)| entry.map.lookup(BlockNumber(*block)) == seen) {
-                return self.write_whole(state, blocks.first, &whole, gone);
+            if let Some(mark) = self.write_whole(state, blocks.first, &whole, &seen, gone)? {
+                return Ok(mark);
             }
         }
     }
@@ -178,11 +187,24 @@ impl Volume {
     /// Appends one record and does what it says to the map; waits for room.
     fn append<'a>(
         &'a self,
-        mut state: MutexGuard<'a, State>,
+        state: MutexGuard<'a, State>,
         change: Change,
         payload: &mut Payload<'_>,
         gone: Gone<'_>,
     ) -> Result<(MutexGuard<'a, State>, Appended), IoError> {
+        let appended = self.append_seen(state, change, payload, &[], gone)?;
+        Ok(appended.expect("nothing was seen that could be moved"))
+    }
+
+    /// The same, unless one of its blocks that was `seen` lies elsewhere when there is room: others may have written meanwhile.
+    fn append_seen<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        change: Change,
+        payload: &mut Payload<'_>,
+        seen: &[Seen],
+        gone: Gone<'_>,
+    ) -> Result<Option<(MutexGuard<'a, State>, Appended)>, IoError> {
         let Change { kind, block, count: blocks } = change;
         let request = Request { kind, volume: self.id, block, blocks, block_size: self.block_size };
         loop {
@@ -197,13 +219,17 @@ impl Volume {
                 let (offset, len) = (block.0 << self.block_size.shift(), u64::from(blocks));
                 return Err(IoError::OutOfRange { offset, len: len << self.block_size.shift(), bytes });
             }
+            let is_own = |at: u64| (block.0..last).contains(&at);
+            if seen.iter().any(|(at, lsn)| is_own(*at) && entry.map.lookup(BlockNumber(*at)) != *lsn) {
+                return Ok(None);
+            }
             if kind == RecordKind::Write && primary.peer_is_full() {
                 return Err(IoError::NoSpace("the peer's disk is full".into()));
             }
             match primary.log.append(request, payload) {
                 Ok(appended) => {
                     entry.map.apply(&appended.record(&request)).map_err(VolumeError::from)?;
-                    return Ok((state, appended));
+                    return Ok(Some((state, appended)));
                 }
                 Err(full) => state = self.engine.wait_for_room(state, self.epoch, full, gone)?,
             }
