@@ -66,8 +66,8 @@ pub(super) struct Length {
     slice: f64,
 }
 
-/// Shows that everything runs: six slices.
-pub(super) const SHORT: Length = Length { all: 1.5, slice: 0.25 };
+/// Shows that everything runs: four slices.
+pub(super) const SHORT: Length = Length { all: 1.0, slice: 0.25 };
 
 /// Makes a median latency: 48 slices. The emulator stalls now and then; the more slices, the fewer of them that spoils.
 pub(super) const SINGLE: Length = Length { all: 12.0, slice: 0.25 };

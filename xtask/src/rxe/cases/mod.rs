@@ -60,8 +60,8 @@ impl Case {
     pub(crate) fn times(&self, rounds: u32, by_name: bool) -> u32 {
         match self.random {
             false => 1,
-            // A minute each; and fifty times the same already.
-            true if [POWER[2], "reconnects"].contains(&self.name) && !by_name => rounds.div_ceil(3),
+            // Half a minute or more each, of several cuts; and fifty times the same already.
+            true if [POWER[1], POWER[2], "reconnects"].contains(&self.name) && !by_name => rounds.div_ceil(3),
             true => rounds,
         }
     }

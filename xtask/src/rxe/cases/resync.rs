@@ -33,7 +33,7 @@ pub(super) struct Amounts {
 
 /// What the guests do in a minute or so. Most of that goes to reading the whole volume, four times.
 pub(super) const SHORT: Amounts = Amounts {
-    volume_mib: 64,
+    volume_mib: 32,
     before_mib: 16,
     changed_mib: 8,
     ring_mib: 4,
