@@ -44,23 +44,27 @@ impl Dataset {
 
     fn drain(&self) -> Result<(), IoError> {
         let engine = self.engine();
-        let (epoch, end) = {
-            let mut state = engine.shared.lock();
-            let epoch = state.epoch;
-            let Ok(primary) = state.primary(epoch) else {
-                drop(state);
-                return engine.destage_round(Sluggish::No).map(|_| ());
+        let deadline = Instant::now() + STOP_TIME;
+        loop {
+            let (epoch, end) = {
+                let mut state = engine.shared.lock();
+                let epoch = state.epoch;
+                let Ok(primary) = state.primary(epoch) else {
+                    drop(state);
+                    return engine.destage_round(Sluggish::No).map(|_| ());
+                };
+                (epoch, primary.log.pad())
             };
-            (epoch, primary.log.pad())
-        };
-        self.make_durable(epoch, end)?;
-        self.wait_for_peer(epoch, end)
+            self.make_durable(epoch, end, deadline)?;
+            if self.wait_for_peer(epoch, end, deadline)? {
+                return Ok(());
+            }
+        }
     }
 
     /// Makes this node durable to `end`: when the peer has taken that, or does not.
-    fn make_durable(&self, epoch: u64, end: Lsn) -> Result<(), IoError> {
+    fn make_durable(&self, epoch: u64, end: Lsn, deadline: Instant) -> Result<(), IoError> {
         let engine = self.engine();
-        let deadline = Instant::now() + STOP_TIME;
         loop {
             let is_to_write = {
                 let mut state = engine.shared.lock();
@@ -85,10 +89,10 @@ impl Dataset {
     }
 
     /// A checkpoint has what both have on their disks. The peer may be slow, or end itself: then a restart replays the rest. Nothing is taken from
-    /// then on.
-    fn wait_for_peer(&self, epoch: u64, end: Lsn) -> Result<(), IoError> {
+    /// then on; false when something was taken meanwhile, which is to become durable first.
+    fn wait_for_peer(&self, epoch: u64, end: Lsn, last: Instant) -> Result<bool, IoError> {
         let engine = self.engine();
-        let deadline = Instant::now() + SETTLE_TIME;
+        let deadline = last.min(Instant::now() + SETTLE_TIME);
         loop {
             let mut state = engine.shared.lock();
             let primary = state.primary(epoch)?;
@@ -96,8 +100,9 @@ impl Dataset {
             primary.ask_peer();
             let has_all = !primary.has_member() || primary.log.peer_durable() >= end;
             if has_all || matches!(primary.mode, Mode::Held { .. }) || Instant::now() >= deadline {
-                state.stopping = true;
-                return Ok(());
+                let is_all = primary.log.end() == end || Instant::now() >= last;
+                state.stopping = is_all;
+                return Ok(is_all);
             }
             engine.shared.wait(&mut state, COMMIT_NAP);
         }
