@@ -28,6 +28,9 @@ const ROUND_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of one write to a segment's file at most.
 const WRITE_BYTES_MAX: u64 = 1 << 20;
 
+/// Left free of segments, for checkpoints: room is given back only behind one, and to write one takes room.
+pub(super) const KEPT_FREE_BYTES: u64 = 16 << 20;
+
 /// Everything but the threads.
 #[derive(Debug)]
 pub(super) struct Engine {

@@ -28,9 +28,7 @@ mod durable_mark;
 mod engine;
 mod error;
 mod files;
-mod follow;
 mod follower;
-mod following;
 #[cfg(test)]
 mod golden_tests;
 mod health;

@@ -7,9 +7,9 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::engine::{Engine, Sluggish};
+use super::engine::{Engine, KEPT_FREE_BYTES, Sluggish};
 use super::error::IoError;
-use super::follow::{begin_to_follow, publish};
+use super::follower::{begin_to_follow, publish};
 use super::pair::Pair;
 use super::primary::Mode;
 use super::ring_memory::Trouble;
@@ -46,8 +46,6 @@ const STEPS_AT_ONCE: u32 = 16;
 const IDLE_PAD_TIME: Duration = Duration::from_secs(1);
 /// A disk that was full is tried again so often.
 const FULL_TIME: Duration = Duration::from_millis(200);
-/// Left free of segments, for checkpoints: room is given back only behind one, and to write one takes room.
-pub(super) const KEPT_FREE_BYTES: u64 = 16 << 20;
 
 /// What the tender remembers between rounds.
 #[derive(Debug)]

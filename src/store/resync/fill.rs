@@ -10,10 +10,10 @@ use super::wire::{Ask, AskedRun, PIECE_BYTES, RUNS_MAX, Reply};
 use crate::base::{BlockNumber, Lsn};
 use crate::replica::{DataRun, Plan, SegmentPlan};
 use crate::segment::HEAD_BYTES;
+use crate::store::engine::KEPT_FREE_BYTES;
 use crate::store::pair::Pair;
 use crate::store::register::Register;
 use crate::store::segment_files::{SegmentFileError, SegmentFiles};
-use crate::store::tender::KEPT_FREE_BYTES;
 
 /// Bytes that are filled in without a sync at most, and segments: the files of all of them are open.
 const UNSYNCED_BYTES_MAX: u64 = 32 << 20;

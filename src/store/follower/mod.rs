@@ -10,9 +10,14 @@
 //! attached with begins at *start*, so the first segment may be one that this node has in part; it is written anew beside the old
 //! file, which stays until the new one has all that it had.
 
+mod following;
+mod steps;
+
 use std::collections::VecDeque;
 
-use super::following::Following;
+pub(in crate::store) use following::Following;
+pub(in crate::store) use steps::{begin_to_follow, publish};
+
 use super::resync::Staging;
 use super::ring_memory::{RingMemory, SecondaryWords, Trouble};
 use super::volumes::{VolumeError, Volumes};
@@ -27,7 +32,7 @@ const BYTES_AT_ONCE: u64 = 1 << 20;
 
 /// What a follower is doing.
 #[derive(Debug)]
-pub(super) enum Stage {
+pub(in crate::store) enum Stage {
     /// For a primary that attaches.
     Waiting,
     /// The log as it comes.
@@ -36,33 +41,33 @@ pub(super) enum Stage {
 
 /// A node that is not the primary.
 #[derive(Debug)]
-pub(super) struct Secondary {
-    pub(super) stage: Stage,
+pub(in crate::store) struct Secondary {
+    pub(in crate::store) stage: Stage,
     /// The log is applied to there.
-    pub(super) applied: Lsn,
+    pub(in crate::store) applied: Lsn,
     /// And durable.
-    pub(super) durable: Lsn,
-    pub(super) generation: LogGeneration,
+    pub(in crate::store) durable: Lsn,
+    pub(in crate::store) generation: LogGeneration,
     /// Behind every position that this node knows to have been given out.
-    pub(super) highest: Lsn,
+    pub(in crate::store) highest: Lsn,
     /// What the primary has durable.
-    pub(super) primary_durable: Lsn,
-    pub(super) trouble: Trouble,
+    pub(in crate::store) primary_durable: Lsn,
+    pub(in crate::store) trouble: Trouble,
     /// A ring that arrives is granted later than this.
-    pub(super) since: Generation,
+    pub(in crate::store) since: Generation,
     /// What comes next in the ring needs a file for which there is no room.
-    pub(super) is_stuck: bool,
+    pub(in crate::store) is_stuck: bool,
     /// The segment that is written anew, until it is durable beyond this position.
-    pub(super) renewed: Option<(Lsn, Lsn)>,
+    pub(in crate::store) renewed: Option<(Lsn, Lsn)>,
     /// While it is resynced: what is applied goes there, and what this node has stays as it is.
-    pub(super) resync: Option<Box<Staging>>,
+    pub(in crate::store) resync: Option<Box<Staging>>,
     /// It was resynced in the session of this number, and the primary does not know yet that it is done.
-    pub(super) resynced: Option<u64>,
+    pub(in crate::store) resynced: Option<u64>,
 }
 
 /// What there is to do before the follower goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(in crate::store) enum Step {
     /// Nothing new.
     Idle,
     /// Records were applied.
@@ -73,7 +78,7 @@ pub(super) enum Step {
 
 /// Why the log in the ring cannot be followed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FollowError {
+pub(in crate::store) enum FollowError {
     #[error("the ring is of dataset {found}, this node has {wanted}")]
     Dataset { found: DatasetId, wanted: DatasetId },
     #[error("the ring has no primary's words, or those of another version of this program")]
@@ -92,7 +97,7 @@ pub(super) enum FollowError {
 
 impl Secondary {
     /// A follower with the log to `applied`, all of it durable, for a ring that is granted later than `since`.
-    pub(super) const fn new(
+    pub(in crate::store) const fn new(
         applied: Lsn,
         generation: LogGeneration,
         highest: Lsn,
@@ -115,7 +120,7 @@ impl Secondary {
     }
 
     /// It has what it had again, if it was being resynced; whether it was.
-    pub(super) fn give_up_resync(&mut self) -> bool {
+    pub(in crate::store) fn give_up_resync(&mut self) -> bool {
         let Some(staging) = self.resync.take() else { return false };
         (self.applied, self.durable) = (staging.old.end(), staging.old.end());
         self.generation = staging.old.generation();
@@ -123,7 +128,7 @@ impl Secondary {
         true
     }
 
-    pub(super) fn destage(&mut self) -> Option<&mut Destage> {
+    pub(in crate::store) fn destage(&mut self) -> Option<&mut Destage> {
         match &mut self.stage {
             Stage::Following(following) => Some(&mut following.destage),
             Stage::Waiting => None,
@@ -131,19 +136,22 @@ impl Secondary {
     }
 
     /// The next part of the log to be written to a file, the pieces of the memory of which it consists, and that.
-    pub(super) fn next_write(&mut self, bytes_max: u64) -> Option<(DestageWrite, Vec<Piece>, RingMemory)> {
+    pub(in crate::store) fn next_write(
+        &mut self,
+        bytes_max: u64,
+    ) -> Option<(DestageWrite, Vec<Piece>, RingMemory)> {
         let Stage::Following(following) = &mut self.stage else { return None };
         let (write, pieces) = following.next_write(bytes_max)?;
         Some((write, pieces, following.memory.clone()))
     }
 
     /// To where no fork can come any more.
-    pub(super) fn durable_for_good(&self) -> Lsn {
+    pub(in crate::store) fn durable_for_good(&self) -> Lsn {
         self.durable.min(self.primary_durable)
     }
 
     /// Takes note of a sync.
-    pub(super) fn synced(&mut self, sync: Sync) {
+    pub(in crate::store) fn synced(&mut self, sync: Sync) {
         if let Stage::Following(following) = &mut self.stage {
             let durable = following.destage.synced(sync);
             following.forget(durable);
@@ -154,13 +162,13 @@ impl Secondary {
     }
 
     /// The segment whose new file has all that the old one had: it is to take its name.
-    pub(super) fn renewal(&self) -> Option<Lsn> {
+    pub(in crate::store) fn renewal(&self) -> Option<Lsn> {
         let Stage::Following(following) = &self.stage else { return None };
         self.renewed.filter(|(_, had)| following.destage.durable() >= *had).map(|(base, _)| base)
     }
 
     /// The new file has the name of the old one, durably.
-    pub(super) fn renewed(&mut self) {
+    pub(in crate::store) fn renewed(&mut self) {
         self.renewed = None;
         if let Stage::Following(following) = &self.stage {
             self.durable = self.durable.max(following.destage.durable());
@@ -171,7 +179,7 @@ impl Secondary {
     ///
     /// # Errors
     /// It does not continue what this node has.
-    pub(super) fn begin(
+    pub(in crate::store) fn begin(
         &mut self,
         memory: RingMemory,
         dataset: DatasetId,
@@ -215,7 +223,7 @@ impl Secondary {
     ///
     /// # Errors
     /// The log cannot be applied: a defect, or damage.
-    pub(super) fn step(
+    pub(in crate::store) fn step(
         &mut self,
         volumes: &mut Volumes,
         has_file: impl Fn(Lsn) -> bool,
@@ -272,21 +280,21 @@ impl Secondary {
     }
 
     /// Nothing more comes: all that was applied may be destaged.
-    pub(super) fn pad(&mut self) {
+    pub(in crate::store) fn pad(&mut self) {
         if let Stage::Following(following) = &mut self.stage {
             following.destage.pad(following.scan.end());
         }
     }
 
     /// Whether a look at the ring cannot wait: the primary has flushed what was not looked at yet, or this node does not just follow.
-    pub(super) fn is_asked(&self) -> bool {
+    pub(in crate::store) fn is_asked(&self) -> bool {
         let Stage::Following(following) = &self.stage else { return true };
         let has_flushed = || following.memory.primary().is_some_and(|words| words.flush > following.flushed);
         self.resync.is_some() || has_flushed()
     }
 
     /// Whether the primary waits for something to become durable.
-    pub(super) fn is_wanted(&self) -> bool {
+    pub(in crate::store) fn is_wanted(&self) -> bool {
         match &self.stage {
             Stage::Following(following) => self.told(following) < following.flushed.min(self.applied),
             Stage::Waiting => false,
@@ -300,7 +308,7 @@ impl Secondary {
     }
 
     /// What the primary is to be told, while there is one: with the end 0 that this node cannot begin to follow.
-    pub(super) fn words(&self) -> Option<SecondaryWords> {
+    pub(in crate::store) fn words(&self) -> Option<SecondaryWords> {
         match &self.stage {
             Stage::Following(following) => {
                 let durable = self.told(following);
@@ -314,14 +322,14 @@ impl Secondary {
     }
 
     /// The copy lies elsewhere now, with the same bytes: it moves when somebody's access to it was taken away.
-    pub(super) fn move_to(&mut self, memory: RingMemory, grant: Generation) {
+    pub(in crate::store) fn move_to(&mut self, memory: RingMemory, grant: Generation) {
         if let Stage::Following(following) = &mut self.stage {
             (following.memory, following.grant) = (memory, grant);
         }
     }
 
     /// Under which grant the copy lies where it is read.
-    pub(super) fn grant(&self) -> Option<Generation> {
+    pub(in crate::store) fn grant(&self) -> Option<Generation> {
         match &self.stage {
             Stage::Following(following) => Some(following.grant),
             Stage::Waiting => None,

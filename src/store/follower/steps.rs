@@ -1,18 +1,17 @@
 //! What a secondary does with its ring, from the attachment of a primary on: takes records, makes files for them, and says how far it is.
 
-use super::engine::Engine;
-use super::error::IoError;
-use super::follower::{Stage, Step};
-use super::pair::Pair;
-use super::ring_memory::{RingMemory, SecondaryWords, Trouble};
-use super::segment_files::SegmentFileError;
-use super::state::{Reason, Role};
-use super::tender::KEPT_FREE_BYTES;
+use super::{Stage, Step};
 use crate::base::Lsn;
 use crate::node::Content;
+use crate::store::engine::{Engine, KEPT_FREE_BYTES};
+use crate::store::error::IoError;
+use crate::store::pair::Pair;
+use crate::store::ring_memory::{RingMemory, SecondaryWords, Trouble};
+use crate::store::segment_files::SegmentFileError;
+use crate::store::state::{Reason, Role};
 
 /// Tells the primary how far this node is, in words that it fetches.
-pub(super) fn publish(pair: &Pair) {
+pub(in crate::store) fn publish(pair: &Pair) {
     let words = match &pair.engine.shared.lock().role {
         Role::Secondary(secondary) => secondary.words(),
         Role::Undecided | Role::Primary(_) => None,
@@ -26,7 +25,7 @@ pub(super) fn publish(pair: &Pair) {
 }
 
 /// A primary has attached, and its ring is here whole: begins to follow it.
-pub(super) fn begin_to_follow(pair: &Pair) {
+pub(in crate::store) fn begin_to_follow(pair: &Pair) {
     let Some(holder) = pair.holder() else { return };
     let status = holder.status();
     let engine = &pair.engine;
@@ -88,7 +87,7 @@ pub(super) fn begin_to_follow(pair: &Pair) {
 
 impl Engine {
     /// Whether a follower has room for as much as may be in the ring already: if not the primary is told, and takes no more.
-    pub(super) fn room(&self) -> Trouble {
+    pub(in crate::store) fn room(&self) -> Trouble {
         let needed = self.config.ring_bytes().saturating_add(KEPT_FREE_BYTES);
         match self.files.free_bytes() {
             Ok(free) if free < needed => Trouble::NoSpace,
@@ -97,7 +96,7 @@ impl Engine {
     }
 
     /// Takes records from the ring; whether there were any.
-    pub(super) fn follow_step(&self) -> Result<bool, IoError> {
+    pub(in crate::store) fn follow_step(&self) -> Result<bool, IoError> {
         loop {
             let step = {
                 let mut state = self.shared.lock();
@@ -142,7 +141,7 @@ impl Engine {
     }
 
     /// A segment that was written anew takes the old one's name when it has all that the old one had.
-    pub(super) fn finish_renewal(&self) -> Result<(), IoError> {
+    pub(in crate::store) fn finish_renewal(&self) -> Result<(), IoError> {
         self.in_turn(|| self.finish_renewal_in_turn())
     }
 

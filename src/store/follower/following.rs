@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::follower::FollowError;
-use super::ring_memory::{PrimaryWords, RingMemory};
-use super::volumes::{CHANGE_BYTES, VolumeChange};
 use crate::base::{DatasetId, Generation, Lsn};
 use crate::memory::Piece;
 use crate::segment::{Destage, DestageWrite, Extent, Packed, Record, RecordKind, Scan, SegmentHead};
+use crate::store::ring_memory::{PrimaryWords, RingMemory};
+use crate::store::volumes::{CHANGE_BYTES, VolumeChange, VolumeError};
 
 /// After so many looks in a row that found nothing one asks whether there is something behind, and after as many more that is believed. They are a
 /// millisecond apart at least, unless nothing comes any more.
@@ -15,8 +14,8 @@ const IDLE_MAX: u32 = 2000;
 
 /// Where a follower is in the ring.
 #[derive(Debug)]
-pub(super) struct Following {
-    pub(super) memory: RingMemory,
+pub(in crate::store) struct Following {
+    pub(in crate::store) memory: RingMemory,
     pub(super) dataset: DatasetId,
     pub(super) scan: Scan,
     pub(super) destage: Destage,
@@ -97,14 +96,14 @@ impl Following {
         &self,
         record: &Record,
         extent: &Extent,
-    ) -> Result<Option<VolumeChange>, FollowError> {
+    ) -> Result<Option<VolumeChange>, VolumeError> {
         if record.kind != RecordKind::Volume {
             return Ok(None);
         }
         let mut bytes = [0; CHANGE_BYTES];
         let at = usize::try_from(extent.payload_in_ring().start).expect("at most 2^30");
         self.memory.place(self.scan.head().base).read(at, &mut bytes);
-        Ok(Some(VolumeChange::decode(record.volume, &bytes)?))
+        VolumeChange::decode(record.volume, &bytes).map(Some)
     }
 
     pub(super) fn take_words(&mut self, applied: Lsn, primary_durable: &mut Lsn) {
