@@ -85,9 +85,9 @@ fn full_disk(node: usize) {
     rig.start(1);
     let serving = rig.wait_for_pair();
     let mut client = rig.client(serving);
-    // Something else takes room, and gives it back.
+    // Something else takes room, and gives it back: more than a checkpoint and a marker may take meanwhile.
     let ballast = rig.directory(node).join("ballast");
-    std::fs::write(&ballast, vec![1; 8 << 20]).unwrap();
+    std::fs::write(&ballast, vec![1; 16 << 20]).unwrap();
     let first = fill(&mut client, 0);
     assert!(first > 2048, "only {first} blocks fit");
     read(&mut client, 0..first);
