@@ -32,30 +32,10 @@ pub enum Piece {
 }
 
 impl VolatileSlice<'_> {
-    /// Writes `len` bytes at `offset` of this memory to `file`, from `file_offset` on.
-    ///
-    /// # Errors
-    /// What the system says; a part may have been written. `WriteZero` when the file takes nothing.
-    ///
-    /// # Panics
-    /// When the bytes do not lie within.
-    pub fn write_file(
-        &self,
-        offset: usize,
-        len: usize,
-        file: BorrowedFd<'_>,
-        file_offset: u64,
-    ) -> io::Result<()> {
-        self.move_all(offset, len, file_offset, io::ErrorKind::WriteZero, |at, len, file_at| {
-            // SAFETY: `len` bytes at `at` lie within the mapping, which stays for as long as self; the call reads them.
-            unsafe { libc::pwrite(file.as_raw_fd(), at.cast::<c_void>(), len, file_at) }
-        })
-    }
-
     /// Writes what `pieces` name to `file`, one behind the other, from `file_offset` on.
     ///
     /// # Errors
-    /// As [`write_file`](Self::write_file).
+    /// What the system says; a part may have been written. `WriteZero` when the file takes nothing.
     ///
     /// # Panics
     /// When one does not lie within.

@@ -32,8 +32,14 @@ mod with_a_kernel {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::memory::Piece;
 
     /// A file without a name.
+    /// One piece of the memory.
+    fn whole(offset: usize, len: usize) -> [Piece; 1] {
+        [Piece::Memory(offset..offset + len)]
+    }
+
     fn file() -> File {
         rustix::fs::memfd_create("transfer", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd").into()
     }
@@ -49,8 +55,11 @@ mod with_a_kernel {
     fn what_is_written_to_a_file_is_read_back() {
         let (memory, bytes) = patterned(20_000);
         let file = file();
-        memory.slice().write_file(5, 15_000, file.as_fd(), 4096).expect("written");
-        memory.slice().write_file(20_000, 0, file.as_fd(), 1 << 30).expect("nothing is written");
+        memory.slice().write_file_pieces(&whole(5, 15_000), file.as_fd(), 4096).expect("written");
+        memory
+            .slice()
+            .write_file_pieces(&whole(20_000, 0), file.as_fd(), 1 << 30)
+            .expect("nothing is written");
         assert_eq!(file.metadata().expect("size").len(), 19_096);
         let other = mapping(20_000);
         other.slice().read_file(100, 15_000, file.as_fd(), 4096).expect("read");
@@ -62,17 +71,20 @@ mod with_a_kernel {
     fn the_end_of_a_file_and_bad_places_are_errors() {
         let (memory, _) = patterned(5000);
         let file = file();
-        memory.slice().write_file(0, 1000, file.as_fd(), 0).expect("written");
+        memory.slice().write_file_pieces(&whole(0, 1000), file.as_fd(), 0).expect("written");
         let error = memory.slice().read_file(0, 1001, file.as_fd(), 0).expect_err("too short");
         assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
         assert!(error.to_string().contains("1000 of 1001"), "{error}");
         for file_offset in [u64::MAX, i64::MAX.cast_unsigned()] {
-            let error = memory.slice().write_file(0, 1, file.as_fd(), file_offset).expect_err("too far");
+            let error = memory
+                .slice()
+                .write_file_pieces(&whole(0, 1), file.as_fd(), file_offset)
+                .expect_err("too far");
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
         }
         let read_only = File::open("/dev/null").expect("opened");
-        assert!(memory.slice().write_file(0, 1, read_only.as_fd(), 0).is_err());
-        let outside = || memory.slice().write_file(1, 5000, file.as_fd(), 0);
+        assert!(memory.slice().write_file_pieces(&whole(0, 1), read_only.as_fd(), 0).is_err());
+        let outside = || memory.slice().write_file_pieces(&whole(1, 5000), file.as_fd(), 0);
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(outside)).is_err());
     }
 
@@ -84,7 +96,10 @@ mod with_a_kernel {
         let memory = Mapping::from_fd(fd, 16 << 10, MapOptions::default()).expect("mapped");
         behind.set_len(0).expect("cut");
         let target = file();
-        let error = memory.slice().write_file(0, 16 << 10, target.as_fd(), 0).expect_err("nothing is there");
+        let error = memory
+            .slice()
+            .write_file_pieces(&whole(0, 16 << 10), target.as_fd(), 0)
+            .expect_err("nothing is there");
         assert_eq!(error.raw_os_error(), Some(libc::EFAULT), "{error}");
     }
 

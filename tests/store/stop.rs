@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use mirrorbus::store::{IoError, ReplicationState, Source, Volume};
+use mirrorbus::store::{Dataset, IoError, ReplicationState, Source, Volume};
 
 use super::rig::{Medium, Rig, SECONDS, here, pattern, read, wait_for, write};
 
@@ -21,6 +21,17 @@ fn fill(volume: &Volume, gone: &dyn Fn() -> bool) -> IoError {
     refused.expect("a ring of 4 MiB ends")
 }
 
+/// Writes until the ring is full, by a client that leaves then. For a file one waits too, but not for long.
+fn fill_the_ring(primary: &Dataset, volume: &Volume) {
+    let asked = Cell::new(0);
+    let leaves = || {
+        let (used, places) = primary.status().ring_places;
+        used == places && asked.replace(asked.get() + 1) == 3
+    };
+    assert_eq!(fill(volume, &leaves), IoError::Gone);
+    assert_eq!(asked.get(), 4, "it is asked each time");
+}
+
 #[test]
 fn who_waits_for_a_place_is_let_go_with_its_client_and_with_the_dataset() {
     let rig = Rig::new(Medium::Tcp);
@@ -30,13 +41,7 @@ fn who_waits_for_a_place_is_let_go_with_its_client_and_with_the_dataset() {
     (0..10).for_each(|block| write(&volume, block * 4096, &pattern(block + 1, 4096)));
     drop(secondary);
     wait_for(&primary, |status| status.replication == ReplicationState::LinkLost);
-    let asked = Cell::new(0);
-    let leaves = || {
-        let (used, places) = primary.status().ring_places;
-        used == places && asked.replace(asked.get() + 1) == 3
-    };
-    assert_eq!(fill(&volume, &leaves), IoError::Gone);
-    assert_eq!(asked.get(), 4, "it is asked each time");
+    fill_the_ring(&primary, &volume);
     // What takes no payload finds some places longer.
     let refused = (0..10_000).find_map(|_| volume.trim(PIECE * 16, 4096, &|| true).err());
     assert_eq!(refused, Some(IoError::Gone));
@@ -68,13 +73,7 @@ fn parts_of_one_block_that_waited_for_a_place_are_all_there() {
     write(&volume, 0, &[1; 4096]);
     drop(secondary);
     wait_for(&primary, |status| status.replication == ReplicationState::LinkLost);
-    // For a file one waits too, but not for long.
-    let asked = Cell::new(0);
-    let leaves = || {
-        let (used, places) = primary.status().ring_places;
-        used == places && asked.replace(asked.get() + 1) == 3
-    };
-    assert_eq!(fill(&volume, &leaves), IoError::Gone);
+    fill_the_ring(&primary, &volume);
     let looks: [AtomicU32; 4] = Default::default();
     std::thread::scope(|scope| {
         for (part, looks) in (0..).zip(&looks) {
