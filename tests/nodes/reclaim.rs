@@ -62,7 +62,8 @@ fn holes_are_punched_on_both_nodes_and_everything_reads_back_after_a_restart() {
     assert_all(&mut client, &numbers, "while they run");
     assert_eq!(client.flush(), 0);
     for node in [0, 1] {
-        let files: Vec<_> = rig.segments(node).iter().map(|path| path.metadata().unwrap()).collect();
+        // One that is given back meanwhile is no file any more.
+        let files: Vec<_> = rig.segments(node).iter().filter_map(|path| path.metadata().ok()).collect();
         let lengths: u64 = files.iter().map(MetadataExt::size).sum();
         let rooms: u64 = files.iter().map(|file| 512 * file.blocks()).sum();
         assert!(rooms < lengths, "{}: no file has a hole: {rooms} of {lengths} bytes", NAMES[node]);
