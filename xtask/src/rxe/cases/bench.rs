@@ -67,7 +67,7 @@ pub(super) struct Length {
 }
 
 /// Shows that everything runs: four slices.
-pub(super) const SHORT: Length = Length { all: 1.0, slice: 0.25 };
+pub(super) const SHORT: Length = Length { all: 0.4, slice: 0.1 };
 
 /// Makes a median latency: 48 slices. The emulator stalls now and then; the more slices, the fewer of them that spoils.
 pub(super) const SINGLE: Length = Length { all: 12.0, slice: 0.25 };

@@ -42,14 +42,12 @@ pub(crate) struct Case {
 const CASE_MAX: Duration = Duration::from_secs(180);
 /// The same, of one that takes long.
 const LONG_MAX: Duration = Duration::from_secs(360);
-/// And of one that moves much.
-const MOVING_MAX: Duration = Duration::from_secs(1800);
 
 impl Case {
     /// At which one round of it is given up.
     pub(crate) fn limit(&self) -> Duration {
         match self.name {
-            name if name == BY_NAME[3] => MOVING_MAX,
+            name if name == BY_NAME[3] => resync::LIMIT,
             name if name == BY_NAME[4] => latency::LIMIT,
             name if BY_NAME.contains(&name) || POWER.contains(&name) => LONG_MAX,
             _ => CASE_MAX,
@@ -80,8 +78,9 @@ pub(crate) enum On {
 
 /// Those that take programs which the guests have on request only.
 const PERFTEST: [&str; 2] = ["perftest", "bench-perftest"];
-/// Those that take long, and are run by name only.
-const BY_NAME: [&str; 5] = ["bench-single", "bench-deep", "bench-perftest", "resync-long", "resync-latency"];
+/// Those that take long, or show what is shown without guests too, and are run by name only.
+const BY_NAME: [&str; 6] =
+    ["bench-single", "bench-deep", PERFTEST[1], "resync-long", "resync-latency", "contract"];
 /// Those that start guests over and over.
 const POWER: [&str; 3] = ["power-unsynced", "power", "resync"];
 
@@ -130,8 +129,8 @@ const CASES: &[Case] = &[
         on: On::Two(programs::soft_roce),
     },
     Case {
-        name: "contract",
-        about: "the contract of fabrics over tcp, in a machine with soft-RoCE",
+        name: BY_NAME[5],
+        about: "by name only: the contract of fabrics over tcp, in a machine with soft-RoCE",
         random: false,
         on: On::One(tcp::contract),
     },

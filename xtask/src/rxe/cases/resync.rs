@@ -33,13 +33,16 @@ pub(super) struct Amounts {
 
 /// What the guests do in a minute or so. Most of that goes to reading the whole volume, four times.
 pub(super) const SHORT: Amounts = Amounts {
-    volume_mib: 32,
-    before_mib: 16,
-    changed_mib: 8,
+    volume_mib: 24,
+    before_mib: 14,
+    changed_mib: 6,
     ring_mib: 4,
     cuts: 3,
     limit: Duration::from_secs(300),
 };
+
+/// When the whole of it is given up, with [`LONG`] amounts too.
+pub(super) const LIMIT: Duration = Duration::from_secs(1800);
 
 /// What is promised, at its size.
 pub(super) const LONG: Amounts = Amounts {
