@@ -31,6 +31,19 @@ pub enum Piece {
     Zeroes(usize),
 }
 
+/// Leaves of `vectors` what is behind the first `bytes`, which the system has taken; how many have nothing left.
+fn take(vectors: &mut [libc::iovec], mut bytes: usize) -> usize {
+    let mut done = 0;
+    while bytes > 0 && done < vectors.len() {
+        let vector = &mut vectors[done];
+        let part = bytes.min(vector.iov_len);
+        vector.iov_base = vector.iov_base.cast::<u8>().wrapping_add(part).cast();
+        (vector.iov_len, bytes) = (vector.iov_len - part, bytes - part);
+        done += usize::from(vector.iov_len == 0);
+    }
+    done
+}
+
 impl VolatileSlice<'_> {
     /// Writes what `pieces` name to `file`, one behind the other, from `file_offset` on.
     ///
@@ -85,15 +98,7 @@ impl VolatileSlice<'_> {
             // SAFETY: each of the vectors is memory of the mapping, which stays for as long as self, or of ZEROES; the call reads it.
             let written =
                 unsafe { libc::pwritev(file.as_raw_fd(), vectors[first..].as_ptr(), count, file_at) };
-            // What is left of them, should it have taken a part only.
-            let mut taken = usize::try_from(written).unwrap_or(0);
-            while taken > 0 && first < vectors.len() {
-                let vector = &mut vectors[first];
-                let part = taken.min(vector.iov_len);
-                vector.iov_base = vector.iov_base.cast::<u8>().wrapping_add(part).cast();
-                (vector.iov_len, taken) = (vector.iov_len - part, taken - part);
-                first += usize::from(vector.iov_len == 0);
-            }
+            first += take(&mut vectors[first..], usize::try_from(written).unwrap_or(0));
             written
         })
     }

@@ -1,5 +1,6 @@
 //! Transfers of real files and sockets, and the look for zeroes.
 
+use super::take;
 use crate::memory::{MapOptions, Mapping};
 
 fn mapping(len: usize) -> Mapping {
@@ -23,6 +24,31 @@ fn one_byte_anywhere_is_found_and_none_outside_counts() {
     assert!(std::panic::catch_unwind(|| slice.is_zero(1, len)).is_err());
 }
 
+/// The system may take any part of what it is given.
+#[test]
+fn what_was_taken_is_not_given_again() {
+    let bytes: Vec<u8> = (0..60).collect();
+    for taken in 0..=bytes.len() {
+        let lens = [10, 1, 29, 20];
+        let mut at = 0;
+        let mut vectors = lens.map(|len| {
+            let start = bytes[at..].as_ptr().cast_mut().cast();
+            at += len;
+            libc::iovec { iov_base: start, iov_len: len }
+        });
+        let done = take(&mut vectors, taken);
+        let left: Vec<_> =
+            vectors[done..].iter().map(|left| (left.iov_base as usize, left.iov_len)).collect();
+        let start = bytes.as_ptr() as usize;
+        let mut expected = taken;
+        for (base, len) in left {
+            assert!(base == start + expected && len > 0, "{taken} were taken");
+            expected += len;
+        }
+        assert_eq!(expected, bytes.len(), "{taken} were taken");
+    }
+}
+
 /// Not under Miri, which has neither the calls nor the kernel behind them.
 #[cfg(not(miri))]
 mod with_a_kernel {
@@ -34,12 +60,12 @@ mod with_a_kernel {
     use super::*;
     use crate::memory::Piece;
 
-    /// A file without a name.
     /// One piece of the memory.
     fn whole(offset: usize, len: usize) -> [Piece; 1] {
         [Piece::Memory(offset..offset + len)]
     }
 
+    /// A file without a name.
     fn file() -> File {
         rustix::fs::memfd_create("transfer", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd").into()
     }
