@@ -1,8 +1,9 @@
 //! `mirrorbus-bench store-turns`: the store in process, between two machines, measured whenever it is told to.
 //!
 //! Whoever compares it with what no program of ours can run, a disk of the kernel's, keeps the turns itself. A line `store DEPTH
-//! MILLISECONDS` or `bare DEPTH MILLISECONDS` on stdin is one turn; its figures are a line of JSON. `bare` is the limit of the region over RDMA:
-//! writes of the same size by bare verbs, which no store can be faster than.
+//! MILLISECONDS`, `bare DEPTH MILLISECONDS` or `record DEPTH MILLISECONDS` on stdin is one turn; its figures are a line of JSON. `bare` is the
+//! limit of the region over RDMA: writes of the same size by bare verbs, which no store can be faster than. `record` is the same with as many
+//! bytes as a write takes in the log, which is what no log can be faster than.
 //!
 //! The other side is two processes over there: `store-peer`, and `limit-peer --fabric rdma`.
 
@@ -10,6 +11,7 @@ use std::io::BufRead;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use mirrorbus::segment::SLOT_BYTES;
 use serde_json::json;
 
 use super::options::StoreTurnsOptions;
@@ -36,25 +38,26 @@ pub(crate) fn run(options: &StoreTurnsOptions) -> Result<ExitCode, Failure> {
         let turn: Turn = line?.parse()?;
         let slice = match turn.what {
             What::Store => subject.at_depth(turn.depth).slice(turn.duration)?,
-            What::Bare => bare_at(&mut bare, options, turn.depth)?.slice(turn.duration)?,
+            What::Bare(size) => bare_at(&mut bare, options, size, turn.depth)?.slice(turn.duration)?,
         };
         println!("{}", told(&slice));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The limit at this depth; it stays connected once it was asked for.
+/// The limit of this size and depth; it stays connected once it was asked for.
 fn bare_at<'a>(
-    all: &'a mut Vec<(usize, Limit)>,
+    all: &'a mut Vec<((usize, usize), Limit)>,
     options: &StoreTurnsOptions,
+    size: usize,
     depth: usize,
 ) -> Result<&'a mut dyn Contender, Failure> {
-    let at = match all.iter().position(|(had, _)| *had == depth) {
+    let at = match all.iter().position(|(had, _)| *had == (size, depth)) {
         Some(at) => at,
         None => {
             let workload = Workload {
                 fabric: Fabric::Rdma,
-                size: SIZE,
+                size,
                 depth,
                 lanes: 1,
                 threads: 1,
@@ -62,7 +65,7 @@ fn bare_at<'a>(
                 region: usize::try_from(options.limit_memory)?,
                 polling: Polling::Block,
             };
-            all.push((depth, Limit::new(&workload, AskedLevel::Acked, Some(&options.limit_peer))?));
+            all.push(((size, depth), Limit::new(&workload, AskedLevel::Acked, Some(&options.limit_peer))?));
             all.len() - 1
         }
     };
@@ -78,7 +81,8 @@ fn told(slice: &Slice) -> serde_json::Value {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
     Store,
-    Bare,
+    /// Of writes of so many bytes.
+    Bare(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,12 +98,14 @@ impl std::str::FromStr for Turn {
     fn from_str(line: &str) -> Result<Self, Failure> {
         let words: Vec<_> = line.split_whitespace().collect();
         let [what, depth, milliseconds] = words[..] else {
-            return Err(format!("{line:?} is no turn: store|bare DEPTH MILLISECONDS").into());
+            return Err(format!("{line:?} is no turn: store|bare|record DEPTH MILLISECONDS").into());
         };
         let what = match what {
             "store" => What::Store,
-            "bare" => What::Bare,
-            _ => return Err(format!("{what:?} takes no turns: store or bare does").into()),
+            "bare" => What::Bare(SIZE),
+            // With what names it in the log.
+            "record" => What::Bare(SIZE + usize::try_from(SLOT_BYTES)?),
+            _ => return Err(format!("{what:?} takes no turns: store, bare or record does").into()),
         };
         let depth: usize = depth.parse()?;
         if !(1..=256).contains(&depth) {
@@ -116,7 +122,7 @@ mod tests {
     #[test]
     fn a_turn_is_read_and_what_is_none_is_refused() {
         let turn: Turn = "bare 16 500".parse().unwrap();
-        assert_eq!(turn, Turn { what: What::Bare, depth: 16, duration: Duration::from_millis(500) });
+        assert_eq!(turn, Turn { what: What::Bare(SIZE), depth: 16, duration: Duration::from_millis(500) });
         for line in ["", "bare 16", "disk 1 500", "store 0 500", "store 257 500", "store 1 -1", "store 1 1 1"]
         {
             assert!(line.parse::<Turn>().is_err(), "{line:?}");

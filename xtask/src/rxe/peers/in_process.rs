@@ -1,6 +1,6 @@
 //! What has no client in front: the store in the process that writes, and bare verbs, which are what it cannot be faster than.
 //!
-//! Both are one process of `mirrorbus-bench store-turns` in guest `a`, which is told of each turn through a FIFO.
+//! All are one process of `mirrorbus-bench store-turns` in guest `a`, which is told of each turn through a FIFO.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -79,10 +79,17 @@ impl Bench {
     }
 }
 
-/// Both, in the order in which they are to be brought up.
-pub(super) fn both() -> (InProcess, Bare) {
+/// The store, and bare verbs in the sizes of a write and of its record: in the order in which they are to be brought up.
+pub(super) fn all() -> (InProcess, [Bare; 2]) {
     let bench = Rc::new(RefCell::new(Bench::default()));
-    (InProcess(Rc::clone(&bench)), Bare(bench))
+    let bare = |name, about, engine| Bare { bench: Rc::clone(&bench), name, about, engine };
+    let write = "4 KiB RDMA writes into memory and their completions: no log, no map, no disk, no client";
+    let record =
+        "the same with 64 bytes more, as a write's record has: a second packet, where the path's MTU is 4096";
+    (
+        InProcess(Rc::clone(&bench)),
+        [bare("bare verbs", write, "bare"), bare("bare verbs, log", record, "record")],
+    )
 }
 
 /// The store.
@@ -127,15 +134,21 @@ impl Contender for InProcess {
 
 /// Bare verbs.
 #[derive(Debug)]
-pub(super) struct Bare(Rc<RefCell<Bench>>);
+pub(super) struct Bare {
+    bench: Rc<RefCell<Bench>>,
+    name: &'static str,
+    about: &'static str,
+    /// As a turn is asked for.
+    engine: &'static str,
+}
 
 impl Contender for Bare {
     fn name(&self) -> &'static str {
-        "bare verbs"
+        self.name
     }
 
     fn about(&self) -> &'static str {
-        "4 KiB RDMA writes into memory and their completions: no log, no map, no disk, no client"
+        self.about
     }
 
     /// Its process is that of [`InProcess`].
@@ -145,7 +158,7 @@ impl Contender for Bare {
     }
 
     fn engine(&self) -> String {
-        "bare".to_owned()
+        self.engine.to_owned()
     }
 
     /// There is nothing to fill.
@@ -154,7 +167,7 @@ impl Contender for Bare {
     }
 
     fn turn(&mut self, guests: &Guests, job: Job, duration: Duration) -> Result<Sample> {
-        self.0.borrow_mut().turn(guests, &self.engine(), job, duration)
+        self.bench.borrow_mut().turn(guests, &self.engine(), job, duration)
     }
 
     fn tear_down(&mut self, _: &Guests) -> Result<()> {

@@ -74,7 +74,7 @@ fn compare(guests: &Guests, rounds: u32, slice: Duration) -> Result<()> {
 
 /// Everything that is compared, ours first.
 fn contenders() -> Vec<Box<dyn Contender>> {
-    let (in_process, bare) = in_process::both();
+    let (in_process, [bare, bare_record]) = in_process::all();
     vec![
         Box::new(ours::Ours::default()),
         Box::new(in_process),
@@ -82,6 +82,7 @@ fn contenders() -> Vec<Box<dyn Contender>> {
         Box::new(nvme::Nvme),
         Box::new(nbd::Nbd),
         Box::new(bare),
+        Box::new(bare_record),
     ]
 }
 

@@ -117,14 +117,15 @@ mod tests {
 
     fn outcome(depth: u32) -> Outcome {
         let all = super::super::contenders();
-        let turns: Vec<_> = [800.0, 1600.0, 400.0, 800.0, 1000.0, 3200.0].into_iter().map(turns).collect();
+        let turns: Vec<_> =
+            [800.0, 1600.0, 400.0, 800.0, 1000.0, 3200.0, 1600.0].into_iter().map(turns).collect();
         Outcome::of(Job { depth }, &all, &turns)
     }
 
     #[test]
     fn drift_cancels() {
         let outcome = outcome(1);
-        assert_eq!(outcome.against.iter().map(|against| against.peer).collect::<Vec<_>>(), [2, 3, 4, 5]);
+        assert_eq!(outcome.against.iter().map(|against| against.peer).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
         let drbd = &outcome.against[0];
         let close = |found: f64, expected: f64| (found / expected - 1.0).abs() < 1e-9;
         assert!(close(drbd.ours[0].1.rate.median, 2.0) && close(drbd.ours[0].1.p50.median, 0.5));

@@ -132,7 +132,7 @@ mod tests {
     fn every_contender_has_its_figures_and_each_other_its_ratios() {
         let all = contenders();
         let outcomes = Job::ALL.map(|job| {
-            let turns: Vec<_> = (1..=6)
+            let turns: Vec<_> = (1..=7)
                 .map(|speed| {
                     let sample = Sample { iops: f64::from(speed) * 1e3, p50_us: 1e3 / f64::from(speed) };
                     Turns { first: vec![sample; 6], second: vec![sample; 6] }
@@ -152,7 +152,7 @@ mod tests {
         );
         assert!(!table.contains("VOID"), "{table}");
         let void = text_of(|text| Report { rounds: 1, ..report }.write(text));
-        assert_eq!(void.matches("VOID: 1 rounds").count(), 8, "{void}");
+        assert_eq!(void.matches("VOID: 1 rounds").count(), 10, "{void}");
         let pointer = "/jobs/1/against/0/ours/0/rate/median";
         assert!(
             json.pointer(pointer).and_then(Value::as_f64).is_some_and(|rate| (rate * 3.0 - 1.0).abs() < 1e-9)
