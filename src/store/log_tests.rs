@@ -315,8 +315,8 @@ fn what_is_drained_in_several_steps_is_whole_in_the_file() {
     assert_eq!(scan.end(), nodes.log.end());
 }
 
-#[test]
-fn a_payload_that_is_damaged_in_the_memory_is_no_end_of_the_log() {
+/// Two nodes, and the first write of a log, whose payload is damaged in the follower's memory.
+fn damaged() -> (Nodes, Appended) {
     let mut nodes = Nodes::new();
     nodes.attach();
     let first = nodes.write(1, 1).unwrap();
@@ -328,6 +328,12 @@ fn a_payload_that_is_damaged_in_the_memory_is_no_end_of_the_log() {
     place.write(range.start, &[9]);
     nodes.follow();
     assert_eq!(nodes.peer.applied, first.lsn, "it may be on its way");
+    (nodes, first)
+}
+
+#[test]
+fn a_payload_that_is_damaged_in_the_memory_is_no_end_of_the_log() {
+    let (mut nodes, first) = damaged();
     while nodes.log.head().base == nodes.log.memory().layout().base(first.lsn) {
         nodes.write(2, 2).unwrap();
     }
@@ -335,4 +341,42 @@ fn a_payload_that_is_damaged_in_the_memory_is_no_end_of_the_log() {
     let mut looks = (0..5000).map(|_| nodes.peer.step(&mut nodes.peer_volumes, |_| true));
     let error = looks.find_map(Result::err).unwrap();
     assert!(error.to_string().contains("this node's memory is damaged"), "{error}");
+}
+
+#[test]
+fn what_the_memory_had_beyond_what_could_be_read_is_known_in_the_end() {
+    // Without anything behind it, it may not have come whole.
+    let (mut nodes, _) = damaged();
+    nodes.peer.part(Generation(1));
+    assert_eq!(nodes.peer.lost, None);
+    // The word of a flush comes behind what it is about.
+    let (mut nodes, _) = damaged();
+    let flush = nodes.log.pad();
+    let words = nodes.peer_memory.primary().unwrap();
+    nodes.peer_memory.write_primary(&PrimaryWords { flush, ..words });
+    nodes.follow();
+    nodes.peer.part(Generation(1));
+    assert_eq!(nodes.peer.lost, Some(flush));
+    // And so does a segment.
+    let (mut nodes, first) = damaged();
+    let before = *nodes.log.head();
+    while nodes.log.head().base == before.base {
+        nodes.write(2, 2).unwrap();
+    }
+    nodes.post(usize::MAX);
+    let until = nodes.log.head().previous_end;
+    nodes.follow();
+    nodes.peer.part(Generation(1));
+    assert!(nodes.peer.lost == Some(until) && until > first.lsn, "{:?}", nodes.peer);
+    // What is whole is all there is.
+    let mut nodes = Nodes::new();
+    nodes.attach();
+    for block in 0..40 {
+        nodes.write(block, 3).unwrap();
+        nodes.make_durable();
+    }
+    assert_ne!(nodes.log.head().base, before.base);
+    nodes.follow();
+    nodes.peer.part(Generation(1));
+    assert_eq!((nodes.peer.lost, nodes.peer.applied), (None, nodes.log.end()));
 }

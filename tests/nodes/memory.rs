@@ -12,6 +12,24 @@ const SLOT: usize = 64;
 
 /// The bytes of every region that a process has mapped, each from its beginning: its own, and, over shared memory, its peer's.
 pub(crate) fn regions(process: u32, region_bytes: usize) -> Vec<Vec<u8>> {
+    found(process, region_bytes).into_iter().map(|(_, bytes)| bytes).collect()
+}
+
+/// Flips a bit of a block of this content, wherever a process has it in such a region; in how many places.
+pub(crate) fn damage(process: u32, region_bytes: usize, content: &[u8]) -> usize {
+    let memory = File::options().write(true).open(format!("/proc/{process}/mem")).unwrap();
+    let mut count = 0;
+    for (start, bytes) in found(process, region_bytes) {
+        for place in places(&bytes, content) {
+            memory.write_all_at(&[content[0] ^ 1], start + place as u64).unwrap();
+            count += 1;
+        }
+    }
+    count
+}
+
+/// Such regions: where each begins, and its bytes.
+fn found(process: u32, region_bytes: usize) -> Vec<(u64, Vec<u8>)> {
     let memory = File::open(format!("/proc/{process}/mem")).unwrap();
     let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
     let mut found = Vec::new();
@@ -29,7 +47,7 @@ pub(crate) fn regions(process: u32, region_bytes: usize) -> Vec<Vec<u8>> {
             if memory.read_exact_at(&mut head, at).is_ok() && head == *MAGIC {
                 let mut bytes = vec![0; region_bytes];
                 memory.read_exact_at(&mut bytes, at).unwrap();
-                found.push(bytes);
+                found.push((at, bytes));
                 at += region_bytes as u64;
             } else {
                 at += BLOCK as u64;

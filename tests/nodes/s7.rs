@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::client::{BLOCK, Client, Command, content};
 use crate::common::{Fabric, Pair, soon};
-use crate::memory::{places, processor_ticks, regions};
+use crate::memory::{damage, places, processor_ticks, regions};
 use crate::rig::{Medium, NAMES, PATIENCE, Plan, Rig};
 use crate::tool::tool;
 
@@ -192,6 +192,33 @@ fn what_was_acknowledged_and_not_destaged_is_recovered_from_the_peers_memory() {
         rig.told(1, &["promote", "vm"]);
         assert_written(&mut rig.client(1), 0..20 * BATCH, 2);
     }
+}
+
+/// With what was acknowledged behind it and is not damaged, so that it is no write that did not come whole.
+#[test]
+fn what_was_acknowledged_and_is_damaged_in_the_peers_memory_is_not_dropped_in_silence() {
+    let mut rig = Rig::pair(Plan::new(Medium::Shm));
+    let mut client = rig.client(0);
+    write(&mut client, 0..BATCH, 1);
+    assert_eq!(client.flush(), 0);
+    stop(&rig, 1);
+    for batch in 0..20 {
+        write(&mut client, batch * BATCH..(batch + 1) * BATCH, 2);
+    }
+    rig.kill(0);
+    std::fs::remove_dir_all(rig.directory(0)).unwrap();
+    assert_eq!(damage(rig.process(1), rig.region_bytes(), &content(10 * BATCH, 2)), 1);
+    rig.signal(1, Signal::CONT);
+    for _ in 0..2 {
+        let refused = rig.ask(1, &["promote", "vm"]);
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && text.contains("what lies between is damaged"), "{refused:?}");
+    }
+    rig.told(1, &["promote", "vm", "--flushed-only"]);
+    let mut client = rig.client(1);
+    assert_written(&mut client, 0..10 * BATCH, 2);
+    let lost = client.read(offset(10 * BATCH), 4096);
+    assert_eq!(lost, Ok(vec![0; BLOCK]), "it was never written before");
 }
 
 #[test]

@@ -54,14 +54,20 @@ impl Following {
         if self.idle < IDLE_MAX {
             return false;
         }
-        let (head, end) = (self.scan.head(), self.scan.end());
-        let goes_on = self.memory.heads(self.dataset).iter().any(|next| {
-            next.generation == head.generation && next.base > head.base && next.previous_end > end
-        });
-        if !goes_on {
+        if self.goes_on_to().is_none() {
             self.idle = 0;
         }
         self.idle >= 2 * IDLE_MAX
+    }
+
+    /// To where the ring has the log beyond the last record that was found, if it says so: by a later segment, or by the primary's word of a flush,
+    /// which both come behind what they are about.
+    pub(super) fn goes_on_to(&self) -> Option<Lsn> {
+        let (head, end) = (self.scan.head(), self.scan.end());
+        let heads = self.memory.heads(self.dataset).into_iter();
+        let later = heads.filter(|next| next.generation >= head.generation && next.base > head.base);
+        let flushed = self.memory.primary().map(|words| words.flush);
+        later.map(|next| next.previous_end).chain(flushed).filter(|position| *position > end).max()
     }
 
     pub(super) fn enter(&mut self, head: SegmentHead) {

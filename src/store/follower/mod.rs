@@ -61,6 +61,8 @@ pub(in crate::store) struct Secondary {
     pub(in crate::store) renewed: Option<(Lsn, Lsn)>,
     /// While it is resynced: what is applied goes there, and what this node has stays as it is.
     pub(in crate::store) resync: Option<Box<Staging>>,
+    /// To where the ring had the log when this node was done with it, if it had more than could be read: its memory is damaged.
+    pub(in crate::store) lost: Option<Lsn>,
     /// It was resynced in the session of this number, and the primary does not know yet that it is done.
     pub(in crate::store) resynced: Option<u64>,
 }
@@ -115,6 +117,7 @@ impl Secondary {
             is_stuck: false,
             renewed: None,
             resync: None,
+            lost: None,
             resynced: None,
         }
     }
@@ -284,6 +287,14 @@ impl Secondary {
         if let Stage::Following(following) = &mut self.stage {
             following.destage.pad(following.scan.end());
         }
+    }
+
+    /// Nothing more comes, and all that was applied is durable: waits for another primary.
+    pub(in crate::store) fn part(&mut self, since: Generation) {
+        if let Stage::Following(following) = &self.stage {
+            self.lost = following.goes_on_to();
+        }
+        (self.stage, self.since) = (Stage::Waiting, since);
     }
 
     /// Whether a look at the ring cannot wait: the primary has flushed what was not looked at yet, or this node does not just follow.

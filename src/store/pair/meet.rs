@@ -94,6 +94,9 @@ impl Pair {
         }
         // A node that followed has some in its memory only, which ends with that role.
         self.drain().map_err(failed)?;
+        if let Some(why) = self.lacks_beyond(Lsn::ZERO) {
+            return Err(Reason::new("ring-damaged", why));
+        }
         let ours = self.hello();
         let fork = self.common(theirs).ok_or_else(|| diverged(theirs))?;
         let next = |last: Option<&Configuration>| {

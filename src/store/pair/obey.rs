@@ -146,6 +146,11 @@ impl Pair {
         {
             return refused("has-more", format!("this node has the log to {}", ours.end()));
         }
+        if from.role != RoleWord::Primary
+            && let Some(why) = self.lacks_beyond(from.position.end())
+        {
+            return refused("ring-damaged", why);
+        }
         match self.truncate(from, fork).and_then(|end| self.adopt(history).map(|()| end)) {
             Ok(end) => Answer::Following { end: end.0 },
             Err(error) => refused("cannot-follow", error.to_string()),
@@ -202,8 +207,7 @@ impl Pair {
                 return Err(IoError::NoSpace(why).into());
             }
             if !moved && secondary.durable >= secondary.applied {
-                secondary.stage = Stage::Waiting;
-                secondary.since = holder.status().generation;
+                secondary.part(holder.status().generation);
                 break;
             }
             drop(state);
@@ -341,6 +345,9 @@ impl Pair {
             }
         }
         self.drain()?;
+        if !flushed_only && let Some(why) = self.lacks_beyond(Lsn::ZERO) {
+            return Err(CommandError::Refused(why));
+        }
         {
             let mut state = self.engine.shared.lock();
             state.position = super::position(&state);
@@ -348,6 +355,21 @@ impl Pair {
         let node = self.engine.config.node.clone();
         self.configure(|last| alone(&node, last, 0))?;
         self.become_primary(None)
+    }
+}
+
+impl Pair {
+    /// Why this node must not serve, nor follow one that has the log to `end` and does not serve: the ring had more than both, and maybe of what
+    /// was acknowledged.
+    pub(super) fn lacks_beyond(&self, end: Lsn) -> Option<String> {
+        let state = self.engine.shared.lock();
+        let Role::Secondary(secondary) = &state.role else { return None };
+        let lost = secondary.lost.filter(|lost| *lost > end)?;
+        Some(format!(
+            "this node has the log to {}, and its memory had it to {lost}, but what lies between is damaged there, and may have been acknowledged: \
+             start the peer if that has it, or say --flushed-only to serve from what is whole here",
+            secondary.applied
+        ))
     }
 }
 
