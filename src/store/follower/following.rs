@@ -54,20 +54,25 @@ impl Following {
         if self.idle < IDLE_MAX {
             return false;
         }
-        if self.goes_on_to().is_none() {
+        // A primary's word is no such sign: what is sent again by a reconnection may come in any order.
+        if self.later_segments().is_none() {
             self.idle = 0;
         }
         self.idle >= 2 * IDLE_MAX
     }
 
-    /// To where the ring has the log beyond the last record that was found, if it says so: by a later segment, or by the primary's word of a flush,
-    /// which both come behind what they are about.
-    pub(super) fn goes_on_to(&self) -> Option<Lsn> {
+    /// To where the ring has the log beyond the last record that was found, by the heads of later segments, if there are such.
+    fn later_segments(&self) -> Option<Lsn> {
         let (head, end) = (self.scan.head(), self.scan.end());
         let heads = self.memory.heads(self.dataset).into_iter();
         let later = heads.filter(|next| next.generation >= head.generation && next.base > head.base);
-        let flushed = self.memory.primary().map(|words| words.flush);
-        later.map(|next| next.previous_end).chain(flushed).filter(|position| *position > end).max()
+        later.map(|next| next.previous_end).filter(|position| *position > end).max()
+    }
+
+    /// The same when nothing more comes, and by the primary's word of a flush too: both come behind what they are about.
+    pub(super) fn goes_on_to(&self) -> Option<Lsn> {
+        let flushed = self.memory.primary().map(|words| words.flush).filter(|flush| *flush > self.scan.end());
+        self.later_segments().max(flushed)
     }
 
     pub(super) fn enter(&mut self, head: SegmentHead) {

@@ -292,7 +292,8 @@ impl Secondary {
     /// Nothing more comes, and all that was applied is durable: waits for another primary.
     pub(in crate::store) fn part(&mut self, since: Generation) {
         if let Stage::Following(following) = &self.stage {
-            self.lost = following.goes_on_to();
+            // The first segment may be one that this node has had whole before.
+            self.lost = following.goes_on_to().filter(|position| *position > self.applied);
         }
         (self.stage, self.since) = (Stage::Waiting, since);
     }

@@ -2,7 +2,7 @@
 
 use super::{Stage, Step};
 use crate::base::Lsn;
-use crate::node::Content;
+use crate::node::{Content, Holder};
 use crate::store::engine::{Engine, KEPT_FREE_BYTES};
 use crate::store::error::IoError;
 use crate::store::pair::Pair;
@@ -43,13 +43,9 @@ pub(in crate::store) fn begin_to_follow(pair: &Pair) {
         log::warn!("{}: {error}", engine.config.name);
         return;
     }
+    pair.read_where_it_lies(holder);
     let mut state = engine.shared.lock();
     let Role::Secondary(secondary) = &mut state.role else { return };
-    let has_moved = secondary.grant().is_some_and(|grant| grant != status.generation);
-    if has_moved && status.content == Content::Complete {
-        let memory = RingMemory::new(holder.memory(), engine.config.layout, engine.config.places);
-        secondary.move_to(memory, status.generation);
-    }
     if !matches!(secondary.stage, Stage::Waiting) || !is_whole(secondary.since) {
         return;
     }
@@ -81,6 +77,20 @@ pub(in crate::store) fn begin_to_follow(pair: &Pair) {
                 log::warn!("{}: {error}", config.name);
                 state.reason = reason;
             }
+        }
+    }
+}
+
+impl Pair {
+    /// The copy of the ring moves when somebody's access to it was taken away: a follower reads it where it lies now.
+    pub(in crate::store) fn read_where_it_lies(&self, holder: &Holder) {
+        let (status, engine) = (holder.status(), &self.engine);
+        let mut state = engine.shared.lock();
+        let Role::Secondary(secondary) = &mut state.role else { return };
+        let has_moved = secondary.grant().is_some_and(|grant| grant != status.generation);
+        if has_moved && status.content == Content::Complete {
+            let memory = RingMemory::new(holder.memory(), engine.config.layout, engine.config.places);
+            secondary.move_to(memory, status.generation);
         }
     }
 }

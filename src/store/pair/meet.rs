@@ -146,6 +146,19 @@ impl Pair {
             }
         }
     }
+
+    /// Why this node must not serve, nor follow one that has the log to `end` and does not serve: the ring had more than both, and maybe of what
+    /// was acknowledged.
+    pub(super) fn lacks_beyond(&self, end: Lsn) -> Option<String> {
+        let state = self.engine.shared.lock();
+        let Role::Secondary(secondary) = &state.role else { return None };
+        let lost = secondary.lost.filter(|lost| *lost > end)?;
+        let (node, applied) = (&self.engine.config.node, secondary.applied);
+        Some(format!(
+            "{node} has the log to {applied}, and its memory had it to {lost}, but what lies between is damaged there, and may have been \
+             acknowledged: start its peer if that has it, or promote the one of the two that has more with --flushed-only"
+        ))
+    }
 }
 
 /// This node alone.

@@ -129,12 +129,10 @@ impl Pair {
             return refused("unclear", "the generations of the history do not rise".into());
         }
         let id = configuration.id;
-        match self.configure(|last| newer(last, configuration)) {
-            Ok(kept) if kept.id != id => {
-                return refused("older", format!("the configuration here is {}, later than {id}", kept.id));
-            }
-            Ok(_) => {}
-            Err(error) => return refused("register", error.to_string()),
+        let older = |kept| refused("older", format!("the configuration here is {kept}, later than {id}"));
+        let kept = self.register().id();
+        if kept > id {
+            return older(kept);
         }
         if let Err(error) = self.drain() {
             return refused("cannot-follow", error.to_string());
@@ -150,6 +148,12 @@ impl Pair {
             && let Some(why) = self.lacks_beyond(from.position.end())
         {
             return refused("ring-damaged", why);
+        }
+        // Only now: the peer does not know of a configuration in which this node refused to follow it.
+        match self.configure(|last| newer(last, configuration)) {
+            Ok(kept) if kept.id != id => return older(kept.id),
+            Ok(_) => {}
+            Err(error) => return refused("register", error.to_string()),
         }
         match self.truncate(from, fork).and_then(|end| self.adopt(history).map(|()| end)) {
             Ok(end) => Answer::Following { end: end.0 },
@@ -180,6 +184,8 @@ impl Pair {
         }
         let fenced = holder.fence(Deadline::within(FENCE_TIME));
         fenced.map_err(|error| CommandError::Refused(format!("the primary's access stands: {error}")))?;
+        // The copy may lie elsewhere than when it was looked at last: a session's end may have moved it.
+        self.read_where_it_lies(holder);
         loop {
             if self.give_up_resync(holder) {
                 self.engine.wait_for_turn();
@@ -355,21 +361,6 @@ impl Pair {
         let node = self.engine.config.node.clone();
         self.configure(|last| alone(&node, last, 0))?;
         self.become_primary(None)
-    }
-}
-
-impl Pair {
-    /// Why this node must not serve, nor follow one that has the log to `end` and does not serve: the ring had more than both, and maybe of what
-    /// was acknowledged.
-    pub(super) fn lacks_beyond(&self, end: Lsn) -> Option<String> {
-        let state = self.engine.shared.lock();
-        let Role::Secondary(secondary) = &state.role else { return None };
-        let lost = secondary.lost.filter(|lost| *lost > end)?;
-        Some(format!(
-            "this node has the log to {}, and its memory had it to {lost}, but what lies between is damaged there, and may have been acknowledged: \
-             start the peer if that has it, or say --flushed-only to serve from what is whole here",
-            secondary.applied
-        ))
     }
 }
 
