@@ -60,12 +60,12 @@ pub(crate) fn build(
     Ok(Image { kernel: kernel.image.clone(), initrd })
 }
 
-/// Copies a program without what only a debugger reads, which is most of it.
+/// Copies a program without symbols and what else only a debugger reads, which is most of it: each start of a guest unpacks it.
 fn strip(from: &Path, to: &Path) -> Result<()> {
     let folder = to.parent().expect("it has a folder");
     fs::create_dir_all(folder).context(|| format!("making {}", folder.display()))?;
     let what = || format!("strip {}", from.display());
-    let status = program("strip", &["--strip-debug", "-o"]).arg(to).arg(from).status().context(what)?;
+    let status = program("strip", &["--strip-all", "-o"]).arg(to).arg(from).status().context(what)?;
     if status.success() { Ok(()) } else { Err(Failure::new(format!("{}: {status}", what()))) }
 }
 

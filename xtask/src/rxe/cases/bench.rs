@@ -26,7 +26,7 @@ const REGION: &str = "16M";
 const IDLE_MAX: f64 = 0.02;
 
 /// Seconds of idleness, in the run that measures it.
-const IDLE_SECONDS: f64 = 3.0;
+const IDLE_SECONDS: f64 = 2.0;
 
 /// What is measured.
 #[derive(Debug)]
