@@ -18,6 +18,9 @@ use super::ledger::{Kept, Ledger};
 use super::roles::{GO, SOON};
 use super::{KEY, ensure, share_key};
 
+/// Mounts the disk, where it is not.
+const MOUNTED: &str = "{ grep -q ' /disk ' /proc/mounts || mount -t ext4 /dev/vda /disk; }";
+
 /// What a node says of its dataset.
 pub(super) type Status = serde_json::Value;
 
@@ -38,17 +41,25 @@ pub(super) struct Plan {
     pub(super) limit: Duration,
 }
 
-/// Starts a pair on new disks, which are gone afterwards.
+/// Starts a pair on disks that have nothing else; a later pair has them too, unless it needs larger ones.
 pub(super) fn with_nodes(
     guests: &Guests,
     random: &mut Random,
     plan: Plan,
     body: impl FnOnce(&mut Nodes<'_>) -> Result<()>,
 ) -> Result<()> {
-    guests.kill();
-    let _disks = Disks(guests);
-    guests.both().into_iter().try_for_each(|guest| disk::make(&guest.hardware.disk(), plan.disk_bytes))?;
-    guests.mend()?;
+    let has_disk = |guest: &Guest| {
+        std::fs::metadata(guest.hardware.disk()).is_ok_and(|disk| disk.len() >= plan.disk_bytes)
+    };
+    if !guests.both().into_iter().all(has_disk) {
+        // A disk is there from the start, or not at all.
+        guests.kill();
+        guests
+            .both()
+            .into_iter()
+            .try_for_each(|guest| disk::make(&guest.hardware.disk(), plan.disk_bytes))?;
+        guests.mend()?;
+    }
     share_key(guests)?;
     let ledger = Ledger::new(plan.blocks);
     let mut nodes = Nodes { guests, random, plan, ledger, serving: 0, cuts: 0 };
@@ -56,18 +67,6 @@ pub(super) fn with_nodes(
     let Ledger { writes, flushes, .. } = nodes.ledger;
     println!("{} power cuts, {writes} writes and {flushes} flushes acknowledged", nodes.cuts);
     result.map_err(|failure| nodes.with_logs(&failure))
-}
-
-/// The files of the guests' disks.
-struct Disks<'a>(&'a Guests);
-
-impl Drop for Disks<'_> {
-    fn drop(&mut self) {
-        // A guest that is on has its own open until it is off.
-        for guest in self.0.both() {
-            let _ = std::fs::remove_file(guest.hardware.disk());
-        }
-    }
 }
 
 pub(super) struct Nodes<'a> {
@@ -107,7 +106,7 @@ impl<'a> Nodes<'a> {
         for guest in self.guests.both() {
             let config = config.of(guest, self.guests);
             let script = format!(
-                "mkdir -p /disk; mount -t ext4 /dev/vda /disk && cp -p {KEY} /disk/key && \
+                "mkdir -p /disk; {MOUNTED} && rm -rf /disk/* && cp -p {KEY} /disk/key && \
                  cat >/disk/node.toml <<'EOF' && sync\n{config}\nEOF\n"
             );
             guest.run(&script, SOON)?;
@@ -124,7 +123,7 @@ impl<'a> Nodes<'a> {
         off.iter().try_for_each(|guest| guest.until_up())?;
         for guest in guests {
             let node = format!(
-                "mkdir -p /disk; grep -q ' /disk ' /proc/mounts || mount -t ext4 /dev/vda /disk || exit 1\n\
+                "mkdir -p /disk; {MOUNTED} || exit 1\n\
                  RUST_LOG=info {} exec mirrorbus node --config /disk/node.toml >/tmp/node.log 2>&1",
                 self.plan.under
             );
