@@ -101,7 +101,7 @@ pub(crate) fn test(arguments: &Arguments) -> Result<Counts> {
     let chosen = cases::choose(&arguments.tests, arguments.perftest)?;
     let is_measurement = cases::is_measurement(&chosen)?;
     install::verbs()?;
-    let mut random = Random::new(arguments.seed);
+    let (mut random, by_name) = (Random::new(arguments.seed), !arguments.tests.is_empty());
     let cache = root().join("target/rxe");
     let (rows, skipped) = if arguments.host {
         let artifacts = artifacts::build()?;
@@ -117,7 +117,9 @@ pub(crate) fn test(arguments: &Arguments) -> Result<Counts> {
         if arguments.keep {
             console::serve(&guests)?;
         }
-        (rows, Vec::new())
+        let left_out = chosen.iter().filter(|case| case.times(arguments.rounds, by_name) == 0);
+        let why = |case: &&Case| format!("{} (with {} rounds, or by name)", case.name, cases::MANY);
+        (rows, left_out.map(why).collect())
     };
     count(&rows, skipped)
 }
