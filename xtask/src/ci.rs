@@ -17,7 +17,7 @@ const ADVISORIES_SECONDS_MAX: &str = "120";
 
 /// Of those tests between two machines that choose at random.
 const ROUNDS: u32 = 3;
-const ROUNDS_FULL: u32 = 20;
+const ROUNDS_FULL: u32 = rxe::ROUNDS_MANY;
 
 /// Runs everything; `full` takes the long version of what has one.
 pub(crate) fn run(full: bool) -> Result<()> {

@@ -131,6 +131,13 @@ impl Guests {
         self.both().into_iter().for_each(Guest::kill);
     }
 
+    /// Removes the files of their disks; a guest that is on keeps its own until it is off.
+    pub(crate) fn remove_disks(&self) {
+        for guest in self.both() {
+            let _ = fs::remove_file(guest.hardware.disk());
+        }
+    }
+
     /// Copies what tells of a failure into `logs`: both consoles, what QEMU said, and the kernels' messages if they can
     /// still be had.
     pub(crate) fn keep_logs(&self, logs: &Path, test: &str) -> Result<()> {

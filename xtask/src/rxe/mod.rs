@@ -52,6 +52,7 @@ use guests::Guests;
 use host::Host;
 use random::Random;
 
+pub(crate) use cases::MANY as ROUNDS_MANY;
 pub(crate) use peers::run as compare;
 
 /// `cargo xtask rxe`
@@ -81,6 +82,11 @@ impl Arguments {
     pub(crate) const fn all(rounds: u32) -> Self {
         Self { tests: Vec::new(), rounds, seed: None, keep: false, host: false, perftest: false }
     }
+
+    /// How many times a test runs.
+    fn times(&self, case: &Case) -> u32 {
+        case.times(self.rounds, !self.tests.is_empty())
+    }
 }
 
 /// A line of the closing table.
@@ -101,7 +107,7 @@ pub(crate) fn test(arguments: &Arguments) -> Result<Counts> {
     let chosen = cases::choose(&arguments.tests, arguments.perftest)?;
     let is_measurement = cases::is_measurement(&chosen)?;
     install::verbs()?;
-    let (mut random, by_name) = (Random::new(arguments.seed), !arguments.tests.is_empty());
+    let mut random = Random::new(arguments.seed);
     let cache = root().join("target/rxe");
     let (rows, skipped) = if arguments.host {
         let artifacts = artifacts::build()?;
@@ -117,7 +123,7 @@ pub(crate) fn test(arguments: &Arguments) -> Result<Counts> {
         if arguments.keep {
             console::serve(&guests)?;
         }
-        let left_out = chosen.iter().filter(|case| case.times(arguments.rounds, by_name) == 0);
+        let left_out = chosen.iter().filter(|case| arguments.times(case) == 0);
         let why = |case: &&Case| format!("{} (with {} rounds, or by name)", case.name, cases::MANY);
         (rows, left_out.map(why).collect())
     };
@@ -151,7 +157,7 @@ fn in_guests(
 ) -> Vec<Row> {
     let mut rows = Vec::new();
     for case in chosen {
-        let times = case.times(arguments.rounds, !arguments.tests.is_empty());
+        let times = arguments.times(case);
         // Rounds that are one run, and the runs.
         let (together, runs) = if matches!(case.on, On::Rounds(_)) { (times, 1) } else { (1, times) };
         for run in 1..=runs {
@@ -177,8 +183,9 @@ fn in_guests(
                 if let Err(failure) = guests.keep_logs(logs, case.name) {
                     println!("the logs could not be kept: {failure}");
                 }
-                // Whatever it may have done to the kernels there is not to be in the next one's way.
+                // Whatever it may have done to the kernels and disks there is not to be in the next one's way.
                 guests.kill();
+                guests.remove_disks();
             }
             rows.push(row);
         }
