@@ -9,7 +9,9 @@
 //! ```text
 //! serve     the doors of a node: NBD, configuration, admin socket, metrics
 //! store     a dataset on this node: its volumes, its files, its peer
+//! mediator  the arbiter of who serves: the process, and the way to it
 //! node      threads, sockets, files: joins what follows
+//! cluster   who serves: configurations, their changes, leases; pure
 //! replica   what a node lacks that was away, how it gets it, how fast
 //! volume    block maps: which position of the log has a block's data
 //! segment   the log of a block store, in pieces: format, append, destage, replay
@@ -21,8 +23,12 @@
 #![deny(unsafe_code)]
 
 pub mod base;
+#[cfg(feature = "store")]
+pub mod cluster;
 pub mod control;
 pub mod fabric;
+#[cfg(feature = "store")]
+pub mod mediator;
 #[allow(unsafe_code, reason = "mappings are made of raw memory")]
 pub mod memory;
 pub mod mirror;

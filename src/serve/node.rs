@@ -247,6 +247,7 @@ fn store_config(node: &NodeConfig, dataset: &config::DatasetConfig) -> Result<Da
         },
         lock: dataset.lock,
         volumes: dataset.volumes.iter().map(volume).collect(),
+        mediator: None,
     })
 }
 

@@ -6,7 +6,7 @@ use super::register::RegisterError;
 use super::volumes::VolumeError;
 use crate::base::{BlockSize, DatasetId, FabricUrl, Lsn};
 use crate::memory::{LockError, LockPolicy, MapError};
-use crate::node::{CallError, HolderError};
+use crate::node::{CallError, HolderError, KeySet};
 use crate::segment::{ReplayError, SegmentLayout};
 
 /// What a flush, and a write that forces unit access, waits for.
@@ -31,7 +31,7 @@ pub struct VolumeSpec {
 }
 
 /// How to open a dataset on this node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct DatasetConfig {
     /// What people call it.
     pub name: String,
@@ -55,6 +55,19 @@ pub struct DatasetConfig {
     pub lock: LockPolicy,
     /// Volumes that are made when the dataset has none.
     pub volumes: Vec<VolumeSpec>,
+    /// Who decides which node serves: a mediator, or, without one, the operator.
+    pub mediator: Option<MediatorConfig>,
+}
+
+/// The mediator of a dataset; the same on both nodes.
+#[derive(Debug, Clone)]
+pub struct MediatorConfig {
+    /// Where it listens.
+    pub url: FabricUrl,
+    /// Its key, which is not the pair's.
+    pub keys: KeySet,
+    /// The node that goes on when each of the two could; without one, that which serves.
+    pub preferred: Option<String>,
 }
 
 impl DatasetConfig {
@@ -83,6 +96,7 @@ impl DatasetConfig {
             durability: Durability::default(),
             lock: LockPolicy::Required,
             volumes: Vec::new(),
+            mediator: None,
         }
     }
 

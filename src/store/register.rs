@@ -11,22 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{read_checked, write_checked};
 use crate::base::{LogGeneration, Lsn};
+pub use crate::cluster::Configuration;
 
 /// Generations that are remembered. A node that left before the oldest is copied whole.
 pub(super) const HISTORY_MAX: usize = 1024;
-
-/// Who is in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Configuration {
-    /// New at each change.
-    pub id: u64,
-    /// The nodes that have every acknowledged write.
-    pub members: Vec<String>,
-    /// The one that serves.
-    pub primary: String,
-    /// A node whose log ends before this position never serves by itself.
-    pub floor: u64,
-}
 
 /// A generation, and where it left the one before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -23,15 +23,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cluster", &["base"]),
     ("replica", &["base", "memory", "fabric", "mirror", "segment", "volume"]),
     ("node", &["base", "memory", "control", "fabric", "mirror", "segment", "volume", "cluster", "replica"]),
+    ("mediator", &["base", "cluster", "node"]),
     (
         "store",
-        &["base", "memory", "control", "fabric", "mirror", "segment", "volume", "cluster", "replica", "node"],
+        &[
+            "base", "memory", "control", "fabric", "mirror", "segment", "volume", "cluster", "replica",
+            "node", "mediator",
+        ],
     ),
     (
         "serve",
         &[
             "base", "memory", "control", "fabric", "mirror", "segment", "volume", "cluster", "replica",
-            "node", "store",
+            "node", "mediator", "store",
         ],
     ),
     // Drives all of the others in tests. Nobody may name it, so nothing of it can get into the library.
@@ -39,7 +43,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "sim",
         &[
             "base", "memory", "control", "fabric", "mirror", "segment", "volume", "cluster", "replica",
-            "node", "store", "serve",
+            "node", "mediator", "store", "serve",
         ],
     ),
 ];

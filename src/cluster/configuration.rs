@@ -1,0 +1,16 @@
+//! The configuration of a pair.
+
+use serde::{Deserialize, Serialize};
+
+/// Who is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    /// New at each change.
+    pub id: u64,
+    /// The nodes that have every acknowledged write.
+    pub members: Vec<String>,
+    /// The one that serves.
+    pub primary: String,
+    /// A node whose log ends before this position never serves by itself.
+    pub floor: u64,
+}

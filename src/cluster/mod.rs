@@ -1,0 +1,10 @@
+//! Who serves: the configuration of a pair, how it is changed, and what follows from it. Pure: no I/O, no clock, no thread.
+//!
+//! The scheme is that of `PacificA` (Lin and others, Microsoft Research, 2008): a configuration is changed by compare-and-set at one arbiter, and
+//! whoever must have a write before it is acknowledged is a member of it.
+
+mod configuration;
+mod mediation;
+
+pub use configuration::Configuration;
+pub use mediation::{Asked, Question, Request, Told, Verdict, decode, encode};
