@@ -4,7 +4,11 @@
 //! whoever must have a write before it is acknowledged is a member of it.
 
 mod configuration;
+mod lease;
 mod mediation;
+mod race;
 
 pub use configuration::Configuration;
+pub use lease::{Grants, LEASE, Lease, Moment, PATIENCE};
 pub use mediation::{Asked, Question, Request, Told, Verdict, decode, encode};
+pub use race::{RACE_DELAY, delay, is_only_member};

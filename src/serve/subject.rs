@@ -64,11 +64,14 @@ fn told(error: CommandError) -> AdminError {
         CommandError::Volume(VolumeError::Exists(_)) => ErrorCode::Exists,
         CommandError::Io(IoError::RoleChanged | IoError::Stopping) => ErrorCode::NotPrimary,
         CommandError::Io(IoError::NoSpace(_)) => ErrorCode::NoSpace,
-        CommandError::Refused(_) | CommandError::Volume(_) => ErrorCode::Refused,
+        CommandError::Refused(_) | CommandError::Volume(_) | CommandError::Overtaken { .. } => {
+            ErrorCode::Refused
+        }
         CommandError::Io(_)
         | CommandError::Register(_)
         | CommandError::Note(_)
         | CommandError::Open(_)
+        | CommandError::Mediator(_)
         | CommandError::Peer(_) => ErrorCode::Failed,
     };
     AdminError::new(code, error.to_string())

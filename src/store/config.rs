@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::register::RegisterError;
+use super::register::{Configuration, RegisterError};
 use super::volumes::VolumeError;
 use crate::base::{BlockSize, DatasetId, FabricUrl, Lsn};
 use crate::memory::{LockError, LockPolicy, MapError};
@@ -244,7 +244,24 @@ pub enum CommandError {
     /// What was needed for it could not be had.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The mediator did not change the configuration, or is not known to have.
+    #[error(transparent)]
+    Mediator(#[from] crate::mediator::MediatorError),
+    /// Somebody else has changed the configuration.
+    #[error("the mediator holds {}, not configuration {expected}: it was changed meanwhile", describe(found.as_ref()))]
+    Overtaken {
+        /// The id that was known.
+        expected: u64,
+        /// What it holds.
+        found: Option<Configuration>,
+    },
     /// The peer did not answer, or refused.
     #[error("the peer: {0}")]
     Peer(#[from] CallError),
+}
+
+fn describe(configuration: Option<&Configuration>) -> String {
+    configuration.map_or("nothing".into(), |found| {
+        format!("configuration {}, in which {} serves", found.id, found.primary)
+    })
 }

@@ -103,6 +103,9 @@ impl Dataset {
         dataset.start("mirrorbus-keeper", |pair| Keeper::new(pair).run(pair))?;
         dataset.start("mirrorbus-resync", |pair| Puller::new().run(pair))?;
         dataset.start("mirrorbus-mender", Pair::run_mender)?;
+        if dataset.config().mediator.is_some() {
+            dataset.start("mirrorbus-lease", Pair::run_lease)?;
+        }
         dataset.start("mirrorbus-pair", |pair| {
             while !pair.stopping.load(Ordering::SeqCst) {
                 let rest = pair.tick();

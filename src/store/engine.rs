@@ -16,6 +16,7 @@ use super::counters::count;
 use super::durable_mark::DurableMark;
 use super::error::IoError;
 use super::health::Health;
+use super::read_lease::ReadLease;
 use super::segment_files::{SegmentFileError, SegmentFiles};
 use super::state::{Role, Shared, State};
 use super::sums::Sums;
@@ -40,6 +41,7 @@ pub(super) struct Engine {
     pub(super) mark: DurableMark,
     pub(super) sums: Sums,
     pub(super) health: Health,
+    pub(super) lease: ReadLease,
     /// How long clients waited until what they wrote was committed, while it is measured: a resync goes by it.
     pub(super) commits: Latencies,
     pub(super) measures: AtomicBool,
@@ -77,8 +79,10 @@ impl Engine {
         sums: Sums,
         health: Health,
     ) -> Self {
+        let lease = ReadLease::new(config.mediator.is_some());
         Self {
             config,
+            lease,
             shared: Shared::new(state),
             files,
             mark,

@@ -44,6 +44,7 @@ mod pair;
 mod peer;
 mod primary;
 mod ranges;
+mod read_lease;
 mod reclaim;
 mod recover;
 mod register;

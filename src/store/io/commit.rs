@@ -87,7 +87,10 @@ impl Engine {
                 // Another has to watch, if what came was for this one; told under the lock, so that nobody is about to wait.
                 self.shared.tell();
             }
-            if primary.committed().0 >= mark.0 {
+            let is_committed = primary.committed().0 >= mark.0;
+            // What was read is the newest only as long as the peer serves nothing.
+            let may_answer = !primary.has_member() || self.lease.is_live();
+            if is_committed && may_answer {
                 drop(state);
                 if let Some(began) = began {
                     self.commits.record(began.elapsed());
@@ -100,7 +103,12 @@ impl Engine {
                 self.destage_to(epoch, Lsn(mark.0))?;
                 continue;
             }
-            let wait = if pause.spins() { Wait::Look } else { primary.wait() };
+            let wait = match pause.spins() {
+                true => Wait::Look,
+                // A lease does not come over the medium.
+                false if is_committed => Wait::Other,
+                false => primary.wait(),
+            };
             if pause.pass(&self.shared, state, wait) && gone() {
                 return Err(IoError::Gone);
             }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::is_only_member;
 use crate::store::register::{Configuration, Fork, Position};
 use crate::store::resync::{Ask, Reply};
 
@@ -35,6 +36,12 @@ pub(super) struct Hello {
     pub(super) device_block_bytes: u64,
     pub(super) places: u64,
     pub(super) window_bytes: u64,
+    /// Whether a mediator decides who serves.
+    #[serde(default)]
+    pub(super) is_mediated: bool,
+    /// The node that goes on when each could.
+    #[serde(default)]
+    pub(super) preferred: Option<String>,
 }
 
 /// A question.
@@ -49,6 +56,8 @@ pub(super) enum Question {
     Note { from: Hello, configuration: Configuration },
     /// The ring does not reach back to what you have: keep that until you have been given the rest, in the session of this number.
     BeResynced { from: Hello, session: u64 },
+    /// May whoever asks answer its clients for the length of a lease, since you serve nothing meanwhile?
+    Lease { node: String },
     /// Of a node that is being resynced: how much there was to do, how much is left, and what it wants next.
     Resync { session: u64, total: u64, left: u64, ask: Ask },
 }
@@ -62,6 +71,8 @@ pub(super) enum Answer {
         end: u64,
     },
     Noted,
+    /// It may.
+    Granted,
     /// To a node that is being resynced.
     Resync(Reply),
     /// It does not, and why: a word for machines, and a sentence.
@@ -103,12 +114,27 @@ impl Hello {
         if other.window_bytes != self.window_bytes {
             return differs("bytes of the window of a resync", &self.window_bytes, &other.window_bytes);
         }
+        if other.is_mediated != self.is_mediated {
+            let arbiter = |mediated| if mediated { "a mediator" } else { "the operator" };
+            return differs(
+                "who decides which serves",
+                &arbiter(self.is_mediated),
+                &arbiter(other.is_mediated),
+            );
+        }
+        if other.preferred != self.preferred {
+            let name = |hello: &Self| hello.preferred.clone().unwrap_or_else(|| "none".into());
+            return differs("the preferred node", &name(self), &name(other));
+        }
         None
     }
 
-    /// Whether this node is the one to serve, of two that do not: the one with more; of equals the one that served last; then the one whose
-    /// name comes first. Both nodes come to the same.
+    /// Whether this node is the one to serve, of two that do not: with a mediator the only member of the last configuration, if one is; the one
+    /// with more; of equals the one that served last; then the one whose name comes first. Both nodes come to the same.
     pub(super) fn goes_first(&self, other: &Self) -> bool {
+        if let Some(is_first) = self.is_only_member(other) {
+            return is_first;
+        }
         let had = |hello: &Self| (hello.position.generation, hello.position.end);
         if had(self) != had(other) {
             return had(self) > had(other);
@@ -119,6 +145,15 @@ impl Hello {
             Some(last) if last.primary == other.node => false,
             _ => self.node < other.node,
         }
+    }
+
+    /// Whether the later of the two configurations lets one of the two nodes alone go on: whether this one. `None` where both may, or the operator
+    /// decides.
+    pub(super) fn is_only_member(&self, other: &Self) -> Option<bool> {
+        let known = [self, other].into_iter().filter_map(|hello| hello.configuration.as_ref());
+        // Of one id are what the mediator holds, and what a node was told that agreed to follow: it does not go first any more.
+        let last = known.max_by_key(|known| (known.id, std::cmp::Reverse(known.members.len())))?;
+        is_only_member(last, &self.node, &other.node).filter(|_| self.is_mediated)
     }
 }
 
@@ -139,6 +174,8 @@ mod tests {
             device_block_bytes: 2,
             places: 3,
             window_bytes: 4,
+            is_mediated: false,
+            preferred: None,
         }
     }
 
@@ -163,6 +200,37 @@ mod tests {
         }
         assert!(hello("b", 1, 20).goes_first(&hello("a", 1, 10)));
         assert!(hello("b", 2, 5).goes_first(&hello("a", 1, 10)), "a later generation has what counts");
+    }
+
+    #[test]
+    fn with_a_mediator_the_only_member_goes_first() {
+        let members = |id, members: &[&str]| {
+            let members = members.iter().map(ToString::to_string).collect();
+            Some(Configuration { id, members, primary: "a".into(), floor: 0 })
+        };
+        let mut nodes = Vec::new();
+        for node in ["a", "b"] {
+            for (generation, end) in [(1, 10), (1, 20)] {
+                for known in [None, members(3, &["a", "b"]), members(3, &["a"]), members(4, &["b"])] {
+                    let node = hello(node, generation, end);
+                    nodes.push(Hello { configuration: known, is_mediated: true, ..node });
+                }
+            }
+        }
+        for a in nodes.iter().filter(|hello| hello.node == "a") {
+            for b in nodes.iter().filter(|hello| hello.node == "b") {
+                assert_ne!(a.goes_first(b), b.goes_first(a), "{a:?} {b:?}");
+                let is_at =
+                    |hello: &Hello, id| hello.configuration.as_ref().is_some_and(|known| known.id == id);
+                if is_at(a, 4) || is_at(b, 4) {
+                    assert!(b.goes_first(a), "what a has beyond was never acknowledged: {a:?} {b:?}");
+                }
+            }
+        }
+        let (a, b) = (hello("a", 1, 1), Hello { is_mediated: true, ..hello("b", 1, 1) });
+        assert_eq!(a.refuse(&b).map(|(code, _)| code), Some("configuration-differs"));
+        let c = Hello { preferred: Some("b".into()), ..b.clone() };
+        assert_eq!(b.refuse(&c).map(|(code, _)| code), Some("configuration-differs"));
     }
 
     #[test]

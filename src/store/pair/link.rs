@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::arbiter::Wanted;
 use super::hello::{Answer, Question, RoleWord};
 use super::meet::alone;
+use super::race::STEP_TIME_MEDIATED;
 use super::{Pair, STEP_TIME, STEP_TIME_BUSY};
 use crate::base::{Deadline, Lsn};
 use crate::node::{CallError, LinkStatus, ReconnectError, RefusalCode};
@@ -15,7 +17,7 @@ use crate::store::ring_memory::Trouble;
 use crate::store::state::{Reason, Role, State};
 
 /// How long one attempt to reconnect may take.
-const RECONNECT_TIME: Duration = Duration::from_secs(2);
+pub(super) const RECONNECT_TIME: Duration = Duration::from_secs(2);
 
 impl Pair {
     /// Sets the peer in when it has everything.
@@ -40,7 +42,7 @@ impl Pair {
         if !is_ready {
             return STEP_TIME_BUSY;
         }
-        let _moves = self.moves();
+        let moves = self.moves();
         let Ok((ours, theirs)) = self.ask_hello() else { return STEP_TIME };
         let is_setting_in = match &mut self.engine.shared.lock().role {
             Role::Primary(primary) => primary.begin_to_set_in(),
@@ -49,7 +51,7 @@ impl Pair {
         if !is_setting_in {
             return STEP_TIME_BUSY;
         }
-        let joined = self.configure(|last| {
+        let joined = self.decide(&Wanted::Held, |last| {
             let id = last.map_or(0, |last| last.id) + 1;
             let members = vec![ours.node.clone(), theirs.node.clone()];
             Configuration { id, members, primary: ours.node.clone(), floor: 0 }
@@ -57,7 +59,8 @@ impl Pair {
         let configuration = match joined {
             Ok(configuration) => configuration,
             Err(error) => {
-                self.set_out(Reason::new("cannot-set-in", error.to_string()));
+                drop(moves);
+                self.not_set_in(error);
                 return STEP_TIME;
             }
         };
@@ -78,7 +81,7 @@ impl Pair {
                 self.set_out(Reason::new("peer-refuses", format!("the peer is no member ({code}): {text}")));
             }
             // Whether it heard is not known: it is asked again, and nothing is acknowledged without it meanwhile.
-            Ok(Answer::Hello(_) | Answer::Following { .. } | Answer::Resync(_)) => {
+            Ok(Answer::Hello(_) | Answer::Following { .. } | Answer::Granted | Answer::Resync(_)) => {
                 self.explain(Reason::new("peer-unclear", "the peer answers something else"));
             }
             Err(reason) => self.explain(reason),
@@ -86,10 +89,35 @@ impl Pair {
         STEP_TIME
     }
 
+    /// The configuration does not name the peer, or may or may not.
+    fn not_set_in(&self, error: CommandError) {
+        let reason = Reason::new("cannot-set-in", error.to_string());
+        let Some(arbiter) = &self.arbiter else {
+            self.set_out(reason);
+            return;
+        };
+        if arbiter.is_undetermined() {
+            self.explain(reason);
+            return; // nothing is acknowledged without the peer, nor without the own disk
+        }
+        if let Role::Primary(primary) = &mut self.engine.shared.lock().role {
+            primary.be_set_out();
+        }
+        self.engine.shared.tell();
+        self.explain(reason);
+        if let CommandError::Overtaken { found, .. } = error {
+            self.be_overtaken(found.as_ref());
+        }
+    }
+
     /// The peer is no member, for certain: the register says so again, and then the own disk alone decides.
     fn set_out(&self, reason: Reason) {
         let node = self.engine.config.node.clone();
-        if let Err(error) = self.configure(|last| alone(&node, last, 0)) {
+        let durable = match &self.engine.shared.lock().role {
+            Role::Primary(primary) => primary.committed(),
+            Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => return,
+        };
+        if let Err(error) = self.decide(&Wanted::Held, |last| alone(&node, last, 0, durable)) {
             self.explain(Reason::new("cannot-set-out", error.to_string()));
             return;
         }
@@ -100,18 +128,27 @@ impl Pair {
         self.explain(reason);
     }
 
-    /// Looks whether the link still stands while nothing is written.
-    pub(super) fn watch(&self) {
+    /// Looks whether the link still stands while nothing is written; how long to rest.
+    pub(super) fn watch(&self) -> Duration {
+        let rest = if self.arbiter.is_some() { STEP_TIME_MEDIATED } else { STEP_TIME };
         let mut state = self.engine.shared.lock();
-        let State { role: Role::Primary(primary), reason, .. } = &mut *state else { return };
+        let State { role: Role::Primary(primary), reason, .. } = &mut *state else { return rest };
         if let Some(LinkStatus::Lost(why)) = primary.link.as_ref().map(|link| link.region.link()) {
             primary.lose(why.to_string());
         }
         if let Mode::Held { why } = &primary.mode {
-            let text = format!(
-                "the link is lost ({why}): requests are held; `mirrorbus alone` if the peer does not serve"
-            );
+            let text = format!("the link is lost ({why}): requests are held; {}", self.way_out());
             *reason = Reason::new("link-lost", text);
+            return Duration::ZERO;
+        }
+        rest
+    }
+
+    /// Out of a link that is lost.
+    const fn way_out(&self) -> &'static str {
+        match self.arbiter {
+            None => "`mirrorbus alone` if the peer does not serve",
+            Some(_) => "the mediator is asked which node goes on",
         }
     }
 
@@ -122,6 +159,11 @@ impl Pair {
         {
             return Err(CommandError::Refused(format!("{} serves: this node must not", theirs.node)));
         }
+        self.leave(Reason::new("alone", "serves alone, by the operator's word"))
+    }
+
+    /// Goes on without the peer, and says so as `told`. On return what was acknowledged is durable here, and the configuration names this node only.
+    pub(super) fn leave(&self, told: Reason) -> Result<(), CommandError> {
         let _moves = self.moves();
         let (epoch, committed) = {
             let mut state = self.engine.shared.lock();
@@ -146,13 +188,15 @@ impl Pair {
         };
         self.engine.mark_own();
         let node = self.engine.config.node.clone();
-        let decided = written.and_then(|()| self.configure(|last| alone(&node, last, 0)));
+        let decided =
+            written.and_then(|()| self.decide(&Wanted::Held, |last| alone(&node, last, 0, committed)));
+        let may_be = self.arbiter.as_ref().is_some_and(super::arbiter::Arbiter::is_undetermined);
         let mut state = self.engine.shared.lock();
         if let State { role: Role::Primary(primary), reason, .. } = &mut *state {
             if decided.is_ok() {
                 primary.be_alone();
-                *reason = Reason::new("alone", "serves alone, by the operator's word");
-            } else {
+                *reason = told;
+            } else if !may_be {
                 primary.stay();
             }
         }
@@ -162,7 +206,7 @@ impl Pair {
     }
 
     /// Tries to go on over a new link. The peer must be as it was: one that restarted is set out first, by the operator's word.
-    pub(super) fn reconnect(&self) {
+    pub(super) fn reconnect(&self, within: Duration) {
         let (mut link, epoch) = {
             let mut state = self.engine.shared.lock();
             let epoch = state.epoch;
@@ -174,7 +218,7 @@ impl Pair {
             (link, epoch)
         };
         let Link { region, lane, .. } = &mut link;
-        let result = region.reconnect(&mut [lane], Deadline::within(RECONNECT_TIME));
+        let result = region.reconnect(&mut [lane], Deadline::within(within));
         let lost = result.as_ref().err().map(|error| self.explain_lost(error));
         let mut state = self.engine.shared.lock();
         let is_same = state.epoch == epoch;
@@ -204,9 +248,7 @@ impl Pair {
         const RESTARTED: &str =
             "the peer restarted: requests are held; `mirrorbus alone` sets it out, and it is let in again";
         let lost = || {
-            let text = format!(
-                "the link is lost ({error}): requests are held; `mirrorbus alone` if the peer does not serve"
-            );
+            let text = format!("the link is lost ({error}): requests are held; {}", self.way_out());
             Reason::new("link-lost", text)
         };
         let ReconnectError::Call(CallError::Refused { code, .. }) = error else { return lost() };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::arbiter::Wanted;
 use super::hello::{Answer, Hello, Question, RoleWord};
 use super::{FOLLOW_TIME, Pair};
 use crate::base::Lsn;
@@ -24,6 +25,7 @@ impl Pair {
         }
         match met {
             Err(reason) => {
+                self.ask_mediator();
                 if self.served_alone() {
                     self.go_on_alone();
                 } else {
@@ -71,10 +73,32 @@ impl Pair {
         })
     }
 
-    /// The operator let this node serve alone, and it restarted: a fresh id, then it goes on.
+    /// What the mediator holds may be later than what this node knows: the reply to its own request was lost.
+    fn ask_mediator(&self) {
+        let Some(arbiter) = &self.arbiter else { return };
+        let known = self.configuration().map_or(0, |known| known.id);
+        if let Ok(Some(found)) = arbiter.read(known)
+            && let Err(error) = self.learn(&found)
+        {
+            log::warn!("{}: {error}", self.engine.config.name);
+        }
+    }
+
+    /// This node served alone, and it restarted: a fresh id, then it goes on.
     fn go_on_alone(&self) {
         let node = self.engine.config.node.clone();
-        let result = self.configure(|last| alone(&node, last, 0)).and_then(|_| self.become_primary(None));
+        let end = super::position(&self.engine.shared.lock()).end();
+        let floor = Lsn(self.configuration().map_or(0, |known| known.floor));
+        if end < floor {
+            let text = format!(
+                "this node has the log to {end}, but everything before {floor} was acknowledged when it began to serve alone: put the missing \
+                 segments back, or promote the node that has more with --flushed-only"
+            );
+            self.explain(Reason::new("below-floor", text));
+            return;
+        }
+        let decided = self.decide(&Wanted::Anew, |last| alone(&node, last, 0, floor));
+        let result = decided.and_then(|_| self.become_primary(None));
         if let Err(error) = result {
             self.explain(Reason::new("cannot-serve", error.to_string()));
         }
@@ -99,15 +123,22 @@ impl Pair {
         }
         let ours = self.hello();
         let fork = self.common(theirs).ok_or_else(|| diverged(theirs))?;
-        let next = |last: Option<&Configuration>| {
-            let least = theirs.configuration.as_ref().map_or(0, |theirs| theirs.id);
-            alone(&ours.node, last, least)
+        let end = ours.position.end();
+        let least = theirs.configuration.as_ref().map_or(0, |theirs| theirs.id);
+        let next = |last: Option<&Configuration>| match self.arbiter {
+            None => alone(&ours.node, last, least, end),
+            // It counts when the mediator has taken it, under the id that this one knows.
+            Some(_) => alone(&ours.node, last, 0, end),
         };
         // What the peer is told is what the register will say; if it is not changed here the peer waits, and is asked again.
-        let configuration = next(ours.configuration.as_ref());
+        let mut configuration = next(ours.configuration.as_ref());
+        if self.arbiter.is_some() {
+            // An id that no mediator has given out must not be known to anybody: it would be taken for one that lost it.
+            configuration.id = ours.configuration.as_ref().map_or(0, |ours| ours.id).max(least);
+        }
         let question = self.follow_question(ours.clone(), configuration, fork);
         self.ask_to_follow(&question, FOLLOW_TIME)?;
-        self.configure(next).map_err(failed)?;
+        self.decide(&Wanted::Anew, next).map_err(failed)?;
         self.become_primary(Some(theirs.position)).map_err(failed)
     }
 
@@ -141,7 +172,7 @@ impl Pair {
             Answer::Refused { code, text } => {
                 Err(Reason::new("peer-refuses", format!("the peer does not follow ({code}): {text}")))
             }
-            Answer::Hello(_) | Answer::Noted | Answer::Resync(_) => {
+            Answer::Hello(_) | Answer::Noted | Answer::Granted | Answer::Resync(_) => {
                 Err(Reason::new("peer-unclear", "the peer answers something else"))
             }
         }
@@ -161,10 +192,10 @@ impl Pair {
     }
 }
 
-/// This node alone.
-pub(super) fn alone(node: &str, last: Option<&Configuration>, least: u64) -> Configuration {
+/// This node alone, which has the log to `floor` on its disk.
+pub(super) fn alone(node: &str, last: Option<&Configuration>, least: u64, floor: Lsn) -> Configuration {
     let id = last.map_or(0, |last| last.id).max(least) + 1;
-    Configuration { id, members: vec![node.to_owned()], primary: node.to_owned(), floor: 0 }
+    Configuration { id, members: vec![node.to_owned()], primary: node.to_owned(), floor: floor.0 }
 }
 
 /// The peer has a generation that this node's log does not continue.

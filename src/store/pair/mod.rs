@@ -5,19 +5,23 @@
 //!                 the ring does not reach back:  be resynced! ─▶ ring pushed, maps and data pulled ─▶ caught up ─▶ …
 //!  link lost:     held ─▶ reconnected, or `alone` by the operator
 //!  primary gone:  `promote` by the operator at the secondary: fence, drain, serve alone
+//!  with a mediator both nodes do that by themselves, and the one that comes first goes on: held ─▶ alone, or steps down and follows
 //! ```
 //!
 //! One thread makes the moves of this node, a step at a time ([`Pair::tick`]); questions of the peer and commands of the operator come
 //! from others. Whoever changes the role holds `moves`.
 //!
-//! Every decision who may serve goes through the register. Its arbiter here is the operator: this node's copy says what it was
-//! told.
+//! Every decision who may serve goes through the register. Its arbiter is the mediator, where there is one, or the operator: this node's copy
+//! says what it was told.
 
+mod arbiter;
 pub(super) mod compare;
 mod hello;
+mod lease;
 mod link;
 mod meet;
 mod obey;
+mod race;
 mod replace;
 mod resync;
 #[cfg(test)]
@@ -30,16 +34,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::Checkpoint;
-use super::config::CommandError;
 use super::engine::Engine;
 use super::marker::Marker;
 use super::primary::Mode;
-use super::register::{Configuration, LocalRegister, Position, Register};
+use super::register::{LocalRegister, Position, Register};
 use super::resync::{Carrier, Note};
 use super::ring_memory::WINDOW_BYTES;
 use super::state::{Bell, Reason, Role, State};
 use crate::base::Lsn;
 use crate::node::{Holder, KeySet};
+use arbiter::Arbiter;
 use hello::{Answer, Hello, Question, RoleWord, VERSION};
 pub(super) use obey::PairGate;
 
@@ -56,6 +60,8 @@ pub(super) struct Pair {
     pub(super) engine: Arc<Engine>,
     keys: KeySet,
     register: Mutex<LocalRegister>,
+    /// The mediator, if one decides who serves.
+    arbiter: Option<Arbiter>,
     /// Whoever changes the role.
     moves: parking_lot::Mutex<()>,
     holder: OnceLock<Holder>,
@@ -96,10 +102,12 @@ impl Pair {
         marker: Marker,
         note: Note,
     ) -> Self {
+        let arbiter = Arbiter::of(&engine.config);
         Self {
             engine,
             keys,
             register: Mutex::new(register),
+            arbiter,
             moves: parking_lot::Mutex::new(()),
             holder: OnceLock::new(),
             checkpoint: Mutex::new(checkpoint),
@@ -137,10 +145,11 @@ impl Pair {
     pub(super) fn tick(&self) -> Duration {
         enum Now {
             Meet,
+            Guard { attached: bool },
             Invite,
             CatchUp,
             Watch,
-            Reconnect,
+            Hold,
             Rest,
         }
         let now = {
@@ -149,23 +158,28 @@ impl Pair {
                 Role::Undecided => Now::Meet,
                 Role::Secondary(_) => {
                     let attached = self.holder().is_some_and(|holder| holder.status().connected);
-                    if attached { Now::Rest } else { Now::Meet }
+                    Now::Guard { attached }
                 }
                 Role::Primary(primary) => match primary.mode {
                     Mode::Alone => Now::Invite,
                     Mode::CatchingUp { .. } | Mode::SettingIn => Now::CatchUp,
                     Mode::Mirrored => Now::Watch,
-                    Mode::Held { .. } => Now::Reconnect,
+                    Mode::Held { .. } => Now::Hold,
                 },
                 Role::Failed { .. } => Now::Rest,
             }
         };
         match now {
+            Now::Guard { attached } => match self.guard(attached) {
+                Some(rest) => return rest,
+                None if attached => {}
+                None => self.meet(),
+            },
             Now::Meet => self.meet(),
             Now::Invite => self.invite(),
             Now::CatchUp => return self.catch_up(),
-            Now::Watch => self.watch(),
-            Now::Reconnect => self.reconnect(),
+            Now::Watch => return self.watch(),
+            Now::Hold => return self.hold(),
             Now::Rest => {}
         }
         STEP_TIME
@@ -191,6 +205,8 @@ impl Pair {
             device_block_bytes: config.layout.device_block_bytes(),
             places: config.places,
             window_bytes: WINDOW_BYTES as u64,
+            is_mediated: self.arbiter.is_some(),
+            preferred: self.arbiter.as_ref().and_then(|arbiter| arbiter.preferred.clone()),
         }
     }
 
@@ -211,7 +227,7 @@ impl Pair {
             Answer::Refused { code, text } => {
                 return Err(Reason::new("peer-refuses", format!("the peer refuses ({code}): {text}")));
             }
-            Answer::Following { .. } | Answer::Noted | Answer::Resync(_) => {
+            Answer::Following { .. } | Answer::Noted | Answer::Granted | Answer::Resync(_) => {
                 return Err(Reason::new("peer-unclear", "the peer answers something else"));
             }
         };
@@ -231,19 +247,6 @@ impl Pair {
             log::info!("{}: {} ({})", self.engine.config.name, reason.text, reason.code);
             state.reason = reason;
         }
-    }
-
-    /// Changes the configuration, if it is still the one that `change` is given.
-    fn configure(
-        &self,
-        change: impl FnOnce(Option<&Configuration>) -> Configuration,
-    ) -> Result<Configuration, CommandError> {
-        let mut register = self.register();
-        let mut contents = register.contents().clone();
-        let (id, next) = (register.id(), change(contents.configuration.as_ref()));
-        contents.configuration = Some(next.clone());
-        register.compare_and_set(id, contents)?;
-        Ok(next)
     }
 }
 

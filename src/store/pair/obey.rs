@@ -4,8 +4,8 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::Pair;
+use super::arbiter::newer;
 use super::hello::{Answer, Hello, Question, RoleWord};
-use super::meet::alone;
 use crate::base::{Deadline, Lsn};
 use crate::node::{Attaching, Holder, HolderGate};
 use crate::store::checkpoint::Snapshot;
@@ -74,7 +74,7 @@ impl Pair {
                 }
             }
             // Its session was told to the peer alone.
-            Question::Resync { .. } => {}
+            Question::Resync { .. } | Question::Lease { .. } => {}
         }
         match question {
             Question::Hello(_) => Answer::Hello(self.hello()),
@@ -82,6 +82,7 @@ impl Pair {
                 self.follow(&from, configuration, Lsn(fork), &history)
             }
             Question::Note { configuration, .. } => self.take_note(configuration),
+            Question::Lease { node } => self.grant(&node),
             Question::BeResynced { from, session } => self.be_resynced(&from, session),
             Question::Resync { session, total, left, ask } => {
                 match self.answer_resync(session, (total, left), &ask) {
@@ -94,7 +95,8 @@ impl Pair {
 
     fn take_note(&self, configuration: Configuration) -> Answer {
         let id = configuration.id;
-        match self.configure(|last| newer(last, configuration)) {
+        self.hear_of(&configuration);
+        match self.note_configuration(|last| newer(last, configuration)) {
             Ok(kept) if kept.id == id => Answer::Noted,
             Ok(kept) => refused("older", format!("the configuration here is {}, later than {id}", kept.id)),
             Err(error) => refused("register", error.to_string()),
@@ -139,22 +141,22 @@ impl Pair {
         }
         // What came out of the memory was not in this node's hello yet: then it is this one that goes first, and is asked again.
         let ours = super::position(&self.engine.shared.lock());
-        if from.role != RoleWord::Primary
-            && (ours.generation, ours.end) > (from.position.generation, from.position.end)
-        {
+        // What this node has beyond the only member never was acknowledged.
+        let is_void = from.role == RoleWord::Primary || from.is_only_member(&self.hello()) == Some(true);
+        if !is_void && (ours.generation, ours.end) > (from.position.generation, from.position.end) {
             return refused("has-more", format!("this node has the log to {}", ours.end()));
         }
-        if from.role != RoleWord::Primary
-            && let Some(why) = self.lacks_beyond(from.position.end())
-        {
+        if !is_void && let Some(why) = self.lacks_beyond(from.position.end()) {
             return refused("ring-damaged", why);
         }
         // Only now: the peer does not know of a configuration in which this node refused to follow it.
-        match self.configure(|last| newer(last, configuration)) {
+        self.hear_of(&configuration);
+        match self.note_configuration(|last| newer(last, configuration)) {
             Ok(kept) if kept.id != id => return older(kept.id),
             Ok(_) => {}
             Err(error) => return refused("register", error.to_string()),
         }
+        self.grant_again();
         match self.truncate(from, fork).and_then(|end| self.adopt(history).map(|()| end)) {
             Ok(end) => Answer::Following { end: end.0 },
             Err(error) => refused("cannot-follow", error.to_string()),
@@ -350,31 +352,13 @@ impl Pair {
                 }
             }
         }
-        self.drain()?;
-        if !flushed_only && let Some(why) = self.lacks_beyond(Lsn::ZERO) {
-            return Err(CommandError::Refused(why));
-        }
-        {
-            let mut state = self.engine.shared.lock();
-            state.position = super::position(&state);
-        }
-        let node = self.engine.config.node.clone();
-        self.configure(|last| alone(&node, last, 0))?;
-        self.become_primary(None)
-    }
-}
-
-/// `next`, unless what is there is later.
-fn newer(last: Option<&Configuration>, next: Configuration) -> Configuration {
-    match last {
-        Some(last) if last.id > next.id => last.clone(),
-        Some(_) | None => next,
+        self.take_over(flushed_only)
     }
 }
 
 impl Pair {
     /// Whether the register names this node one of those that have every acknowledged write.
-    fn is_member(&self) -> bool {
+    pub(super) fn is_member(&self) -> bool {
         let register = self.register();
         let configuration = register.contents().configuration.as_ref();
         configuration.is_some_and(|known| known.members.contains(&self.engine.config.node))

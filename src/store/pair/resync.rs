@@ -52,7 +52,7 @@ impl Pair {
         match serde_json::from_slice(bytes).map_err(|error| error.to_string())? {
             Answer::Resync(reply) => Ok(Ok(reply)),
             Answer::Refused { code, text } => Ok(Err((code, text))),
-            Answer::Hello(_) | Answer::Following { .. } | Answer::Noted => {
+            Answer::Hello(_) | Answer::Following { .. } | Answer::Noted | Answer::Granted => {
                 Err("an answer to something else".into())
             }
         }
@@ -69,7 +69,7 @@ impl Pair {
                 let text = format!("the peer is not to be brought up to date ({code}): {text}");
                 return Err(Reason::new("peer-refuses", text));
             }
-            Answer::Hello(_) | Answer::Following { .. } | Answer::Resync(_) => {
+            Answer::Hello(_) | Answer::Following { .. } | Answer::Granted | Answer::Resync(_) => {
                 return Err(Reason::new("peer-unclear", "the peer answers something else"));
             }
         }

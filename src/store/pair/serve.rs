@@ -99,6 +99,9 @@ impl Pair {
 
     fn try_to_invite(&self) -> Result<(), Reason> {
         self.end_carrier();
+        if !self.refresh() {
+            return Ok(());
+        }
         if self.rests() {
             return Ok(());
         }

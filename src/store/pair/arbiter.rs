@@ -1,0 +1,216 @@
+//! Changes of the configuration: by the mediator where there is one, else by the operator's word, in this node's own register.
+//!
+//! With a mediator this node's register is what it was told last. A change counts when the mediator took it. Until its outcome is known it
+//! may have been taken, or be yet: whoever asked for it acknowledges nothing that the other outcome would lose, and asks for the same again,
+//! word by word, before it asks for anything else.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Pair;
+use crate::cluster::{Configuration, Grants, Request, Verdict};
+use crate::mediator::{Client, MediatorError};
+use crate::node::random_bytes;
+use crate::store::config::{CommandError, DatasetConfig};
+use crate::store::read_lease::now;
+use crate::store::register::Register;
+
+/// How long the mediator has to answer.
+pub(super) const MEDIATOR_TIME: Duration = Duration::from_secs(1);
+/// How often a node that serves alone shows the mediator the id under which it does: one that was restored from an old copy hears of it before
+/// it grants anything to the other node.
+const REFRESH_TIME: Duration = Duration::from_secs(1);
+
+/// A node's side of the mediator.
+#[derive(Debug)]
+pub(super) struct Arbiter {
+    client: Mutex<Client>,
+    /// A change that may have been taken, or may yet be.
+    pending: Mutex<Option<Request>>,
+    /// What this node granted to the one that serves.
+    grants: Mutex<Grants>,
+    /// When that was last heard.
+    heard: Mutex<Instant>,
+    /// Since when the other one is missed.
+    missed: Mutex<Option<Instant>>,
+    /// When the mediator last said what it holds, to a node that serves alone.
+    refreshed: Mutex<Option<Instant>>,
+    /// The node that goes on when each could.
+    pub(super) preferred: Option<String>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Arbiter {
+    pub(super) fn of(config: &DatasetConfig) -> Option<Self> {
+        let mediator = config.mediator.as_ref()?;
+        let client = Client::new(mediator.url.clone(), mediator.keys.clone(), config.id, &config.node);
+        Some(Self {
+            client: Mutex::new(client),
+            pending: Mutex::default(),
+            grants: Mutex::new(Grants::new(now())),
+            heard: Mutex::new(Instant::now()),
+            missed: Mutex::default(),
+            refreshed: Mutex::default(),
+            preferred: mediator.preferred.clone(),
+        })
+    }
+
+    /// Whether a change may have been taken of which nothing is known.
+    pub(super) fn is_undetermined(&self) -> bool {
+        lock(&self.pending).is_some()
+    }
+
+    pub(super) fn grants(&self) -> MutexGuard<'_, Grants> {
+        lock(&self.grants)
+    }
+
+    /// The one that serves was heard.
+    pub(super) fn hear(&self) {
+        *lock(&self.heard) = Instant::now();
+    }
+
+    /// For how long it has not been.
+    pub(super) fn silence(&self) -> Duration {
+        lock(&self.heard).elapsed()
+    }
+
+    /// The other one is missed; for how long.
+    pub(super) fn miss(&self) -> Duration {
+        lock(&self.missed).get_or_insert_with(Instant::now).elapsed()
+    }
+
+    /// It is there.
+    pub(super) fn find(&self) {
+        *lock(&self.missed) = None;
+    }
+
+    /// Whether it is time to ask the mediator again what it holds.
+    pub(super) fn is_to_refresh(&self) -> bool {
+        let mut refreshed = lock(&self.refreshed);
+        let is_time = refreshed.is_none_or(|last| last.elapsed() >= REFRESH_TIME);
+        if is_time {
+            *refreshed = Some(Instant::now());
+        }
+        is_time
+    }
+
+    /// What the register holds. `known` is the id that this node knows.
+    pub(super) fn read(&self, known: u64) -> Result<Option<Configuration>, MediatorError> {
+        lock(&self.client).read(known, MEDIATOR_TIME)
+    }
+}
+
+/// A change that was asked for.
+pub(super) enum Wanted {
+    /// That it holds so, unless it does already.
+    Held,
+    /// That it does under a new id: what was asked for in an earlier life finds that one, and is void.
+    Anew,
+}
+
+impl Pair {
+    /// Changes the configuration to what `change` makes of it. On return it counts, and is noted here.
+    ///
+    /// # Errors
+    /// It is not changed, or not for certain: see [`Arbiter::is_undetermined`]. `Overtaken`: somebody else has changed it.
+    pub(super) fn decide(
+        &self,
+        wanted: &Wanted,
+        change: impl Fn(Option<&Configuration>) -> Configuration,
+    ) -> Result<Configuration, CommandError> {
+        let Some(arbiter) = &self.arbiter else { return self.note_configuration(change) };
+        let pending = lock(&arbiter.pending).clone();
+        if let Some(pending) = pending {
+            self.request(arbiter, pending)?;
+        }
+        let known = self.configuration();
+        let next = change(known.as_ref());
+        if let (Wanted::Held, Some(known)) = (wanted, &known)
+            && (&known.members, &known.primary) == (&next.members, &next.primary)
+        {
+            return Ok(known.clone());
+        }
+        let expected = known.map_or(0, |known| known.id);
+        let nonce = u64::from_le_bytes(random_bytes().map_err(crate::store::config::OpenError::from)?);
+        self.request(arbiter, Request { expected, next, nonce })
+    }
+
+    fn request(&self, arbiter: &Arbiter, request: Request) -> Result<Configuration, CommandError> {
+        let verdict = lock(&arbiter.client).compare_and_set(&request, MEDIATOR_TIME);
+        match verdict {
+            Ok(Verdict::Taken) => {
+                *lock(&arbiter.pending) = None;
+                self.note_configuration(|_| request.next.clone())
+            }
+            Ok(Verdict::Changed(found)) => {
+                *lock(&arbiter.pending) = None;
+                if let Some(found) = &found {
+                    self.learn(found)?;
+                }
+                Err(CommandError::Overtaken { expected: request.expected, found })
+            }
+            Err(MediatorError::Unknown(why)) => {
+                *lock(&arbiter.pending) = Some(request);
+                Err(MediatorError::Unknown(why).into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes note of a configuration that counts, unless a later one is known. One that does not name this node, which has served alone, is
+    /// left aside: what it acknowledged then nobody else has, and it must not come to follow as though it had been a member.
+    pub(super) fn learn(&self, found: &Configuration) -> Result<(), CommandError> {
+        self.settle_by(found);
+        if self.served_alone() && !found.members.contains(&self.engine.config.node) {
+            return Ok(());
+        }
+        self.note_configuration(|last| newer(last, found.clone())).map(|_| ())
+    }
+
+    /// The one that serves says what the configuration is.
+    pub(super) fn hear_of(&self, configuration: &Configuration) {
+        self.settle_by(configuration);
+        if let Some(arbiter) = &self.arbiter {
+            arbiter.hear();
+        }
+    }
+
+    /// This node follows from now on, and grants leases again unless it may have the configuration already. Whoever calls this holds `moves`, so that
+    /// it is not just taking over.
+    pub(super) fn grant_again(&self) {
+        if let Some(arbiter) = self.arbiter.as_ref().filter(|arbiter| !arbiter.is_undetermined()) {
+            arbiter.grants().allow();
+        }
+    }
+
+    /// Of a request that was made for an earlier configuration than this nothing is left to be known: it was taken, or never will be.
+    fn settle_by(&self, configuration: &Configuration) {
+        if let Some(arbiter) = &self.arbiter {
+            lock(&arbiter.pending).take_if(|pending| configuration.id > pending.expected);
+        }
+    }
+
+    /// Notes a configuration in this node's own register.
+    pub(super) fn note_configuration(
+        &self,
+        change: impl FnOnce(Option<&Configuration>) -> Configuration,
+    ) -> Result<Configuration, CommandError> {
+        let mut register = self.register();
+        let mut contents = register.contents().clone();
+        let (id, next) = (register.id(), change(contents.configuration.as_ref()));
+        contents.configuration = Some(next.clone());
+        register.compare_and_set(id, contents)?;
+        Ok(next)
+    }
+}
+
+/// `next`, unless what is there is later.
+pub(super) fn newer(last: Option<&Configuration>, next: Configuration) -> Configuration {
+    match last {
+        Some(last) if last.id > next.id => last.clone(),
+        Some(_) | None => next,
+    }
+}

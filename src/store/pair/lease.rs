@@ -1,0 +1,102 @@
+//! The read lease between the two nodes, which is also how each hears that the other is alive: the one that serves asks for it all the time.
+
+use std::time::{Duration, Instant};
+
+use super::Pair;
+use super::hello::{Answer, Question};
+use super::obey::refused;
+use crate::cluster::LEASE;
+use crate::node::Inquirer;
+use crate::store::follower::Stage;
+use crate::store::read_lease::now;
+use crate::store::state::Role;
+
+/// The other node is missed when it was not heard for so long.
+pub(super) const SILENCE: Duration = Duration::from_millis(500);
+/// Between two questions: a lease is renewed several times before it ends.
+const STEP: Duration = Duration::from_millis(LEASE.as_millis() as u64 / 4);
+/// Between two looks whether there is anybody to ask.
+const REST: Duration = Duration::from_millis(10);
+
+/// Nobody granted a lease.
+struct NotGranted;
+
+impl Pair {
+    /// Asks for the lease while this node serves with a member beside it.
+    pub(in crate::store) fn run_lease(&self) {
+        let mut connection = None;
+        let mut heard = Instant::now();
+        while !self.stopping.load(std::sync::atomic::Ordering::SeqCst) {
+            let asks = match &self.engine.shared.lock().role {
+                Role::Primary(primary) => primary.has_member(),
+                Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => false,
+            };
+            if !asks {
+                (connection, heard) = (None, Instant::now());
+                std::thread::sleep(REST);
+                continue;
+            }
+            let began = Instant::now();
+            match self.ask_for_lease(&mut connection) {
+                Ok(()) => heard = Instant::now(),
+                Err(NotGranted) => connection = None,
+            }
+            if heard.elapsed() >= SILENCE {
+                self.miss_peer();
+            }
+            std::thread::sleep(STEP.saturating_sub(began.elapsed()));
+        }
+    }
+
+    fn ask_for_lease(&self, connection: &mut Option<Inquirer>) -> Result<(), NotGranted> {
+        let engine = &self.engine;
+        if connection.is_none() {
+            let made = Inquirer::connect(&engine.config.peer, &self.keys, SILENCE);
+            *connection = Some(made.map_err(|_| NotGranted)?);
+        }
+        let Some(connection) = connection else { return Err(NotGranted) };
+        let question = Question::Lease { node: engine.config.node.clone() };
+        let question = serde_json::to_vec(&question).expect("names and numbers");
+        let sent = now();
+        let answer = connection.ask(&question, SILENCE).map_err(|_| NotGranted)?;
+        match serde_json::from_slice(&answer) {
+            Ok(Answer::Granted) => {}
+            Ok(_) | Err(_) => return Err(NotGranted),
+        }
+        let had_run_out = !engine.lease.is_live();
+        engine.lease.extend(sent);
+        if had_run_out {
+            engine.shared.tell();
+        }
+        Ok(())
+    }
+
+    /// The peer was not heard for too long: whatever its memory takes, it does not answer.
+    fn miss_peer(&self) {
+        if let Role::Primary(primary) = &mut self.engine.shared.lock().role {
+            primary.lose(format!("the peer has granted no lease for {SILENCE:?}"));
+        }
+        self.bell.ring();
+    }
+
+    /// Grants a lease to the one that this node follows.
+    pub(super) fn grant(&self, node: &str) -> Answer {
+        let Some(arbiter) = &self.arbiter else {
+            return refused("no-mediator", "the operator decides here who serves".into());
+        };
+        let is_followed = match &self.engine.shared.lock().role {
+            Role::Secondary(secondary) => matches!(secondary.stage, Stage::Following(_)),
+            Role::Undecided | Role::Primary(_) | Role::Failed { .. } => false,
+        };
+        let serves = self.configuration().is_some_and(|known| known.primary == node);
+        if !is_followed || !serves {
+            return refused("not-following", format!("this node does not follow {node}"));
+        }
+        arbiter.hear();
+        if arbiter.grants().grant(now()) {
+            Answer::Granted
+        } else {
+            refused("takes-over", "this node is about to take over".into())
+        }
+    }
+}

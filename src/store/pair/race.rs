@@ -1,0 +1,230 @@
+//! With a mediator: each node that has lost the other asks it for the configuration, and the one that comes first goes on.
+//!
+//! ```text
+//!  primary    link lost ─▶ reconnect ─▶ its delay ─▶ own disk has all ─▶ compare-and-set ─┬─ taken ──▶ alone
+//!                                                                                         └─ changed ▶ steps down, follows
+//!  secondary  not heard ─▶ its delay ─▶ mediator is there? ─▶ grants no lease, fence, drain ─▶ compare-and-set ─┬─ taken ──▶ the
+//!                                                                            last lease is over ▶ serves        └─ changed ▶ waits
+//! ```
+//!
+//! A secondary takes over only if the register names it, and only in the life in which it came to be a member: after a restart its memory
+//! lacks what was on no disk. It looks whether the mediator answers before it takes the primary's access away, since that cannot be undone: without
+//! a mediator a link that comes back is better than none.
+
+use std::time::Duration;
+
+use super::arbiter::{Arbiter, Wanted};
+use super::meet::alone;
+use super::{Pair, STEP_TIME, STEP_TIME_BUSY};
+use crate::base::Lsn;
+use crate::cluster::{Configuration, Moment, delay};
+use crate::store::config::CommandError;
+use crate::store::primary::Mode;
+use crate::store::read_lease::now;
+use crate::store::register::Position;
+use crate::store::state::{Reason, Role, State};
+
+/// How long one attempt to reconnect may take, while the mediator can be asked.
+const RECONNECT_TIME: Duration = Duration::from_millis(200);
+/// Between two steps while all is well: so long it takes at most until a broken connection is seen.
+pub(super) const STEP_TIME_MEDIATED: Duration = Duration::from_millis(10);
+/// Between two attempts to reach the mediator.
+const STEP_TIME_HELD: Duration = Duration::from_millis(50);
+
+impl Pair {
+    /// A primary that has lost its peer: tries to have it back, then asks to go on alone.
+    pub(super) fn hold(&self) -> Duration {
+        let Some(arbiter) = &self.arbiter else {
+            self.reconnect(super::link::RECONNECT_TIME);
+            return STEP_TIME;
+        };
+        let missed = arbiter.miss();
+        if !arbiter.is_undetermined() {
+            self.reconnect(RECONNECT_TIME);
+        }
+        match &self.engine.shared.lock().role {
+            Role::Primary(primary) if matches!(primary.mode, Mode::Held { .. }) => {}
+            Role::Undecided | Role::Secondary(_) | Role::Primary(_) | Role::Failed { .. } => {
+                return STEP_TIME_BUSY;
+            }
+        }
+        if missed < delay(&self.engine.config.node, true, arbiter.preferred.as_deref()) {
+            return STEP_TIME_BUSY;
+        }
+        let reason = Reason::new("alone", "serves alone: the peer was lost, and the mediator has set it out");
+        match self.leave(reason) {
+            Ok(()) => arbiter.find(),
+            Err(CommandError::Overtaken { found, .. }) => self.be_overtaken(found.as_ref()),
+            Err(error) => {
+                let text = format!("the peer is lost and requests are held: {error}");
+                self.explain(Reason::new("held", text));
+            }
+        }
+        STEP_TIME_HELD
+    }
+
+    /// A node that follows: looks whether the one that serves is still there, and takes over if not. How long to rest then; `None` where this node may
+    /// not take over.
+    pub(super) fn guard(&self, attached: bool) -> Option<Duration> {
+        let arbiter = self.arbiter.as_ref()?;
+        if !self.is_member() && !arbiter.is_undetermined() {
+            return None;
+        }
+        if attached && arbiter.silence() < super::lease::SILENCE {
+            arbiter.find();
+            return Some(STEP_TIME_MEDIATED);
+        }
+        let missed = arbiter.miss();
+        if missed < delay(&self.engine.config.node, false, arbiter.preferred.as_deref()) {
+            return Some(STEP_TIME_BUSY);
+        }
+        let _moves = self.moves();
+        if !matches!(self.engine.shared.lock().role, Role::Secondary(_)) {
+            return Some(STEP_TIME_BUSY);
+        }
+        match self.race(arbiter) {
+            Ok(()) => {
+                arbiter.find();
+                let text = "serves alone: it took over from the peer, which was lost";
+                self.explain(Reason::new("took-over", text));
+            }
+            Err(reason) => self.explain(reason),
+        }
+        Some(STEP_TIME_HELD)
+    }
+
+    fn race(&self, arbiter: &Arbiter) -> Result<(), Reason> {
+        let held = |error: &dyn std::fmt::Display| {
+            Reason::new(
+                "held",
+                format!("the node that serves is not heard, and this one does not take over: {error}"),
+            )
+        };
+        let known = self.configuration();
+        if !arbiter.is_undetermined() {
+            let found =
+                arbiter.read(known.as_ref().map_or(0, |known| known.id)).map_err(|error| held(&error))?;
+            if let Some(found) = found.filter(|found| known.as_ref().is_none_or(|known| known.id < found.id))
+            {
+                self.learn(&found).map_err(|error| held(&error))?;
+                return Err(lost_to(&found));
+            }
+        }
+        match self.take_over(false) {
+            Err(CommandError::Overtaken { found: Some(found), .. }) => Err(lost_to(&found)),
+            Err(error) => Err(held(&error)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Takes the peer's access away, then the configuration, and serves when nobody holds a lease of this node any more. Whoever calls this holds
+    /// `moves`.
+    pub(super) fn take_over(&self, flushed_only: bool) -> Result<(), CommandError> {
+        let Some(arbiter) = &self.arbiter else { return self.succeed(Moment::default(), flushed_only) };
+        let over = arbiter.grants().refuse();
+        let taken = self.succeed(over, flushed_only);
+        if taken.is_err() && !arbiter.is_undetermined() {
+            arbiter.grants().allow();
+        }
+        taken
+    }
+
+    fn succeed(&self, over: Moment, flushed_only: bool) -> Result<(), CommandError> {
+        self.drain()?;
+        if !flushed_only && let Some(why) = self.lacks_beyond(Lsn::ZERO) {
+            return Err(CommandError::Refused(why));
+        }
+        let end = {
+            let mut state = self.engine.shared.lock();
+            state.position = super::position(&state);
+            state.position.end()
+        };
+        let node = &self.engine.config.node;
+        self.decide(&Wanted::Held, |last| alone(node, last, 0, end))?;
+        std::thread::sleep(over.0.saturating_sub(now().0));
+        self.become_primary(None)
+    }
+
+    /// Somebody else has the configuration.
+    pub(super) fn be_overtaken(&self, found: Option<&Configuration>) {
+        let node = &self.engine.config.node;
+        if found.is_some_and(|found| found.primary == *node) {
+            return; // of an earlier request of this node's; the next one goes by what was found
+        }
+        let by = found.map_or("nobody".into(), |found| found.primary.clone());
+        if self.served_alone() {
+            let text = format!(
+                "the mediator lets {by} serve, though this node served alone and acknowledged what the other does not have: decide which \
+                 of the two copies counts, and empty the directory of the other"
+            );
+            self.engine.shared.lock().fail("diverged", text);
+            self.engine.shared.tell();
+            return;
+        }
+        if let Err(error) = self.step_down(&by) {
+            self.explain(Reason::new(
+                "held",
+                format!("{by} serves now, and this node cannot step down: {error}"),
+            ));
+        }
+    }
+
+    /// Serves no more. What is in the log is written out first, acknowledged or not: what of it the other does not have is void when this node is told
+    /// to follow.
+    fn step_down(&self, by: &str) -> Result<(), CommandError> {
+        let _moves = self.moves();
+        loop {
+            let (epoch, end) = {
+                let mut state = self.engine.shared.lock();
+                let epoch = state.epoch;
+                let Role::Primary(primary) = &mut state.role else { return Ok(()) };
+                primary.log.set_frozen(true);
+                primary.write_out();
+                (epoch, primary.log.pad())
+            };
+            let is_written = self.engine.destage_to(epoch, end)?;
+            let mut state = self.engine.shared.lock();
+            if state.epoch != epoch {
+                return Ok(());
+            }
+            let State { role: Role::Primary(primary), .. } = &mut *state else { return Ok(()) };
+            if !is_written || primary.log.end() != end {
+                continue;
+            }
+            let position = super::position(&state);
+            state.position = Position { end: end.0, ..position };
+            let served = std::mem::replace(&mut state.role, Role::Undecided);
+            state.epoch += 1;
+            state.reason = Reason::new("stepped-down", format!("{by} serves now: waits for it to attach"));
+            drop(state);
+            self.engine.shared.tell();
+            self.end_carrier();
+            log::warn!("{}: steps down: {by} serves now", self.engine.config.name);
+            drop(served); // its links are closed, which takes time
+            return Ok(());
+        }
+    }
+
+    /// A node that serves alone shows the mediator its configuration now and then; whether it still serves.
+    pub(super) fn refresh(&self) -> bool {
+        let Some(arbiter) = self.arbiter.as_ref().filter(|arbiter| arbiter.is_to_refresh()) else {
+            return true;
+        };
+        let Some(known) = self.configuration() else { return true };
+        match arbiter.read(known.id) {
+            Ok(Some(found)) if found.id > known.id => {
+                self.be_overtaken(Some(&found));
+                false
+            }
+            Ok(_) => true,
+            Err(error) => {
+                log::warn!("{}: {error}", self.engine.config.name);
+                true
+            }
+        }
+    }
+}
+
+fn lost_to(found: &Configuration) -> Reason {
+    Reason::new("lost-race", format!("{} goes on alone: waits for it to attach", found.primary))
+}
