@@ -173,6 +173,7 @@ fn help_names_every_command_and_option() {
         (&["volume", "resize"], &["DATASET", "NAME", "--size", "--shrink"]),
         (&["promote"], &["DATASET", "--flushed-only"]),
         (&["alone"], &["DATASET"]),
+        (&["seed"], &["DATASET"]),
         (&["scrub"], &["DATASET", "--json"]),
         (&["events"], &["--follow", "--since", "--json"]),
         (&["config"], &["check"]),

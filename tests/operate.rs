@@ -102,6 +102,10 @@ impl Subject for TestNode {
         self.check(dataset, "replace-peer")
     }
 
+    fn seed(&self, dataset: &str) -> Result<(), AdminError> {
+        self.check(dataset, "seed")
+    }
+
     fn scrub(&self, dataset: &str, repair: bool) -> Result<ScrubReport, AdminError> {
         self.check(dataset, if repair { "scrub, repair" } else { "scrub" })?;
         let damaged_blocks = *self.damaged.lock().unwrap();
@@ -303,6 +307,9 @@ fn a_comparison_that_finds_differences_fails() {
     assert!(rig.done("replace-peer vm1").contains("let in, once"));
     let calls = rig.node.calls.lock().unwrap();
     assert!(calls.contains(&"verify Some(\"root\") true".into()) && calls.contains(&"replace-peer".into()));
+    drop(calls);
+    assert!(rig.done("seed vm1").contains("the mediator has this node's configuration of vm1"));
+    assert!(rig.node.calls.lock().unwrap().contains(&"seed".into()));
 }
 
 #[test]
@@ -322,6 +329,7 @@ fn configurations_are_checked() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.contains("is right: node alpha"), "{text}");
     assert!(text.contains("dataset vm1: a ring of 256 MiB"), "{text}");
+    assert!(text.contains("dataset vm1: mediator tcp://mediator:7010, preferred alpha"), "{text}");
 
     let scratch = Scratch::new();
     let file = scratch.path("node.toml");

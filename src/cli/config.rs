@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use mirrorbus::base::format_bytes;
-use mirrorbus::serve::config::{DatasetConfig, NodeConfig};
+use mirrorbus::serve::config::{DatasetConfig, MediatorConfig, NodeConfig};
 
 /// What it takes.
 #[derive(Debug, clap::Args)]
@@ -26,9 +26,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error
     let Action::Check { file } = &arguments.action;
     let NodeConfig { name, datasets, .. } = NodeConfig::load(file)?;
     println!("{} is right: node {name}", file.display());
-    for DatasetConfig { name, listen, peer, region_bytes, durability, .. } in &datasets {
+    for DatasetConfig { name, listen, peer, region_bytes, durability, mediator, .. } in &datasets {
         let ring = format_bytes(*region_bytes);
         println!("  dataset {name}: a ring of {ring}, here {listen}, peer {peer}, durability {durability}");
+        if let Some(MediatorConfig { address, preferred, .. }) = mediator {
+            let preferred = preferred.as_deref().unwrap_or("whichever serves");
+            println!("  dataset {name}: mediator {address}, preferred {preferred}");
+        }
     }
     Ok(())
 }

@@ -44,6 +44,8 @@ enum Command {
     Alone(remote::operate::Alone),
     /// Let a new and empty node take the place of a dataset's peer.
     ReplacePeer(remote::operate::ReplacePeer),
+    /// Give the mediator of a dataset the configuration that a running node has.
+    Seed(remote::operate::Seed),
     /// Compare all that a running node has stored with its checksums, and repair it from its peer.
     Scrub(remote::check::Scrub),
     /// Compare what both nodes of a dataset have stored.
@@ -78,6 +80,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Promote(arguments) => remote::operate::promote(&arguments),
         Command::Alone(arguments) => remote::operate::alone(&arguments),
         Command::ReplacePeer(arguments) => remote::operate::replace_peer(&arguments),
+        Command::Seed(arguments) => remote::operate::seed(&arguments),
         Command::Scrub(arguments) => remote::check::scrub(&arguments),
         Command::Verify(arguments) => remote::check::verify(&arguments),
         Command::Events(arguments) => remote::events::run(&arguments),

@@ -13,7 +13,7 @@ use super::subject::{NodeSubject, Served};
 use crate::control::KeySet;
 use crate::node::KeyFileError;
 use crate::segment::{LayoutError, SegmentLayout};
-use crate::store::{Dataset, DatasetConfig, Durability, OpenError, VolumeSpec};
+use crate::store::{Dataset, DatasetConfig, Durability, MediatorConfig, OpenError, VolumeSpec};
 
 /// Events that are remembered.
 const EVENTS_MAX: usize = 1024;
@@ -37,6 +37,14 @@ pub enum NodeError {
     /// No key.
     #[error("dataset {dataset:?}: {error}")]
     Key {
+        /// Which.
+        dataset: String,
+        /// Why.
+        error: KeyFileError,
+    },
+    /// No key of the mediator.
+    #[error("dataset {dataset:?}: the mediator's key: {error}")]
+    MediatorKey {
         /// Which.
         dataset: String,
         /// Why.
@@ -232,6 +240,11 @@ fn store_config(node: &NodeConfig, dataset: &config::DatasetConfig) -> Result<Da
         bytes: volume.bytes,
         block_size: volume.block_size,
     };
+    let mediator = |mediator: &config::MediatorConfig| -> Result<MediatorConfig, NodeError> {
+        let keys = KeySet::load(&mediator.key)
+            .map_err(|error| NodeError::MediatorKey { dataset: dataset.name.clone(), error })?;
+        Ok(MediatorConfig { url: mediator.address.clone(), keys, preferred: mediator.preferred.clone() })
+    };
     Ok(DatasetConfig {
         name: dataset.name.clone(),
         id: dataset.id,
@@ -247,7 +260,7 @@ fn store_config(node: &NodeConfig, dataset: &config::DatasetConfig) -> Result<Da
         },
         lock: dataset.lock,
         volumes: dataset.volumes.iter().map(volume).collect(),
-        mediator: None,
+        mediator: dataset.mediator.as_ref().map(mediator).transpose()?,
     })
 }
 

@@ -11,6 +11,7 @@ use super::admin::{
 use super::checks;
 use super::exports::Waits;
 use crate::base::BlockSize;
+use crate::mediator::MediatorError;
 use crate::store::{self, CommandError, Dataset, IoError, VolumeError};
 
 /// A dataset with what clients waited for it.
@@ -64,9 +65,10 @@ fn told(error: CommandError) -> AdminError {
         CommandError::Volume(VolumeError::Exists(_)) => ErrorCode::Exists,
         CommandError::Io(IoError::RoleChanged | IoError::Stopping) => ErrorCode::NotPrimary,
         CommandError::Io(IoError::NoSpace(_)) => ErrorCode::NoSpace,
-        CommandError::Refused(_) | CommandError::Volume(_) | CommandError::Overtaken { .. } => {
-            ErrorCode::Refused
-        }
+        CommandError::Refused(_)
+        | CommandError::Volume(_)
+        | CommandError::Overtaken { .. }
+        | CommandError::Mediator(MediatorError::Refused { .. }) => ErrorCode::Refused,
         CommandError::Io(_)
         | CommandError::Register(_)
         | CommandError::Note(_)
@@ -121,6 +123,10 @@ impl Subject for NodeSubject {
 
     fn replace_peer(&self, dataset: &str) -> Result<(), AdminError> {
         self.command(dataset, "replace-peer", Dataset::replace_peer)
+    }
+
+    fn seed(&self, dataset: &str) -> Result<(), AdminError> {
+        self.command(dataset, "seed", Dataset::seed)
     }
 
     fn scrub(&self, dataset: &str, repair: bool) -> Result<ScrubReport, AdminError> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::register::{Configuration, RegisterError};
 use super::volumes::VolumeError;
 use crate::base::{BlockSize, DatasetId, FabricUrl, Lsn};
+use crate::mediator::MediatorError;
 use crate::memory::{LockError, LockPolicy, MapError};
 use crate::node::{CallError, HolderError, KeySet};
 use crate::segment::{ReplayError, SegmentLayout};
@@ -244,9 +245,6 @@ pub enum CommandError {
     /// What was needed for it could not be had.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The mediator did not change the configuration, or is not known to have.
-    #[error(transparent)]
-    Mediator(#[from] crate::mediator::MediatorError),
     /// Somebody else has changed the configuration.
     #[error("the mediator holds {}, not configuration {expected}: it was changed meanwhile", describe(found.as_ref()))]
     Overtaken {
@@ -258,6 +256,9 @@ pub enum CommandError {
     /// The peer did not answer, or refused.
     #[error("the peer: {0}")]
     Peer(#[from] CallError),
+    /// The mediator did not answer, or refused.
+    #[error(transparent)]
+    Mediator(#[from] MediatorError),
 }
 
 fn describe(configuration: Option<&Configuration>) -> String {

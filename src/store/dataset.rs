@@ -226,6 +226,15 @@ impl Dataset {
         self.pair.replace_peer()
     }
 
+    /// Gives the mediator this node's configuration, by the operator's word that it is the one that counts: for a mediator that lost its
+    /// state. On return the mediator has it on its disk.
+    ///
+    /// # Errors
+    /// There is no mediator, or none answers, or it has a configuration of its own; or this node has none to give.
+    pub fn seed(&self) -> Result<(), CommandError> {
+        self.pair.seed()
+    }
+
     /// Reads all that is stored on this node and compares it with its checksums, while it is served. With `repairs` what is bad is written
     /// again from the peer's data, wherever that matches its checksum. Takes as long as reading takes.
     ///

@@ -87,7 +87,8 @@ impl Node {
             | Request::VolumeDelete { .. }
             | Request::Promote { .. }
             | Request::Alone { .. }
-            | Request::ReplacePeer { .. } => COMMAND_PATIENCE,
+            | Request::ReplacePeer { .. }
+            | Request::Seed { .. } => COMMAND_PATIENCE,
         };
         Ok(self.connect()?.ask(request, Deadline::within(patience))?)
     }

@@ -1,4 +1,4 @@
-//! `mirrorbus promote`, `alone` and `replace-peer`: what operators decide.
+//! `mirrorbus promote`, `alone`, `replace-peer` and `seed`: what operators decide.
 
 use mirrorbus::serve::admin::Request;
 
@@ -34,6 +34,15 @@ pub(crate) struct ReplacePeer {
     dataset: String,
 }
 
+/// What `seed` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Seed {
+    #[command(flatten)]
+    node: Node,
+    /// The dataset.
+    dataset: String,
+}
+
 /// Makes a node the primary.
 pub(crate) fn promote(arguments: &Promote) -> Result<(), Box<dyn std::error::Error>> {
     let Promote { node, dataset, flushed_only } = arguments;
@@ -55,4 +64,11 @@ pub(crate) fn replace_peer(arguments: &ReplacePeer) -> Result<(), Box<dyn std::e
     let ReplacePeer { node, dataset } = arguments;
     node.have_done(&Request::ReplacePeer { dataset: dataset.clone() })?;
     Ok(print(&format!("a peer without any log of {dataset} is let in, once\n"))?)
+}
+
+/// Gives the mediator what this node has for the configuration.
+pub(crate) fn seed(arguments: &Seed) -> Result<(), Box<dyn std::error::Error>> {
+    let Seed { node, dataset } = arguments;
+    node.have_done(&Request::Seed { dataset: dataset.clone() })?;
+    Ok(print(&format!("the mediator has this node's configuration of {dataset}\n"))?)
 }

@@ -61,6 +61,11 @@ pub enum Request {
         /// Of what.
         dataset: String,
     },
+    /// Give the mediator this node's configuration.
+    Seed {
+        /// Of what.
+        dataset: String,
+    },
     /// Compare all that is stored with its checksums.
     Scrub {
         /// Of what.
@@ -166,6 +171,7 @@ impl Request {
             | Self::Promote { .. }
             | Self::Alone { .. }
             | Self::ReplacePeer { .. }
+            | Self::Seed { .. }
             | Self::Scrub { .. }
             | Self::Verify { .. } => true,
         }
@@ -224,6 +230,7 @@ mod tests {
             Request::Promote { dataset: name(), flushed_only: true },
             Request::Alone { dataset: name() },
             Request::ReplacePeer { dataset: name() },
+            Request::Seed { dataset: name() },
             Request::Scrub { dataset: name(), repair: false },
             Request::Verify { dataset: name(), volume: Some(name()), repair: true },
             Request::Events { since: u64::MAX, follow: true },

@@ -235,6 +235,7 @@ impl Shared {
             Request::Promote { dataset, flushed_only } => subject.promote(&dataset, flushed_only).into(),
             Request::Alone { dataset } => subject.alone(&dataset).into(),
             Request::ReplacePeer { dataset } => subject.replace_peer(&dataset).into(),
+            Request::Seed { dataset } => subject.seed(&dataset).into(),
             Request::Scrub { dataset, repair } => {
                 subject.scrub(&dataset, repair).map_or_else(Reply::Error, Reply::Scrubbed)
             }

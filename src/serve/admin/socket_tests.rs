@@ -85,6 +85,7 @@ fn each_request_reaches_the_subject() {
         (Request::Promote { dataset: dataset.clone(), flushed_only: true }, "promote vm1 true"),
         (Request::Alone { dataset: dataset.clone() }, "alone vm1"),
         (Request::ReplacePeer { dataset: dataset.clone() }, "replace-peer vm1"),
+        (Request::Seed { dataset: dataset.clone() }, "seed vm1"),
         (Request::Stop {}, "stop"),
     ] {
         assert_eq!(client.ask(&request, soon()).unwrap(), Reply::Done {});

@@ -52,6 +52,13 @@ pub trait Subject: Send + Sync {
     /// The peer is there, or this node has nothing to give it.
     fn replace_peer(&self, dataset: &str) -> Result<(), AdminError>;
 
+    /// Gives the mediator this node's configuration, by the operator's word that it is the one that counts. On return the mediator has it
+    /// on its disk.
+    ///
+    /// # Errors
+    /// The dataset has no mediator, it has a configuration of its own, or it does not answer.
+    fn seed(&self, dataset: &str) -> Result<(), AdminError>;
+
     /// Reads all that is stored and compares it with its checksums; `repair`: what is bad is written again from the peer's data. Takes as
     /// long as reading takes.
     ///

@@ -150,6 +150,10 @@ impl Subject for TestSubject {
         self.call(dataset, format!("replace-peer {dataset}"))
     }
 
+    fn seed(&self, dataset: &str) -> Result<(), AdminError> {
+        self.call(dataset, format!("seed {dataset}"))
+    }
+
     fn verify(&self, dataset: &str, volume: Option<&str>, repair: bool) -> Result<VerifyReport, AdminError> {
         self.call(dataset, format!("verify {dataset} {volume:?} {repair}"))?;
         Ok(VerifyReport { volumes: 1, bytes: 4096, ..VerifyReport::default() })

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::claims::{Claims, Place};
 use super::error::{ConfigError, Mistake, place};
-use super::raw::{Dataset, File, Node, Text, Tls, Volume};
+use super::raw::{Dataset, File, Mediator, Node, Text, Tls, Volume};
 use super::value::{self, Outcome};
 use super::{
-    DATASETS_MAX, DatasetConfig, Durability, FILE_BYTES_MAX, NBD_ADDRESSES_MAX, NbdAddress, NodeConfig,
-    REGION_BYTES_MAX, TlsConfig, VOLUMES_MAX, VolumeConfig, parse_dataset_id,
+    DATASETS_MAX, DatasetConfig, Durability, FILE_BYTES_MAX, MediatorConfig, NBD_ADDRESSES_MAX, NbdAddress,
+    NodeConfig, REGION_BYTES_MAX, TlsConfig, VOLUMES_MAX, VolumeConfig, parse_dataset_id,
 };
 use crate::base::{BlockSize, DatasetId, FabricUrl, format_bytes};
 use crate::memory::LockPolicy;
@@ -118,6 +118,8 @@ impl Checker<'_> {
         let durability = raw.durability.as_ref().map(|text| value::durability(text, "durability"));
         let lock = raw.lock.as_ref().map(|lock| value::lock(lock, "lock"));
         let tls = raw.tls.as_ref().map(tls).transpose()?;
+        let mediator = raw.mediator.as_ref().map(|mediator| self::mediator(mediator, &key, &peer));
+        let mediator = mediator.transpose()?;
         let nbd = self.nbd(raw, &name, tls.as_ref())?;
         let volumes = self.volumes(&raw.volume)?;
         Ok(DatasetConfig {
@@ -133,6 +135,7 @@ impl Checker<'_> {
             segment_bytes,
             nbd,
             tls,
+            mediator,
             volumes,
         })
     }
@@ -228,20 +231,25 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// No peer is this node itself.
+    /// No peer and no mediator is this node itself.
     fn peers(&self, datasets: &[DatasetConfig], raw: &[Dataset]) -> Outcome<()> {
         for (dataset, raw_dataset) in datasets.iter().zip(raw) {
-            let targets = Place::of_url(&dataset.peer);
-            for (other, raw_other) in datasets.iter().zip(raw) {
-                let own = Place::of_url(&other.listen);
-                if own.iter().any(|own| targets.iter().any(|target| own.is_reached_by(target))) {
-                    let why = format!(
-                        "{} is where this node itself listens, for {:?} in line {}: write where the other node does",
-                        dataset.peer,
-                        other.name,
-                        self.line(&raw_other.listen)
-                    );
-                    return Err(Mistake::new(raw_dataset.peer.span(), "peer", why));
+            let mut targets = vec![(&dataset.peer, &raw_dataset.peer, "peer", "the other node does")];
+            if let (Some(mediator), Some(raw_mediator)) = (&dataset.mediator, &raw_dataset.mediator) {
+                targets.push((&mediator.address, &raw_mediator.address, "address", "the mediator does"));
+            }
+            for (target, text, key, who) in targets {
+                let places = Place::of_url(target);
+                for (other, raw_other) in datasets.iter().zip(raw) {
+                    let own = Place::of_url(&other.listen);
+                    if own.iter().any(|own| places.iter().any(|place| own.is_reached_by(place))) {
+                        let why = format!(
+                            "{target} is where this node itself listens, for {:?} in line {}: write where {who}",
+                            other.name,
+                            self.line(&raw_other.listen)
+                        );
+                        return Err(Mistake::new(text.span(), key, why));
+                    }
                 }
             }
         }
@@ -301,4 +309,22 @@ fn tls(raw: &Tls) -> Outcome<TlsConfig> {
         client_ca: optional(&raw.client_ca, "client_ca")?,
         required: raw.required.unwrap_or(true),
     })
+}
+
+/// The mediator: somebody else than the pair, with a key of its own.
+fn mediator(raw: &Mediator, pair_key: &Path, peer: &FabricUrl) -> Outcome<MediatorConfig> {
+    let address = value::mediator_url(&raw.address, "address")?;
+    if Place::of_url(&address) == Place::of_url(peer) {
+        let why = format!(
+            "{address} is the peer's: a mediator has an address of its own, and is best on a third machine"
+        );
+        return Err(Mistake::new(raw.address.span(), "address", why));
+    }
+    let key = value::path(&raw.key, "key")?;
+    if key == pair_key {
+        let why = format!("{} is the pair's key: the mediator has one of its own", key.display());
+        return Err(Mistake::new(raw.key.span(), "key", why));
+    }
+    let preferred = raw.preferred.as_ref().map(|name| value::name(name, "preferred"));
+    Ok(MediatorConfig { address, key, preferred: preferred.transpose()? })
 }

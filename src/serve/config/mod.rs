@@ -21,7 +21,7 @@ mod value;
 
 pub use dataset_id::{new_dataset_id, parse_dataset_id};
 pub use error::ConfigError;
-pub use types::{DatasetConfig, Durability, NbdAddress, NodeConfig, TlsConfig, VolumeConfig};
+pub use types::{DatasetConfig, Durability, MediatorConfig, NbdAddress, NodeConfig, TlsConfig, VolumeConfig};
 
 /// Bytes of the file at most.
 pub const FILE_BYTES_MAX: usize = 1 << 20;

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::tests::SAMPLE;
 use super::{ConfigError, NodeConfig};
+use crate::base::FabricUrl;
 use crate::segment::{Ring, SegmentLayout};
 
 fn holds(text: &str) {
@@ -17,6 +18,11 @@ fn holds(text: &str) {
                 assert!(dataset.region_bytes.is_multiple_of(dataset.segment_bytes));
                 assert!(dataset.region_bytes / dataset.segment_bytes >= Ring::PLACES_MIN);
                 assert_ne!(dataset.listen, dataset.peer);
+                if let Some(mediator) = &dataset.mediator {
+                    assert!(matches!(mediator.address, FabricUrl::Tcp { .. } | FabricUrl::Shm { .. }));
+                    assert!(mediator.key.is_absolute() && mediator.key != dataset.key);
+                    assert!(mediator.address != dataset.peer && mediator.address != dataset.listen);
+                }
             }
         }
         Err(ConfigError::Mistake { line, column, key, why, .. }) => {
@@ -42,6 +48,14 @@ proptest! {
             text.replace_range(start..end.max(start), &new);
         }
         holds(&text);
+    }
+
+    #[test]
+    fn any_mediator(address in "(tcp://|shm:/|rdma://|shm://|)[\\PC]{0,20}", key in "/[\\PC]{0,20}", preferred in "[\\PC]{0,9}") {
+        let quote = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+        let mut text = SAMPLE.replace("tcp://mediator:7010", &quote(&address));
+        text = text.replace("/etc/mirrorbus/mediator.key", &quote(&key));
+        holds(&text.replace("preferred = \"alpha\"", &format!("preferred = \"{}\"", quote(&preferred))));
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub(super) struct Dataset {
     #[serde(default)]
     pub(super) nbd: Vec<Text>,
     pub(super) tls: Option<Tls>,
+    pub(super) mediator: Option<Mediator>,
     #[serde(default)]
     pub(super) volume: Vec<Volume>,
 }
@@ -52,6 +53,14 @@ pub(super) struct Tls {
     pub(super) key: Text,
     pub(super) client_ca: Option<Text>,
     pub(super) required: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mediator {
+    pub(super) address: Text,
+    pub(super) key: Text,
+    pub(super) preferred: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -44,6 +44,10 @@ fn the_sample_is_right() {
     assert_eq!(config.metrics, Some("127.0.0.1:9300".parse().unwrap()));
     let DatasetConfig { name, region_bytes, segment_bytes, durability, lock, nbd, tls, volumes, .. } =
         &config.datasets[0];
+    let mediator = config.datasets[0].mediator.as_ref().unwrap();
+    assert_eq!(mediator.address.to_string(), "tcp://mediator:7010");
+    assert_eq!(mediator.key, Path::new("/etc/mirrorbus/mediator.key"));
+    assert_eq!(mediator.preferred.as_deref(), Some("alpha"));
     assert_eq!((name.as_str(), *region_bytes, *segment_bytes), ("vm1", 256 << 20, 16 << 20));
     assert_eq!((*durability, *lock), (Durability::Disk, LockPolicy::Required));
     assert_eq!(nbd[0], NbdAddress::Unix("/run/mirrorbus/vm1.sock".into()));
@@ -58,7 +62,13 @@ fn what_is_left_out_has_its_default() {
     let second = &config.datasets[1];
     assert_eq!((second.region_bytes, second.segment_bytes), (32 << 20, 16 << 20));
     assert_eq!((second.durability, second.lock), (Durability::Disk, LockPolicy::Required));
-    assert!(second.tls.is_none() && second.volumes.is_empty());
+    assert!(second.tls.is_none() && second.mediator.is_none() && second.volumes.is_empty());
+    for (preferred, expected) in [("", None), ("preferred = \"beta\"", Some("beta"))] {
+        let config = parse(&SAMPLE.replace("preferred = \"alpha\"", preferred)).unwrap();
+        assert_eq!(config.datasets[0].mediator.as_ref().unwrap().preferred.as_deref(), expected);
+    }
+    let config = parse(&SAMPLE.replace("tcp://mediator:7010", "shm:/run/mediator.sock")).unwrap();
+    assert_eq!(config.datasets[0].mediator.as_ref().unwrap().address.to_string(), "shm:/run/mediator.sock");
     let config = parse(&SAMPLE.replace("lock = true", "lock = \"try\"")).unwrap();
     assert_eq!(config.datasets[0].lock, LockPolicy::Try);
     let config = parse(&SAMPLE.replace("lock = true", "lock = false")).unwrap();
@@ -88,6 +98,9 @@ fn each_misspelled_key_is_found_in_its_line() {
         "key = \"/etc/mirrorbus/node.key\"",
         "client_ca =",
         "required = true\n",
+        "address =",
+        "key = \"/etc/mirrorbus/mediator.key\"",
+        "preferred =",
         "name = \"root\"",
         "size =",
         "block =",
@@ -98,7 +111,7 @@ fn each_misspelled_key_is_found_in_its_line() {
         assert!(error.contains("unknown field") && error.contains(&format!("x{name}")), "{error}");
         assert!(error.contains(&format!("`{name}`")), "what is allowed: {error}");
     }
-    for table in ["[node]", "[dataset.tls]", "[[dataset.volume]]"] {
+    for table in ["[node]", "[dataset.tls]", "[dataset.mediator]", "[[dataset.volume]]"] {
         let error = mistake(SAMPLE, table, &table.replace('e', "ee"));
         assert!(error.contains("unknown field") || error.contains("missing field"), "{error}");
     }
@@ -107,9 +120,9 @@ fn each_misspelled_key_is_found_in_its_line() {
 #[test]
 fn each_wrong_value_is_found_in_its_line() {
     for (from, to, words) in [
-        ("\"alpha\"", "\"al pha\"", "name: \"al pha\" is no name: 1 to 64 letters"),
-        ("\"alpha\"", "\"\"", "is no name"),
-        ("\"alpha\"", "7", "name: invalid type: integer `7`, expected a string"),
+        ("name = \"alpha\"", "name = \"al pha\"", "name: \"al pha\" is no name: 1 to 64 letters"),
+        ("name = \"alpha\"", "name = \"\"", "is no name"),
+        ("name = \"alpha\"", "name = 7", "name: invalid type: integer `7`, expected a string"),
         ("\"/run/mirrorbus/admin.sock\"", "\"admin.sock\"", "admin: the path \"admin.sock\" is not absolute"),
         ("\"/run/mirrorbus/admin.sock\"", "\"/run/../admin.sock\"", "`..`"),
         ("\"127.0.0.1:9300\"", "\"9300\"", "metrics: \"9300\" is no address"),
@@ -165,6 +178,40 @@ fn each_wrong_value_is_found_in_its_line() {
         }
         let error = mistake(SAMPLE, from, to);
         assert!(error.contains(words) && error.starts_with("node.toml:"), "{to}: {error}");
+    }
+}
+
+#[test]
+fn each_wrong_value_of_a_mediator_is_found_in_its_line() {
+    for (from, to, words) in [
+        (
+            "\"tcp://mediator:7010\"",
+            "\"rdma://mediator:7010\"",
+            "address: rdma://mediator:7010: a mediator is asked and answers, and has no memory to reach; write tcp://HOST:PORT",
+        ),
+        ("\"tcp://mediator:7010\"", "\"shm://mediator:7010?device=/dev/dax0.0\"", "no memory to reach"),
+        ("\"tcp://mediator:7010\"", "\"mediator:7010\"", "address: \"mediator:7010\" is no fabric address"),
+        ("\"tcp://mediator:7010\"", "\"tcp://mediator:0\"", "port 0"),
+        ("\"tcp://mediator:7010\"", "\"tcp://beta:7000\"", "address: tcp://beta:7000 is the peer's"),
+        (
+            "\"tcp://mediator:7010\"",
+            "\"tcp://localhost:7000\"",
+            "address: tcp://localhost:7000 is where this node itself listens, for \"vm1\" in line",
+        ),
+        (
+            "\"/etc/mirrorbus/mediator.key\"",
+            "\"mediator.key\"",
+            "key: the path \"mediator.key\" is not absolute",
+        ),
+        (
+            "\"/etc/mirrorbus/mediator.key\"",
+            "\"/etc/mirrorbus/key\"",
+            "key: /etc/mirrorbus/key is the pair's key",
+        ),
+        ("preferred = \"alpha\"", "preferred = \"al pha\"", "preferred: \"al pha\" is no name"),
+    ] {
+        let error = mistake(SAMPLE, from, to);
+        assert!(error.contains(words), "{to}: {error}");
     }
 }
 
@@ -229,6 +276,11 @@ fn what_is_missing_is_named() {
         let error = parse(&kept.join("\n")).unwrap_err().to_string();
         let key = line.split(' ').next().unwrap();
         assert!(error.contains(&format!("missing field `{key}`")), "{error}");
+    }
+    for line in ["address =", "key = \"/etc/mirrorbus/mediator.key\""] {
+        let kept: Vec<_> = SAMPLE.lines().filter(|kept| !kept.starts_with(line)).collect();
+        let key = line.split(' ').next().unwrap();
+        assert!(parse(&kept.join("\n")).unwrap_err().to_string().contains(&format!("missing field `{key}`")));
     }
     let error = parse("[node]\nname = \"a\"\nadmin = \"/a\"\n").unwrap_err().to_string();
     assert!(error.contains("0 datasets: write 1 to 64 tables [[dataset]]"), "{error}");

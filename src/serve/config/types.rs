@@ -47,6 +47,8 @@ pub struct DatasetConfig {
     pub nbd: Vec<NbdAddress>,
     /// Encryption for clients over TCP.
     pub tls: Option<TlsConfig>,
+    /// Who decides which node serves; without one, the operator.
+    pub mediator: Option<MediatorConfig>,
     /// Volumes to make at the very first start, when the dataset is empty. Names are distinct.
     pub volumes: Vec<VolumeConfig>,
 }
@@ -99,6 +101,17 @@ pub struct TlsConfig {
     pub client_ca: Option<PathBuf>,
     /// Whether clients over TCP that do not encrypt are turned away.
     pub required: bool,
+}
+
+/// The mediator of a dataset; the same on both nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediatorConfig {
+    /// Where it listens: by TCP, or at a Unix socket.
+    pub address: FabricUrl,
+    /// Its key file, which is not the pair's; an absolute path.
+    pub key: PathBuf,
+    /// The name of the node that goes on when each of the two could; without one, that which serves.
+    pub preferred: Option<String>,
 }
 
 /// A volume to make.

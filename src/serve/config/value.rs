@@ -131,6 +131,20 @@ pub(super) fn fabric_url(text: &Text, key: &str) -> Outcome<FabricUrl> {
     Ok(url)
 }
 
+/// Where a mediator listens.
+pub(super) fn mediator_url(text: &Text, key: &str) -> Outcome<FabricUrl> {
+    let url = fabric_url(text, key)?;
+    match &url {
+        FabricUrl::Tcp { .. } | FabricUrl::Shm { .. } => Ok(url),
+        FabricUrl::Rdma { .. } | FabricUrl::ShmDevice { .. } => {
+            let why = format!(
+                "{url}: a mediator is asked and answers, and has no memory to reach; write tcp://HOST:PORT or shm:/PATH.sock"
+            );
+            refuse(text, key, why)
+        }
+    }
+}
+
 /// Bytes.
 pub(super) fn size(size: &Spanned<Size>, key: &str) -> Outcome<u64> {
     let bytes = match size.get_ref() {

@@ -17,6 +17,8 @@ use crate::store::register::Register;
 
 /// How long the mediator has to answer.
 pub(super) const MEDIATOR_TIME: Duration = Duration::from_secs(1);
+/// And to a command of the operator.
+const SEED_TIME: Duration = Duration::from_secs(5);
 /// How often a node that serves alone shows the mediator the id under which it does: one that was restored from an old copy hears of it before
 /// it grants anything to the other node.
 const REFRESH_TIME: Duration = Duration::from_secs(1);
@@ -191,6 +193,36 @@ impl Pair {
         if let Some(arbiter) = &self.arbiter {
             lock(&arbiter.pending).take_if(|pending| configuration.id > pending.expected);
         }
+    }
+
+    /// Gives the mediator the configuration that this node knows, because the operator vouches for it.
+    pub(in crate::store) fn seed(&self) -> Result<(), CommandError> {
+        let refuse = |why: String| Err(CommandError::Refused(why));
+        let Some(arbiter) = &self.arbiter else {
+            let why = "there is no mediator in this node's configuration: `mirrorbus promote` and `mirrorbus alone` say who serves";
+            return refuse(why.into());
+        };
+        let Some(known) = self.configuration() else {
+            return refuse(
+                "this node was never told who serves: say it at the node that has the data".into(),
+            );
+        };
+        let node = &self.engine.config.node;
+        if !known.members.contains(node) {
+            return refuse(format!("this node was set out: say it at {}, which served since", known.primary));
+        }
+        if let Ok((_, theirs)) = self.ask_hello()
+            && let Some(later) = theirs.configuration.filter(|theirs| theirs.id > known.id)
+        {
+            let (ours, theirs_id) = (known.id, later.id);
+            return refuse(format!(
+                "{} knows configuration {theirs_id}, this node {ours}: say it there",
+                theirs.node
+            ));
+        }
+        lock(&arbiter.client).seed(&known, SEED_TIME)?;
+        self.bell.ring();
+        Ok(())
     }
 
     /// Notes a configuration in this node's own register.
