@@ -229,7 +229,7 @@ mod tests {
         }
         let (a, b) = (hello("a", 1, 1), Hello { is_mediated: true, ..hello("b", 1, 1) });
         assert_eq!(a.refuse(&b).map(|(code, _)| code), Some("configuration-differs"));
-        let c = Hello { preferred: Some("b".into()), ..b.clone() };
+        let c = Hello { is_mediated: true, preferred: Some("b".into()), ..hello("c", 1, 1) };
         assert_eq!(b.refuse(&c).map(|(code, _)| code), Some("configuration-differs"));
     }
 
