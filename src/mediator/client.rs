@@ -48,6 +48,10 @@ impl Client {
     /// # Errors
     /// It is not known whether it was taken, or it was not, and may be when it is asked again.
     pub fn compare_and_set(&mut self, request: &Request, within: Duration) -> Result<Verdict, MediatorError> {
+        if self.connection.is_some() {
+            // Over one that has ended it would not be known whether it was asked for: a question that changes nothing finds out.
+            let _ = self.ask(Asked::Read { known: request.expected }, within);
+        }
         match self.ask(Asked::CompareAndSet(request.clone()), within)? {
             Told::Taken => Ok(Verdict::Taken),
             Told::Holds(found) => Ok(Verdict::Changed(found)),

@@ -61,6 +61,8 @@ pub(super) struct Primary<R = Region, W = Lane> {
     pub(super) no_file: Option<String>,
     /// The peer took note that it is a member.
     is_told: bool,
+    /// What was acknowledged before it was to become one: it has to have that on its disk first.
+    joins_at: Lsn,
     /// The peer is being set out.
     leaves: bool,
     /// The peer is brought up to date: it lacks more than the ring has.
@@ -84,6 +86,7 @@ impl<R, W: Wire> Primary<R, W> {
             placed: Lsn::ZERO,
             no_file: None,
             is_told: false,
+            joins_at: Lsn::ZERO,
             leaves: false,
             resync: None,
             peer_had: Lsn::ZERO,
@@ -277,10 +280,16 @@ impl<R, W: Wire> Primary<R, W> {
     /// is away.
     pub(super) fn begin_to_set_in(&mut self) -> bool {
         self.push();
-        if self.is_caught_up() {
-            self.mode = Mode::SettingIn;
+        if self.mode != Mode::SettingIn && self.is_caught_up() {
+            (self.mode, self.joins_at) = (Mode::SettingIn, self.committed);
         }
         self.mode == Mode::SettingIn
+    }
+
+    /// Whether the peer has all that was acknowledged, so that it may be named a member: up to here the own disk decided, and what is
+    /// acknowledged since is with both.
+    pub(super) fn may_join(&self) -> bool {
+        self.placed.min(self.log.peer_durable()) >= self.joins_at
     }
 
     /// The peer took note that it is a member; whether it is there.

@@ -9,6 +9,7 @@
 //! Each wait has its time. What was acknowledged may be in two memories only until then, in a device block that it shares with what was not:
 //! both go to the disk, since this node's memory is about to go, and a restart without the peer has to find it.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::dataset::Dataset;
@@ -34,6 +35,7 @@ impl Dataset {
     /// What [`stop`](Self::stop) does, where others still have the dataset too: it is of no use to them from then on, and whoever still waits for
     /// something is told so.
     pub fn settle(&self) {
+        self.pair.ending.store(true, Ordering::SeqCst);
         let drained = self.drain();
         self.engine().shared.lock().stopping = true;
         self.engine().shared.tell();

@@ -65,6 +65,10 @@ pub(in crate::store) struct Secondary {
     pub(in crate::store) lost: Option<Lsn>,
     /// It was resynced in the session of this number, and the primary does not know yet that it is done.
     pub(in crate::store) resynced: Option<u64>,
+    /// A ring has arrived.
+    pub(in crate::store) has_followed: bool,
+    /// It has every acknowledged write, since then: what a register says may be of an earlier life.
+    pub(in crate::store) is_member: bool,
 }
 
 /// What there is to do before the follower goes on.
@@ -119,6 +123,8 @@ impl Secondary {
             resync: None,
             lost: None,
             resynced: None,
+            has_followed: false,
+            is_member: false,
         }
     }
 
@@ -128,6 +134,7 @@ impl Secondary {
         (self.applied, self.durable) = (staging.old.end(), staging.old.end());
         self.generation = staging.old.generation();
         self.renewed = None;
+        self.is_member = false;
         true
     }
 
@@ -219,6 +226,7 @@ impl Secondary {
         let following =
             Following { memory, dataset, scan, destage, packed, flushed: Lsn::ZERO, idle: 0, grant };
         self.stage = Stage::Following(Box::new(following));
+        self.has_followed = true;
         Ok(head.base)
     }
 

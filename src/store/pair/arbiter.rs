@@ -14,6 +14,7 @@ use crate::node::random_bytes;
 use crate::store::config::{CommandError, DatasetConfig};
 use crate::store::read_lease::now;
 use crate::store::register::Register;
+use crate::store::state::Role;
 
 /// How long the mediator has to answer.
 pub(super) const MEDIATOR_TIME: Duration = Duration::from_secs(1);
@@ -29,6 +30,8 @@ pub(super) struct Arbiter {
     client: Mutex<Client>,
     /// A change that may have been taken, or may yet be.
     pending: Mutex<Option<Request>>,
+    /// The id of the configuration in this node's register if that names a peer for which that was only asked.
+    joins: Mutex<Option<u64>>,
     /// What this node granted to the one that serves.
     grants: Mutex<Grants>,
     /// When that was last heard.
@@ -52,6 +55,7 @@ impl Arbiter {
         Some(Self {
             client: Mutex::new(client),
             pending: Mutex::default(),
+            joins: Mutex::default(),
             grants: Mutex::new(Grants::new(now())),
             heard: Mutex::new(Instant::now()),
             missed: Mutex::default(),
@@ -63,6 +67,11 @@ impl Arbiter {
     /// Whether a change may have been taken of which nothing is known.
     pub(super) fn is_undetermined(&self) -> bool {
         lock(&self.pending).is_some()
+    }
+
+    /// Whether the configuration of this id, in this node's register, is not the mediator's but what it was asked for.
+    fn joins_from(&self, id: u64) -> bool {
+        *lock(&self.joins) == Some(id)
     }
 
     pub(super) fn grants(&self) -> MutexGuard<'_, Grants> {
@@ -105,11 +114,11 @@ impl Arbiter {
     }
 }
 
-/// A change that was asked for.
+/// What a change is asked for by.
 pub(super) enum Wanted {
-    /// That it holds so, unless it does already.
-    Held,
-    /// That it does under a new id: what was asked for in an earlier life finds that one, and is void.
+    /// A node that serves: only if it does by the configuration too, and nothing where that is so already.
+    Serving,
+    /// One that is to: under a new id, so that what was asked for in an earlier life finds that one, and is void.
     Anew,
 }
 
@@ -129,28 +138,62 @@ impl Pair {
             self.request(arbiter, pending)?;
         }
         let known = self.configuration();
+        let expected = known.as_ref().map_or(0, |known| known.id);
         let next = change(known.as_ref());
-        if let (Wanted::Held, Some(known)) = (wanted, &known)
-            && (&known.members, &known.primary) == (&next.members, &next.primary)
-        {
-            return Ok(known.clone());
+        if let (Wanted::Serving, Some(known)) = (wanted, &known) {
+            if known.primary != self.engine.config.node {
+                // It was learned since that another one serves: that must not be taken from it again.
+                return Err(CommandError::Overtaken { expected, found: Some(known.clone()) });
+            }
+            let is_so = (&known.members, &known.primary) == (&next.members, &next.primary);
+            if is_so && !arbiter.joins_from(expected) {
+                return Ok(known.clone());
+            }
         }
-        let expected = known.map_or(0, |known| known.id);
         let nonce = u64::from_le_bytes(random_bytes().map_err(crate::store::config::OpenError::from)?);
-        self.request(arbiter, Request { expected, next, nonce })
+        let request = Request { expected, next, nonce };
+        if request.next.members.len() == 1 {
+            return self.request(arbiter, request);
+        }
+        self.ask_to_join(arbiter, known, request)
+    }
+
+    /// Asks for a peer to become a member. From before it is asked this node does not count as one that served alone: the peer has all that was
+    /// acknowledged, and may be the one that goes on.
+    fn ask_to_join(
+        &self,
+        arbiter: &Arbiter,
+        known: Option<Configuration>,
+        request: Request,
+    ) -> Result<Configuration, CommandError> {
+        *lock(&arbiter.joins) = Some(request.expected);
+        self.note_configuration(|_| Configuration { id: request.expected, ..request.next.clone() })?;
+        let asked = self.request(arbiter, request);
+        if let (Err(error), Some(known)) = (&asked, known)
+            && !matches!(error, CommandError::Overtaken { .. })
+            && !arbiter.is_undetermined()
+        {
+            self.note_configuration(|_| known)?;
+        }
+        asked
     }
 
     fn request(&self, arbiter: &Arbiter, request: Request) -> Result<Configuration, CommandError> {
         let verdict = lock(&arbiter.client).compare_and_set(&request, MEDIATOR_TIME);
         match verdict {
             Ok(Verdict::Taken) => {
+                // Until it is noted here it is asked for again.
+                *lock(&arbiter.pending) = Some(request.clone());
+                let noted = self.note_configuration(|_| request.next)?;
                 *lock(&arbiter.pending) = None;
-                self.note_configuration(|_| request.next.clone())
+                Ok(noted)
             }
             Ok(Verdict::Changed(found)) => {
                 *lock(&arbiter.pending) = None;
-                if let Some(found) = &found {
-                    self.learn(found)?;
+                if let Some(found) = &found
+                    && let Err(error) = self.learn(found)
+                {
+                    log::warn!("{}: {error}", self.engine.config.name);
                 }
                 Err(CommandError::Overtaken { expected: request.expected, found })
             }
@@ -169,7 +212,18 @@ impl Pair {
         if self.served_alone() && !found.members.contains(&self.engine.config.node) {
             return Ok(());
         }
-        self.note_configuration(|last| newer(last, found.clone())).map(|_| ())
+        self.note_configuration(|last| newer(last, found.clone()))?;
+        self.be_named(found);
+        Ok(())
+    }
+
+    /// A node that has followed in the session that stands, and is named by a configuration that counts, is a member: it was asked for when this node had
+    /// all that was acknowledged, and nothing was acknowledged without it since.
+    pub(super) fn be_named(&self, found: &Configuration) {
+        if let Role::Secondary(secondary) = &mut self.engine.shared.lock().role {
+            let is_named = found.members.contains(&self.engine.config.node);
+            secondary.is_member = secondary.has_followed && is_named;
+        }
     }
 
     /// The one that serves says what the configuration is.

@@ -147,6 +147,12 @@ impl Hello {
         }
     }
 
+    /// Whether this node is the only member, and has what it acknowledged when it came to be.
+    pub(super) fn goes_by_floor(&self, other: &Self) -> bool {
+        let floor = self.configuration.as_ref().map_or(0, |known| known.floor);
+        self.is_only_member(other) == Some(true) && self.position.end >= floor
+    }
+
     /// Whether the later of the two configurations lets one of the two nodes alone go on: whether this one. `None` where both may, or the operator
     /// decides.
     pub(super) fn is_only_member(&self, other: &Self) -> Option<bool> {

@@ -8,6 +8,7 @@ use super::obey::refused;
 use crate::cluster::LEASE;
 use crate::node::Inquirer;
 use crate::store::follower::Stage;
+use crate::store::primary::Mode;
 use crate::store::read_lease::now;
 use crate::store::state::Role;
 
@@ -73,10 +74,22 @@ impl Pair {
 
     /// The peer was not heard for too long: whatever its memory takes, it does not answer.
     fn miss_peer(&self) {
-        if let Role::Primary(primary) = &mut self.engine.shared.lock().role {
-            primary.lose(format!("the peer has granted no lease for {SILENCE:?}"));
+        let mut state = self.engine.shared.lock();
+        let Role::Primary(primary) = &mut state.role else { return };
+        if matches!(primary.mode, Mode::Held { .. }) {
+            return;
         }
+        primary.lose(format!("the peer has granted no lease for {SILENCE:?}"));
+        drop(state);
         self.bell.ring();
+    }
+
+    /// Grants no lease any more, and returns when nobody holds one.
+    pub(super) fn outlast_leases(&self) {
+        if let Some(arbiter) = &self.arbiter {
+            let over = arbiter.grants().refuse();
+            std::thread::sleep(over.0.saturating_sub(now().0));
+        }
     }
 
     /// Grants a lease to the one that this node follows.

@@ -29,29 +29,39 @@ impl Pair {
             primary.ask_peer();
             let cannot_begin = primary.peer.end == Lsn::ZERO;
             if (primary.resync.is_some() || cannot_begin) && primary.peer.trouble != Trouble::None {
+                let text =
+                    "the peer cannot be brought up to date: its disk is full, or it failed: see its status";
+                let reason = Reason::new("peer-no-space", text);
+                if primary.mode == Mode::SettingIn {
+                    drop(state);
+                    // It may be named a member already.
+                    let _moves = self.moves();
+                    self.set_out(reason);
+                    return STEP_TIME;
+                }
                 // What it lacks it will not get: it must not keep this node's ring.
                 primary.be_alone();
                 drop(state);
-                let text =
-                    "the peer cannot be brought up to date: its disk is full, or it failed: see its status";
-                self.leave_alone(Reason::new("peer-no-space", text));
+                self.leave_alone(reason);
                 return STEP_TIME;
             }
-            primary.is_caught_up()
+            let waits = primary.mode == Mode::SettingIn && !primary.may_join();
+            primary.is_caught_up() && !waits
         };
         if !is_ready {
+            self.refresh();
             return STEP_TIME_BUSY;
         }
         let moves = self.moves();
         let Ok((ours, theirs)) = self.ask_hello() else { return STEP_TIME };
         let is_setting_in = match &mut self.engine.shared.lock().role {
-            Role::Primary(primary) => primary.begin_to_set_in(),
+            Role::Primary(primary) => primary.begin_to_set_in() && primary.may_join(),
             Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => false,
         };
         if !is_setting_in {
             return STEP_TIME_BUSY;
         }
-        let joined = self.decide(&Wanted::Held, |last| {
+        let joined = self.decide(&Wanted::Serving, |last| {
             let id = last.map_or(0, |last| last.id) + 1;
             let members = vec![ours.node.clone(), theirs.node.clone()];
             Configuration { id, members, primary: ours.node.clone(), floor: 0 }
@@ -59,8 +69,7 @@ impl Pair {
         let configuration = match joined {
             Ok(configuration) => configuration,
             Err(error) => {
-                drop(moves);
-                self.not_set_in(error);
+                self.not_set_in(error, moves);
                 return STEP_TIME;
             }
         };
@@ -90,24 +99,25 @@ impl Pair {
     }
 
     /// The configuration does not name the peer, or may or may not.
-    fn not_set_in(&self, error: CommandError) {
+    fn not_set_in(&self, error: CommandError, moves: parking_lot::MutexGuard<'_, ()>) {
         let reason = Reason::new("cannot-set-in", error.to_string());
-        let Some(arbiter) = &self.arbiter else {
+        if self.arbiter.is_none() {
             self.set_out(reason);
             return;
-        };
-        if arbiter.is_undetermined() {
-            self.explain(reason);
-            return; // nothing is acknowledged without the peer, nor without the own disk
         }
-        if let Role::Primary(primary) = &mut self.engine.shared.lock().role {
+        if let CommandError::Overtaken { found, .. } = error {
+            drop(moves);
+            self.be_overtaken(found.as_ref());
+            return;
+        }
+        // Unless the register says for certain that the peer is none, nothing is acknowledged without it, nor without the own disk.
+        if self.served_alone()
+            && let Role::Primary(primary) = &mut self.engine.shared.lock().role
+        {
             primary.be_set_out();
         }
         self.engine.shared.tell();
         self.explain(reason);
-        if let CommandError::Overtaken { found, .. } = error {
-            self.be_overtaken(found.as_ref());
-        }
     }
 
     /// The peer is no member, for certain: the register says so again, and then the own disk alone decides.
@@ -117,7 +127,8 @@ impl Pair {
             Role::Primary(primary) => primary.committed(),
             Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => return,
         };
-        if let Err(error) = self.decide(&Wanted::Held, |last| alone(&node, last, 0, durable)) {
+        let floor = self.floor(durable);
+        if let Err(error) = self.decide(&Wanted::Serving, |last| alone(&node, last, 0, floor)) {
             self.explain(Reason::new("cannot-set-out", error.to_string()));
             return;
         }
@@ -139,7 +150,10 @@ impl Pair {
         if let Mode::Held { why } = &primary.mode {
             let text = format!("the link is lost ({why}): requests are held; {}", self.way_out());
             *reason = Reason::new("link-lost", text);
-            return Duration::ZERO;
+            return if self.arbiter.is_some() { Duration::ZERO } else { STEP_TIME };
+        }
+        if let Some(arbiter) = &self.arbiter {
+            arbiter.find();
         }
         rest
     }
@@ -188,8 +202,9 @@ impl Pair {
         };
         self.engine.mark_own();
         let node = self.engine.config.node.clone();
+        let floor = self.floor(committed);
         let decided =
-            written.and_then(|()| self.decide(&Wanted::Held, |last| alone(&node, last, 0, committed)));
+            written.and_then(|()| self.decide(&Wanted::Serving, |last| alone(&node, last, 0, floor)));
         let may_be = self.arbiter.as_ref().is_some_and(super::arbiter::Arbiter::is_undetermined);
         let mut state = self.engine.shared.lock();
         if let State { role: Role::Primary(primary), reason, .. } = &mut *state {

@@ -88,20 +88,34 @@ impl Pair {
     fn go_on_alone(&self) {
         let node = self.engine.config.node.clone();
         let end = super::position(&self.engine.shared.lock()).end();
-        let floor = Lsn(self.configuration().map_or(0, |known| known.floor));
-        if end < floor {
-            let text = format!(
-                "this node has the log to {end}, but everything before {floor} was acknowledged when it began to serve alone: put the missing \
-                 segments back, or promote the node that has more with --flushed-only"
-            );
-            self.explain(Reason::new("below-floor", text));
+        if let Some(reason) = self.lacks_floor(end) {
+            self.explain(reason);
             return;
         }
+        let floor = Lsn(self.configuration().map_or(0, |known| known.floor));
         let decided = self.decide(&Wanted::Anew, |last| alone(&node, last, 0, floor));
         let result = decided.and_then(|_| self.become_primary(None));
         if let Err(error) = result {
             self.explain(Reason::new("cannot-serve", error.to_string()));
         }
+    }
+
+    /// Why a node that was the only member does not go on: it had more when it came to be.
+    fn lacks_floor(&self, end: Lsn) -> Option<Reason> {
+        let known = self.configuration().filter(|_| self.arbiter.is_some() && self.served_alone())?;
+        let floor = Lsn(known.floor);
+        let text = || {
+            format!(
+                "this node has the log to {end}, but everything before {floor} was acknowledged when it began to serve alone: put the missing \
+                 segments back, or promote the node that has more with --flushed-only"
+            )
+        };
+        (end < floor).then(|| Reason::new("below-floor", text()))
+    }
+
+    /// To where a node has the log that begins to serve alone: what a mediator keeps of it.
+    pub(super) fn floor(&self, end: Lsn) -> Lsn {
+        if self.arbiter.is_some() { end } else { Lsn::ZERO }
     }
 
     /// Makes the peer follow, then serves. Until the peer agreed nothing is served: it might have been told to serve itself.
@@ -124,11 +138,15 @@ impl Pair {
         let ours = self.hello();
         let fork = self.common(theirs).ok_or_else(|| diverged(theirs))?;
         let end = ours.position.end();
+        if let Some(reason) = self.lacks_floor(end) {
+            return Err(reason);
+        }
+        let floor = self.floor(end);
         let least = theirs.configuration.as_ref().map_or(0, |theirs| theirs.id);
         let next = |last: Option<&Configuration>| match self.arbiter {
-            None => alone(&ours.node, last, least, end),
+            None => alone(&ours.node, last, least, floor),
             // It counts when the mediator has taken it, under the id that this one knows.
-            Some(_) => alone(&ours.node, last, 0, end),
+            Some(_) => alone(&ours.node, last, 0, floor),
         };
         // What the peer is told is what the register will say; if it is not changed here the peer waits, and is asked again.
         let mut configuration = next(ours.configuration.as_ref());

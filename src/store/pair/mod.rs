@@ -29,7 +29,7 @@ pub(in crate::store) mod rig;
 mod serve;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,8 @@ pub(super) struct Pair {
     /// Wakes whoever pulls what a resync lacks.
     pub(super) puller: Bell,
     pub(super) stopping: AtomicBool,
+    /// It ends in good order: nothing is taken over any more, nor the peer set out.
+    pub(super) ending: AtomicBool,
 }
 
 impl std::fmt::Debug for Pair {
@@ -121,6 +123,7 @@ impl Pair {
             keeper: Bell::default(),
             puller: Bell::default(),
             stopping: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
         }
     }
 
@@ -135,6 +138,10 @@ impl Pair {
 
     pub(super) fn register(&self) -> MutexGuard<'_, LocalRegister> {
         self.register.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::SeqCst) || self.stopping.load(Ordering::SeqCst)
     }
 
     fn moves(&self) -> parking_lot::MutexGuard<'_, ()> {

@@ -97,7 +97,10 @@ impl Pair {
         let id = configuration.id;
         self.hear_of(&configuration);
         match self.note_configuration(|last| newer(last, configuration)) {
-            Ok(kept) if kept.id == id => Answer::Noted,
+            Ok(kept) if kept.id == id => {
+                self.be_named(&kept);
+                Answer::Noted
+            }
             Ok(kept) => refused("older", format!("the configuration here is {}, later than {id}", kept.id)),
             Err(error) => refused("register", error.to_string()),
         }
@@ -142,7 +145,7 @@ impl Pair {
         // What came out of the memory was not in this node's hello yet: then it is this one that goes first, and is asked again.
         let ours = super::position(&self.engine.shared.lock());
         // What this node has beyond the only member never was acknowledged.
-        let is_void = from.role == RoleWord::Primary || from.is_only_member(&self.hello()) == Some(true);
+        let is_void = from.role == RoleWord::Primary || from.goes_by_floor(&self.hello());
         if !is_void && (ours.generation, ours.end) > (from.position.generation, from.position.end) {
             return refused("has-more", format!("this node has the log to {}", ours.end()));
         }
@@ -331,14 +334,14 @@ impl Pair {
             return Err(CommandError::Refused(text));
         }
         let _moves = self.moves();
-        let has_never_followed = self.has_never_followed();
+        let (has_never_followed, is_member) = (self.has_never_followed(), self.is_member());
         {
             let state = self.engine.shared.lock();
             let is_new = state.position.end == 0 && has_never_followed;
             match &state.role {
                 Role::Primary(_) => return Ok(()),
                 Role::Failed { why } => return Err(CommandError::Refused(format!("out of service: {why}"))),
-                Role::Secondary(_) if flushed_only || is_new || self.is_member() => {}
+                Role::Secondary(_) if flushed_only || is_new || is_member => {}
                 Role::Secondary(_) => {
                     let text = "this node is not yet one of those that have every acknowledged write, and the peer may have some that it \
                                 lacks: start the peer, or say --flushed-only to serve from what is here";
@@ -357,11 +360,15 @@ impl Pair {
 }
 
 impl Pair {
-    /// Whether the register names this node one of those that have every acknowledged write.
+    /// Whether this node is one of those that have every acknowledged write, in the life in which it came to be.
     pub(super) fn is_member(&self) -> bool {
-        let register = self.register();
-        let configuration = register.contents().configuration.as_ref();
-        configuration.is_some_and(|known| known.members.contains(&self.engine.config.node))
+        let is_named =
+            self.configuration().is_some_and(|known| known.members.contains(&self.engine.config.node));
+        let is_member = match &self.engine.shared.lock().role {
+            Role::Secondary(secondary) => secondary.is_member,
+            Role::Undecided | Role::Primary(_) | Role::Failed { .. } => false,
+        };
+        is_named && is_member
     }
 
     /// Whether the register still has anything to say about this node: for status.

@@ -17,15 +17,14 @@ use super::arbiter::{Arbiter, Wanted};
 use super::meet::alone;
 use super::{Pair, STEP_TIME, STEP_TIME_BUSY};
 use crate::base::Lsn;
-use crate::cluster::{Configuration, Moment, delay};
+use crate::cluster::{Configuration, delay};
 use crate::store::config::CommandError;
 use crate::store::primary::Mode;
-use crate::store::read_lease::now;
 use crate::store::register::Position;
 use crate::store::state::{Reason, Role, State};
 
 /// How long one attempt to reconnect may take, while the mediator can be asked.
-const RECONNECT_TIME: Duration = Duration::from_millis(200);
+const RECONNECT_TIME: Duration = Duration::from_millis(100);
 /// Between two steps while all is well: so long it takes at most until a broken connection is seen.
 pub(super) const STEP_TIME_MEDIATED: Duration = Duration::from_millis(10);
 /// Between two attempts to reach the mediator.
@@ -38,6 +37,9 @@ impl Pair {
             self.reconnect(super::link::RECONNECT_TIME);
             return STEP_TIME;
         };
+        if self.is_ending() {
+            return STEP_TIME;
+        }
         let missed = arbiter.miss();
         if !arbiter.is_undetermined() {
             self.reconnect(RECONNECT_TIME);
@@ -69,6 +71,9 @@ impl Pair {
         let arbiter = self.arbiter.as_ref()?;
         if !self.is_member() && !arbiter.is_undetermined() {
             return None;
+        }
+        if self.is_ending() {
+            return Some(STEP_TIME);
         }
         if attached && arbiter.silence() < super::lease::SILENCE {
             arbiter.find();
@@ -120,16 +125,18 @@ impl Pair {
     /// Takes the peer's access away, then the configuration, and serves when nobody holds a lease of this node any more. Whoever calls this holds
     /// `moves`.
     pub(super) fn take_over(&self, flushed_only: bool) -> Result<(), CommandError> {
-        let Some(arbiter) = &self.arbiter else { return self.succeed(Moment::default(), flushed_only) };
-        let over = arbiter.grants().refuse();
-        let taken = self.succeed(over, flushed_only);
+        let Some(arbiter) = &self.arbiter else { return self.succeed(flushed_only) };
+        arbiter.grants().refuse();
+        let taken = self.succeed(flushed_only);
         if taken.is_err() && !arbiter.is_undetermined() {
             arbiter.grants().allow();
         }
         taken
     }
 
-    fn succeed(&self, over: Moment, flushed_only: bool) -> Result<(), CommandError> {
+    fn succeed(&self, flushed_only: bool) -> Result<(), CommandError> {
+        // What may not be had is got before anything is done that cannot be undone.
+        let memory = self.new_ring()?;
         self.drain()?;
         if !flushed_only && let Some(why) = self.lacks_beyond(Lsn::ZERO) {
             return Err(CommandError::Refused(why));
@@ -139,10 +146,9 @@ impl Pair {
             state.position = super::position(&state);
             state.position.end()
         };
-        let node = &self.engine.config.node;
-        self.decide(&Wanted::Held, |last| alone(node, last, 0, end))?;
-        std::thread::sleep(over.0.saturating_sub(now().0));
-        self.become_primary(None)
+        let (node, floor) = (&self.engine.config.node, self.floor(end));
+        self.decide(&Wanted::Anew, |last| alone(node, last, 0, floor))?;
+        self.become_primary_in(memory, None)
     }
 
     /// Somebody else has the configuration.
@@ -157,6 +163,7 @@ impl Pair {
                 "the mediator lets {by} serve, though this node served alone and acknowledged what the other does not have: decide which \
                  of the two copies counts, and empty the directory of the other"
             );
+            let _moves = self.moves();
             self.engine.shared.lock().fail("diverged", text);
             self.engine.shared.tell();
             return;
@@ -212,7 +219,7 @@ impl Pair {
         };
         let Some(known) = self.configuration() else { return true };
         match arbiter.read(known.id) {
-            Ok(Some(found)) if found.id > known.id => {
+            Ok(Some(found)) if found.id > known.id && found.primary != self.engine.config.node => {
                 self.be_overtaken(Some(&found));
                 false
             }

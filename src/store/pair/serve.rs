@@ -31,6 +31,16 @@ impl Pair {
     ///
     /// The role was settled before: whoever calls this holds `moves`, and the register names this node.
     pub(super) fn become_primary(&self, theirs: Option<Position>) -> Result<(), CommandError> {
+        let memory = self.new_ring().map_err(CommandError::Open)?;
+        self.become_primary_in(memory, theirs)
+    }
+
+    /// The same, with this memory for its ring.
+    pub(super) fn become_primary_in(
+        &self,
+        memory: RingMemory,
+        theirs: Option<Position>,
+    ) -> Result<(), CommandError> {
         let engine = &self.engine;
         // What came is in the files before it is called durable there, and what came of a resync that has not ended is void.
         self.drain()?;
@@ -45,7 +55,7 @@ impl Pair {
             highest_known: Lsn(ours.highest.max(ours.end).max(theirs.highest).max(theirs.end)),
             ring_bytes: engine.config.ring_bytes(),
         };
-        let memory = self.new_ring().map_err(CommandError::Open)?;
+        self.outlast_leases();
         let head = SegmentHead::first(engine.config.id, engine.layout(), begin, Phase(1), salt());
         engine.files.create(head.base).map_err(|error| CommandError::Open(error.into()))?;
         let fork = Fork {
@@ -81,7 +91,7 @@ impl Pair {
         Ok(())
     }
 
-    fn new_ring(&self) -> Result<RingMemory, OpenError> {
+    pub(super) fn new_ring(&self) -> Result<RingMemory, OpenError> {
         let config = &self.engine.config;
         let bytes = RingMemory::region_bytes(config.layout, config.places);
         let memory = Mapping::anonymous(bytes, MapOptions { huge_pages: true })?;
@@ -124,9 +134,15 @@ impl Pair {
             return Err(reason);
         }
         let fork = self.common(&theirs).ok_or_else(|| diverged(&theirs))?;
-        let Some(configuration) = self.register().contents().configuration.clone() else {
+        let Some(configuration) = self.configuration() else {
             return Err(Reason::new("cannot-serve", "the register is empty"));
         };
+        if !self.served_alone() {
+            // Whoever follows under it would take itself for a member.
+            let text =
+                format!("the register names {:?}, though this node serves alone", configuration.members);
+            return Err(Reason::new("cannot-serve", text));
+        }
         let question = self.follow_question(self.hello(), configuration, fork);
         let end = self.ask_to_follow(&question, FOLLOW_TIME)?;
         self.attach(&theirs, end)
