@@ -28,10 +28,14 @@ mod full;
 mod kills;
 #[path = "nodes/ledger.rs"]
 mod ledger;
+#[path = "nodes/mediator.rs"]
+mod mediator;
 #[path = "nodes/memory.rs"]
 mod memory;
 #[path = "nodes/mounted.rs"]
 mod mounted;
+#[path = "nodes/proxy.rs"]
+mod proxy;
 #[path = "nodes/reclaim.rs"]
 mod reclaim;
 #[path = "nodes/resync.rs"]

@@ -102,6 +102,26 @@ impl Client {
         Ok((u64::from_be_bytes(header[8..].try_into().unwrap()), word(4)))
     }
 
+    /// How long an answer is waited for from now on.
+    pub(crate) fn set_patience(&self, patience: Duration) {
+        self.stream.set_read_timeout(Some(patience)).unwrap();
+    }
+
+    /// Writes, where the connection may be lost meanwhile; the number of what went wrong, 0 for nothing.
+    pub(crate) fn try_write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<u32> {
+        let number = self.ask(Command::Write, offset, u32::try_from(bytes.len()).unwrap(), bytes)?;
+        let (answered, error) = self.answer()?;
+        assert_eq!(answered, number);
+        Ok(error)
+    }
+
+    /// What was read, after an answer to that.
+    pub(crate) fn data(&mut self, len: u32) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len as usize];
+        self.stream.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
     fn one(&mut self, command: Command, offset: u64, len: u32, payload: &[u8]) -> u32 {
         let number = self.ask(command, offset, len, payload).unwrap();
         let (answered, error) = self.answer().unwrap();

@@ -10,7 +10,7 @@ use mirrorbus::serve::admin::ReplicationState;
 
 use crate::child::{Watchdog, rounds, say, seed};
 use crate::common::Random;
-use crate::ledger::{BLOCK, Kept, Ledger};
+use crate::ledger::{BLOCK, Kept, Ledger, judge};
 use crate::rig::{Medium, PATIENCE, Plan, Rig};
 use crate::writer::{Ended, Writer};
 
@@ -212,23 +212,9 @@ impl Rounds {
 
     /// Reads everything, and compares it with the ledger; afterwards it is flushed.
     fn judge(&mut self, kept: Kept) {
-        let mut client = self.rig.client(self.serving);
-        let blocks = self.told().blocks();
-        let mut found = Vec::with_capacity(blocks * BLOCK);
-        let piece = 256 * BLOCK;
-        for offset in (0..blocks * BLOCK).step_by(piece) {
-            let bytes = client.read(offset as u64, u32::try_from(piece).unwrap());
-            found.extend(bytes.unwrap_or_else(|error| {
-                panic!("{}: reading at {offset}: {error}\n{}", self.context, self.rig.logs())
-            }));
-        }
-        let judged = self.told().judge(&found, kept);
+        let judged = judge(&mut self.rig.client(self.serving), &self.ledger, kept);
         if let Err(why) = judged {
             panic!("{}: {why}\n{}", self.context, self.rig.logs());
         }
-        assert_eq!(client.flush(), 0, "{}", self.context);
-        let mut ledger = self.told();
-        let began = ledger.begin_flush();
-        ledger.flushed(began);
     }
 }

@@ -4,8 +4,12 @@
 //! at most, so its contents have an order. Events (issue, acknowledgment) are counted over all blocks: since the log has an order too, a
 //! write that was acknowledged before another was issued cannot be lost while that one is kept.
 
-use std::collections::VecDeque;
+#![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use crate::client::Client;
 pub(crate) use crate::client::{BLOCK, content};
 
 /// What must be there.
@@ -143,6 +147,29 @@ impl Ledger {
         self.in_flight = 0;
         Ok(())
     }
+}
+
+/// Reads all that the ledger is of, and compares it; afterwards it is flushed. No write is under way.
+///
+/// # Errors
+/// What cannot be read, or the first block that has what it must not have.
+pub(crate) fn judge(client: &mut Client, ledger: &Mutex<Ledger>, kept: Kept) -> Result<(), String> {
+    let blocks = ledger.lock().unwrap().blocks();
+    let mut found = Vec::with_capacity(blocks * BLOCK);
+    let piece = 256 * BLOCK;
+    for offset in (0..blocks * BLOCK).step_by(piece) {
+        let bytes = client.read(offset as u64, u32::try_from(piece.min(blocks * BLOCK - offset)).unwrap());
+        found.extend(bytes.map_err(|error| format!("reading at {offset}: {error}"))?);
+    }
+    ledger.lock().unwrap().judge(&found, kept)?;
+    match client.flush() {
+        0 => {}
+        error => return Err(format!("flushing: {error}")),
+    }
+    let mut ledger = ledger.lock().unwrap();
+    let began = ledger.begin_flush();
+    ledger.flushed(began);
+    Ok(())
 }
 
 fn has(bytes: &[u8], block: u64, version: &Version) -> bool {

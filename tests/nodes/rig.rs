@@ -1,5 +1,7 @@
 //! Two nodes, each a process of its own, in a directory that ends with the test.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -10,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::Client;
 use crate::common::Scratch;
+use crate::mediator::{Mediator, Ways};
 
 /// How long anything that must happen may take on a machine that does much else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,17 +38,33 @@ pub(crate) struct Plan {
     pub(crate) volume_mib: u64,
     /// Put before the command that starts a node; `NODE` is its name, `SCRATCH` the directory of everything.
     pub(crate) under: Vec<String>,
+    /// Whether they have a mediator; it starts with [`Rig::pair`].
+    pub(crate) mediator: bool,
+    /// The node that it prefers.
+    pub(crate) preferred: Option<usize>,
+    /// Whether all ways, of TCP, can be cut: see [`Rig::ways`].
+    pub(crate) proxied: bool,
 }
 
 impl Plan {
     pub(crate) const fn new(medium: Medium) -> Self {
-        Self { medium, ring_mib: 16, volume_mib: 8, under: Vec::new() }
+        Self {
+            medium,
+            ring_mib: 16,
+            volume_mib: 8,
+            under: Vec::new(),
+            mediator: false,
+            preferred: None,
+            proxied: false,
+        }
     }
 }
 
 /// The pair. Its nodes are killed when it is dropped.
 pub(crate) struct Rig {
     nodes: [Option<Child>; 2],
+    mediator: Option<Mediator>,
+    ways: Option<Ways>,
     plan: Plan,
     scratch: Scratch,
 }
@@ -60,17 +79,18 @@ fn free_port() -> u16 {
 impl Rig {
     /// The configuration of two nodes, and neither of them.
     pub(crate) fn new(plan: Plan) -> Self {
-        let rig = Self { nodes: [None, None], plan, scratch: Scratch::new() };
+        let mut rig = Self { nodes: [None, None], mediator: None, ways: None, plan, scratch: Scratch::new() };
         let key = rig.path("key");
         assert!(rig.run(&["keygen", text(&key)]).status.success());
         let id = rig.run(&["dataset-id"]);
         let id = String::from_utf8(id.stdout).unwrap();
-        let urls: [String; 2] = match rig.plan.medium {
-            Medium::Shm => {
-                NAMES.map(|name| format!("shm:{}", rig.path(name).with_extension("ring").display()))
-            }
-            Medium::Tcp => [(); 2].map(|()| format!("tcp://127.0.0.1:{}", free_port())),
+        let url = |name: &str| match rig.plan.medium {
+            Medium::Shm => format!("shm:{}", rig.path(name).with_extension("ring").display()),
+            Medium::Tcp => format!("tcp://127.0.0.1:{}", free_port()),
         };
+        let (urls, mediator) = (NAMES.map(url), url("mediator"));
+        rig.ways = rig.plan.proxied.then(|| Ways::new(&urls, &mediator));
+        rig.mediator = rig.plan.mediator.then(|| Mediator::new(mediator, &rig.scratch.0));
         for node in 0..2 {
             rig.write_config(node, id.trim(), &urls);
         }
@@ -80,6 +100,9 @@ impl Rig {
     /// Both nodes, mirrored.
     pub(crate) fn pair(plan: Plan) -> Self {
         let mut rig = Self::new(plan);
+        if let Some(mediator) = &mut rig.mediator {
+            mediator.start();
+        }
         rig.start(0);
         rig.start(1);
         rig.wait_for_pair();
@@ -114,12 +137,30 @@ impl Rig {
             path("d"),
             self.path("key").display(),
             urls[node],
-            urls[1 - node],
+            self.ways.as_ref().map_or(urls[1 - node].clone(), |ways| ways.link[node].url()),
             self.plan.ring_mib,
             path("nbd"),
             self.plan.volume_mib,
         );
-        std::fs::write(self.config(node), config).unwrap();
+        std::fs::write(self.config(node), config + &self.mediator_table(node)).unwrap();
+    }
+
+    fn mediator_table(&self, node: usize) -> String {
+        let Some(Mediator { url, key, .. }) = &self.mediator else { return String::new() };
+        let address = self.ways.as_ref().map_or(url.clone(), |ways| ways.mediator[node].url());
+        let preferred = self.plan.preferred.map(|node| format!("preferred = \"{}\"", NAMES[node]));
+        let preferred = preferred.unwrap_or_default();
+        format!("[dataset.mediator]\naddress = \"{address}\"\nkey = \"{}\"\n{preferred}\n", key.display())
+    }
+
+    /// The mediator, of a plan that has one.
+    pub(crate) const fn mediator(&mut self) -> &mut Mediator {
+        self.mediator.as_mut().unwrap()
+    }
+
+    /// What can be cut, of a plan that says so.
+    pub(crate) const fn ways(&self) -> &Ways {
+        self.ways.as_ref().unwrap()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -198,6 +239,23 @@ impl Rig {
     pub(crate) fn signal(&self, node: usize, signal: Signal) {
         let id = self.process(node);
         kill_process(Pid::from_raw(id.cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// A node stands still, with all its threads.
+    pub(crate) fn freeze(&self, node: usize) {
+        self.signal(node, Signal::STOP);
+        let began = Instant::now();
+        let tasks = format!("/proc/{}/task", self.process(node));
+        let stands = || {
+            std::fs::read_dir(&tasks).unwrap().all(|task| {
+                let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+                stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+            })
+        };
+        while !stands() {
+            assert!(began.elapsed() < PATIENCE, "{} does not stop", NAMES[node]);
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The number of the node's process.
@@ -290,10 +348,10 @@ impl Rig {
             .unwrap_or_else(|error| panic!("{} does not serve: {error}\n{}", NAMES[node], self.logs()))
     }
 
-    /// The ends of both logs.
+    /// The ends of all logs.
     pub(crate) fn logs(&self) -> String {
         let mut all = format!("in {}\n", self.scratch.0.display());
-        for name in NAMES {
+        for name in NAMES.into_iter().chain(self.mediator.as_ref().map(|_| "mediator")) {
             let log = std::fs::read_to_string(self.path(name).with_extension("log")).unwrap_or_default();
             let lines: Vec<_> = log.lines().collect();
             let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use crate::client::{BLOCK, Client, Command, content};
 use crate::common::{Fabric, Pair, soon};
 use crate::memory::{damage, places, processor_ticks, regions};
-use crate::rig::{Medium, NAMES, PATIENCE, Plan, Rig};
+use crate::rig::{Medium, PATIENCE, Plan, Rig};
 use crate::tool::tool;
 
 /// Blocks of one write where many are needed.
@@ -37,23 +37,6 @@ fn assert_written(client: &mut Client, blocks: std::ops::Range<u64>, number: u32
     }
 }
 
-/// A node stands still, with all its threads.
-fn stop(rig: &Rig, node: usize) {
-    rig.signal(node, Signal::STOP);
-    let began = Instant::now();
-    let tasks = format!("/proc/{}/task", rig.process(node));
-    let stands = || {
-        std::fs::read_dir(&tasks).unwrap().all(|task| {
-            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
-            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
-        })
-    };
-    while !stands() {
-        assert!(began.elapsed() < PATIENCE, "{} does not stop", NAMES[node]);
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 /// Each block's place in the primary's region is its place in the peer's memory.
 fn an_acknowledged_write_is_at_the_same_offset_of_the_peers_memory(medium: Medium) {
     let rig = Rig::pair(Plan::new(medium));
@@ -63,8 +46,8 @@ fn an_acknowledged_write_is_at_the_same_offset_of_the_peers_memory(medium: Mediu
         write(&mut client, block..block + 1, 1);
     }
     // At once: what comes later is not seen.
-    stop(&rig, 0);
-    stop(&rig, 1);
+    rig.freeze(0);
+    rig.freeze(1);
     let [primary, secondary] = [0, 1].map(|node| regions(rig.process(node), rig.region_bytes()));
     let own = primary.first().expect("the primary's region");
     let peers = secondary.first().expect("the secondary's region");
@@ -132,7 +115,7 @@ impl Batches {
 fn the_peers_processor_runs_nothing_for_a_write_and_its_memory_is_not_freed_before_its_disk_has_it() {
     let rig = Rig::pair(Plan { volume_mib: 64, ..Plan::new(Medium::Shm) });
     let mut client = rig.client(0);
-    stop(&rig, 1);
+    rig.freeze(1);
     let before = processor_ticks(rig.process(1));
     let writer = Batches::start(rig.client(0), 16384);
     let acknowledged = writer.stalled();
@@ -172,7 +155,7 @@ fn what_was_acknowledged_and_not_destaged_is_recovered_from_the_peers_memory() {
         assert_eq!(client.flush(), 0);
         if medium == Medium::Shm {
             // Its memory has them, and it could not do anything about them.
-            stop(&rig, 1);
+            rig.freeze(1);
         }
         for batch in 0..20 {
             write(&mut client, batch * BATCH..(batch + 1) * BATCH, 2);
@@ -201,7 +184,7 @@ fn what_was_acknowledged_and_is_damaged_in_the_peers_memory_is_not_dropped_in_si
     let mut client = rig.client(0);
     write(&mut client, 0..BATCH, 1);
     assert_eq!(client.flush(), 0);
-    stop(&rig, 1);
+    rig.freeze(1);
     for batch in 0..20 {
         write(&mut client, batch * BATCH..(batch + 1) * BATCH, 2);
     }

@@ -1,5 +1,7 @@
 //! A thread that writes as fast as it is answered, and keeps the ledger.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -59,6 +61,11 @@ impl Writer {
     /// Whether it has written what it was allowed to.
     pub(crate) fn rests(&self) -> bool {
         self.allowance.load(Ordering::SeqCst) <= 0
+    }
+
+    /// Whether it has come to its end.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Tells it to stop, and waits until it has.

@@ -1,0 +1,114 @@
+//! Failover by a mediator: pairs of real nodes and a real mediator, killed, paused and cut off from each other.
+//!
+//! Nobody says `promote` or `alone` here. What was acknowledged is known in this process, which lives. Which of the two serves is not
+//! taken for granted: on a machine that does much else a node may be silent for long enough to be taken for dead. `MIRRORBUS_FULL=1` runs
+//! more rounds, `MIRRORBUS_SEED` repeats the choices of an earlier run.
+
+mod common;
+
+#[allow(dead_code, reason = "each test binary uses its part")]
+#[path = "common/line_child.rs"]
+mod child;
+#[path = "common/nbd_client.rs"]
+mod client;
+#[path = "nodes/ledger.rs"]
+mod ledger;
+#[path = "nodes/mediator.rs"]
+mod mediator;
+#[path = "nodes/proxy.rs"]
+mod proxy;
+#[path = "nodes/rig.rs"]
+mod rig;
+#[path = "nodes/writer.rs"]
+mod writer;
+
+#[path = "failover/cut.rs"]
+mod cut;
+#[path = "failover/flaps.rs"]
+mod flaps;
+#[path = "failover/killed.rs"]
+mod killed;
+#[path = "failover/lost_mediator.rs"]
+mod lost_mediator;
+#[path = "failover/operator.rs"]
+mod operator;
+#[path = "failover/paused.rs"]
+mod paused;
+#[path = "failover/probe.rs"]
+mod probe;
+#[path = "failover/roamer.rs"]
+mod roamer;
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use mirrorbus::serve::admin::{DatasetStatus, ReplicationState, Role};
+
+use client::Client;
+use ledger::{Kept, Ledger};
+use rig::{Medium, NAMES, PATIENCE, Plan, Rig};
+
+/// Blocks of the volume that a writer keeps its ledger of.
+const BLOCKS: usize = 2048;
+
+/// A pair with a mediator.
+fn plan(medium: Medium) -> Plan {
+    Plan { mediator: true, ..Plan::new(medium) }
+}
+
+/// And with ways that can be cut.
+fn cuttable() -> Plan {
+    Plan { proxied: true, ..plan(Medium::Tcp) }
+}
+
+/// Whether a node serves without the other.
+fn is_alone(status: &DatasetStatus) -> bool {
+    status.role == Role::Primary && status.replication_state == ReplicationState::Alone
+}
+
+/// Waits until a node takes clients; one of them.
+fn served(rig: &Rig, node: usize) -> Client {
+    let began = Instant::now();
+    loop {
+        match Client::connect(&rig.socket(node), "root") {
+            Ok(client) => return client,
+            Err(error) => {
+                let name = NAMES[node];
+                assert!(began.elapsed() < PATIENCE, "{name} does not serve: {error}\n{}", rig.logs());
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until what is awaited is so.
+fn wait_until(rig: &Rig, what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "{what}: not so\n{}", rig.logs());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Nothing that was acknowledged is lost. No write is under way.
+fn assert_kept(rig: &Rig, node: usize, ledger: &Mutex<Ledger>) {
+    if let Err(why) = ledger::judge(&mut served(rig, node), ledger, Kept::Acknowledged) {
+        panic!("at {}: {why}\n{}", NAMES[node], rig.logs());
+    }
+}
+
+/// Waits until the two are mirrored, and compares all that they have; which serves.
+fn assert_whole(rig: &Rig) -> usize {
+    let serving = rig.wait_for_pair();
+    rig.told(serving, &["verify", "vm"]);
+    serving
+}
+
+/// Sees to it that this node serves, and the other follows.
+fn make_primary(rig: &mut Rig, node: usize) {
+    while rig.wait_for_pair() != node {
+        rig.kill(1 - node);
+        rig.wait(node, "alone", is_alone);
+        rig.start(1 - node);
+    }
+}

@@ -1,0 +1,146 @@
+//! The mediator is lost: what is served goes on, and nothing is decided until it is back.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use mirrorbus::serve::admin::{ReplicationState, Role};
+
+use crate::child::seed;
+use crate::client::Client;
+use crate::common::Random;
+use crate::ledger::Ledger;
+use crate::rig::{Medium, NAMES, Plan, Rig};
+use crate::writer::{Ended, Writer};
+use crate::{BLOCKS, assert_kept, assert_whole, is_alone, plan, wait_until};
+
+/// How long nothing must happen.
+const QUIET_TIME: Duration = Duration::from_secs(3);
+
+/// A pair under writes.
+struct Written {
+    rig: Rig,
+    ledger: Arc<Mutex<Ledger>>,
+    serving: usize,
+    writer: Option<Writer>,
+}
+
+impl Written {
+    fn new(plan: Plan) -> Self {
+        let mut random = Random(seed("a lost mediator"));
+        let rig = Rig::pair(plan);
+        let ledger = Arc::new(Mutex::new(Ledger::new(BLOCKS)));
+        let serving = rig.wait_for_pair();
+        let writer = Some(Writer::start(rig.client(serving), ledger.clone(), random.next()));
+        std::thread::sleep(Duration::from_millis(50));
+        Self { rig, ledger, serving, writer }
+    }
+
+    fn acknowledged(&self) -> u64 {
+        self.ledger.lock().unwrap().acknowledged
+    }
+
+    fn wait_for_answers(&self) {
+        let before = self.acknowledged();
+        wait_until(&self.rig, "the client is answered", || self.acknowledged() > before + 16);
+    }
+
+    /// The client is not answered, and a node lets nobody in, for a while.
+    fn assert_quiet(&self, node: usize) {
+        let (before, began) = (self.acknowledged(), Instant::now());
+        while began.elapsed() < QUIET_TIME {
+            assert_eq!(self.acknowledged(), before, "acknowledged without the peer\n{}", self.rig.logs());
+            let status = self.rig.status(node);
+            let alone = status.as_ref().is_some_and(is_alone);
+            assert!(!alone, "{} serves: {status:?}\n{}", NAMES[node], self.rig.logs());
+        }
+    }
+
+    fn stop_writing(&mut self) -> Ended {
+        self.writer.take().unwrap().stop()
+    }
+}
+
+#[test]
+fn without_the_mediator_service_goes_on() {
+    let mut written = Written::new(plan(Medium::Tcp));
+    written.rig.mediator().kill();
+    let began = Instant::now();
+    while began.elapsed() < QUIET_TIME {
+        written.wait_for_answers();
+        let status = written.rig.status(written.serving).unwrap();
+        let pair = (status.role, status.replication_state);
+        assert_eq!(pair, (Role::Primary, ReplicationState::Established), "{}", written.rig.logs());
+    }
+    written.rig.mediator().start();
+    written.wait_for_answers();
+    assert_eq!(written.stop_writing(), Ended::Stopped, "its client never noticed");
+    assert_eq!(assert_whole(&written.rig), written.serving);
+    assert_kept(&written.rig, written.serving, &written.ledger);
+}
+
+#[test]
+fn mediator_lost_first_and_then_the_primary() {
+    let mut written = Written::new(plan(Medium::Tcp));
+    let (serving, other) = (written.serving, 1 - written.serving);
+    written.rig.mediator().kill();
+    std::thread::sleep(Duration::from_millis(100));
+    written.rig.kill(serving);
+    assert_eq!(written.writer.take().unwrap().ended(), Ended::Lost);
+    assert!(Client::connect(&written.rig.socket(other), "root").is_err(), "it serves");
+    written.assert_quiet(other);
+    // The operator's word goes by the mediator as well.
+    let promoted = written.rig.ask(other, &["promote", "vm"]);
+    assert!(!promoted.status.success(), "{promoted:?}\n{}", written.rig.logs());
+    written.assert_quiet(other);
+    written.rig.mediator().start();
+    written.rig.wait(other, "alone", is_alone);
+    assert_kept(&written.rig, other, &written.ledger);
+    written.rig.start(serving);
+    assert_eq!(assert_whole(&written.rig), other);
+}
+
+#[test]
+fn mediator_lost_first_and_then_the_secondary() {
+    let mut written = Written::new(plan(Medium::Tcp));
+    let (serving, other) = (written.serving, 1 - written.serving);
+    written.rig.mediator().kill();
+    std::thread::sleep(Duration::from_millis(100));
+    written.rig.kill(other);
+    written
+        .rig
+        .wait(serving, "without a link", |status| status.replication_state == ReplicationState::LinkLost);
+    written.assert_quiet(serving);
+    let alone = written.rig.ask(serving, &["alone", "vm"]);
+    assert!(!alone.status.success(), "{alone:?}\n{}", written.rig.logs());
+    written.assert_quiet(serving);
+    written.rig.mediator().start();
+    written.rig.wait(serving, "alone", is_alone);
+    written.wait_for_answers();
+    assert_eq!(written.stop_writing(), Ended::Stopped, "its client never noticed");
+    assert_kept(&written.rig, serving, &written.ledger);
+    written.rig.start(other);
+    assert_eq!(assert_whole(&written.rig), serving);
+}
+
+#[test]
+fn a_lost_mediator_state_is_refused_until_seeded() {
+    let mut written = Written::new(plan(Medium::Tcp));
+    let (serving, other) = (written.serving, 1 - written.serving);
+    written.rig.mediator().kill();
+    written.rig.mediator().forget();
+    written.rig.mediator().start();
+    written.rig.kill(other);
+    let told = |status: &mirrorbus::serve::admin::DatasetStatus| status.reason.text.contains("seed");
+    written.rig.wait(serving, "told to be seeded", told);
+    written.assert_quiet(serving);
+    written.rig.told(serving, &["seed", "vm"]);
+    written.rig.wait(serving, "alone", is_alone);
+    written.wait_for_answers();
+    assert_eq!(written.stop_writing(), Ended::Stopped, "its client never noticed");
+    assert_kept(&written.rig, serving, &written.ledger);
+    written.rig.start(other);
+    assert_eq!(assert_whole(&written.rig), serving);
+    // What the mediator has now it keeps.
+    let again = written.rig.ask(serving, &["seed", "vm"]);
+    assert_eq!(again.status.code(), Some(4), "{again:?}");
+}
