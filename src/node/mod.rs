@@ -5,6 +5,8 @@
 
 mod cipher;
 mod driver;
+#[cfg(feature = "store")]
+pub(crate) mod files;
 mod holder;
 mod key_file;
 mod message;

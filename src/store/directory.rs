@@ -7,21 +7,17 @@
 //! It is locked (`flock` on `lock`) while it is open; the kernel gives the lock back whatever becomes of the process. Nothing in it is
 //! looked at before the identity says that it is this node's of this dataset.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::files::write_whole;
 use super::identity::{Identity, IdentityError, NODE_NAME_BYTES_MAX};
 use crate::base::{DatasetId, LifeId};
+use crate::node::files::{DIRECTORY_MODE_MAX, DirectoryLock, TakeError, write_whole};
 use crate::segment::SegmentLayout;
-
-/// Permission bits that the directory may have.
-const MODE_MAX: u32 = 0o700;
 
 /// What an interrupted first start of this program leaves.
 const LEFTOVERS: &[&str] = &["lock", "identity.next", "segments"];
@@ -114,17 +110,18 @@ pub struct Directory {
     identity: Identity,
     is_new: bool,
     /// Held while it is open.
-    _lock: Lock,
+    _lock: DirectoryLock,
 }
 
-/// Given back explicitly: a child process that some thread is making has the descriptor too until it executes its program, and would
-/// keep the lock so long.
-#[derive(Debug)]
-struct Lock(File);
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+impl From<TakeError> for DirectoryError {
+    fn from(error: TakeError) -> Self {
+        match error {
+            TakeError::Missing(path) => Self::NoDataset { path },
+            TakeError::System { path, call, error } => Self::System { path, call, error },
+            TakeError::Mode { path, mode } => Self::Mode { path, mode },
+            TakeError::Owner { path, owner, user } => Self::Owner { path, owner, user },
+            TakeError::InUse { path, by } => Self::InUse { path, by },
+        }
     }
 }
 
@@ -150,10 +147,9 @@ impl Directory {
         }
         if create {
             let mut builder = fs::DirBuilder::new();
-            builder.recursive(true).mode(MODE_MAX).create(path).map_err(system(path, "mkdir"))?;
+            builder.recursive(true).mode(DIRECTORY_MODE_MAX).create(path).map_err(system(path, "mkdir"))?;
         }
-        check(path)?;
-        let lock = lock(path)?;
+        let lock = DirectoryLock::take(path)?;
         let file = path.join("identity");
         let found = read(&file)?;
         let is_new = found.is_none();
@@ -216,49 +212,6 @@ impl Directory {
     }
 }
 
-fn check(path: &Path) -> Result<(), DirectoryError> {
-    let found = match fs::metadata(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(DirectoryError::NoDataset { path: path.to_owned() });
-        }
-        Err(error) => return Err(system(path, "stat")(error)),
-    };
-    if !found.is_dir() {
-        return Err(system(path, "open")(io::ErrorKind::NotADirectory.into()));
-    }
-    let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
-    if owner != user {
-        return Err(DirectoryError::Owner { path: path.to_owned(), owner, user });
-    }
-    let mode = found.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(DirectoryError::Mode { path: path.to_owned(), mode });
-    }
-    Ok(())
-}
-
-fn lock(path: &Path) -> Result<Lock, DirectoryError> {
-    let file = path.join("lock");
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut lock = options.open(&file).map_err(system(&file, "open"))?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
-            let mut text = String::new();
-            let pid = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse::<u32>().ok());
-            let by = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-            return Err(DirectoryError::InUse { path: path.to_owned(), by });
-        }
-        Err(error) => return Err(system(&file, "flock")(error.into())),
-    }
-    // For whoever comes second; nothing depends on it.
-    let told = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-    told.map_err(system(&file, "write"))?;
-    Ok(Lock(lock))
-}
-
 fn read(file: &Path) -> Result<Option<Identity>, DirectoryError> {
     let bytes = match fs::read(file) {
         Ok(bytes) => bytes,
@@ -285,7 +238,7 @@ fn begin(
     }
     let segments = path.join("segments");
     let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(MODE_MAX).create(&segments).map_err(system(&segments, "mkdir"))?;
+    builder.recursive(true).mode(DIRECTORY_MODE_MAX).create(&segments).map_err(system(&segments, "mkdir"))?;
     let mut life = [0; 16];
     let mut filled = 0;
     while filled < life.len() {

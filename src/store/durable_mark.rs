@@ -25,8 +25,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::files::sync_directory;
 use crate::base::{DatasetId, LogGeneration, Lsn, crc32c};
+use crate::node::files::sync_directory;
 
 /// Bytes of one of the two places: no two lie in one block of any device.
 pub(super) const PLACE_BYTES: usize = 4096;

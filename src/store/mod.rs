@@ -27,7 +27,6 @@ mod directory;
 mod durable_mark;
 mod engine;
 mod error;
-mod files;
 mod follower;
 #[cfg(test)]
 mod golden_tests;

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{read_checked, write_checked};
 use crate::base::{LogGeneration, Lsn};
 pub use crate::cluster::Configuration;
+use crate::node::files::{read_checked, write_checked};
 
 /// Generations that are remembered. A node that left before the oldest is copied whole.
 pub(super) const HISTORY_MAX: usize = 1024;

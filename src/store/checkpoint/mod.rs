@@ -22,9 +22,9 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, Durability, StorageBackend, TableDefinition, WriteTransaction};
 
-use super::files::sync_directory;
 use super::volumes::Volumes;
 use crate::base::{DatasetId, LogGeneration, Lsn};
+use crate::node::files::sync_directory;
 use backend::{Careful, OnFile, Switch};
 
 pub use error::CheckpointError;

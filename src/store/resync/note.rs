@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::node::files::{read_checked, sync_directory, write_checked};
 use crate::store::durable_mark::DurableMark;
-use crate::store::files::{read_checked, sync_directory, write_checked};
 use crate::store::register::Position;
 
 /// Why the note was not read or written.
