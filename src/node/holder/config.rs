@@ -30,10 +30,14 @@ pub struct HolderConfig {
     pub heartbeat: Duration,
     /// The owner is called silent after this long.
     pub silence: Duration,
+    /// Authenticated connections that never attached, at most; the oldest makes room for one more. Each costs two threads and a
+    /// descriptor. 0 is 1.
+    pub unattached: usize,
 }
 
 impl HolderConfig {
-    /// The usual: memory, locked, receivers that spin for 20 µs, heartbeats every 250 ms, silence after 2 s.
+    /// The usual: memory, locked, receivers that spin for 20 µs, heartbeats every 250 ms, silence after 2 s, 64 connections that
+    /// never attached.
     #[must_use]
     pub const fn new(url: FabricUrl, size: usize) -> Self {
         Self {
@@ -46,6 +50,7 @@ impl HolderConfig {
             spin: Duration::from_micros(20),
             heartbeat: Duration::from_millis(250),
             silence: Duration::from_secs(2),
+            unattached: 64,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The control connections: for each a thread that moves its bytes and one that serves it, and how many there may be.
 //!
 //! A connection that never attached costs two threads and their buffers. The owner needs one, and so does whoever asks to
-//! be the next; of more than [`UNATTACHED_MAX`] the oldest makes room.
+//! be the next; of more than [`HolderConfig::unattached`](super::HolderConfig::unattached) the oldest makes room.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,10 +18,6 @@ use crate::node::driver::Driver;
 
 /// Requests of one owner that wait.
 const REQUESTS_MAX: usize = 256;
-/// Authenticated connections that never attached.
-const UNATTACHED_MAX: usize = 64;
-/// Connections in all: beside those, ones that were told to end and have not yet.
-const LINKS_MAX: usize = 2 * UNATTACHED_MAX;
 
 /// What is known of the peer of a connection, whether it is the owner or not.
 #[derive(Debug, Default)]
@@ -99,21 +95,24 @@ pub(super) fn start(
 /// Takes away what has ended, and the oldest that never attached when there are too many. Only the listener's thread
 /// adds links.
 fn make_room(shared: &Shared) -> std::io::Result<()> {
+    let unattached_max = shared.config.unattached.max(1);
+    // In all: beside those, ones that were told to end and have not yet.
+    let links_max = unattached_max.saturating_mul(2);
     let mut links = shared.links.lock().unwrap_or_else(PoisonError::into_inner);
     let (ended, live): (Vec<_>, Vec<_>) = links.drain(..).partition(Link::ended);
     *links = live;
-    if links.iter().filter(|link| link.unattached()).count() >= UNATTACHED_MAX
+    if links.iter().filter(|link| link.unattached()).count() >= unattached_max
         && let Some(oldest) = links.iter_mut().find(|link| link.unattached())
     {
-        log::warn!("{UNATTACHED_MAX} connections ask for nothing: the oldest is cut");
+        log::warn!("{unattached_max} connections ask for nothing: the oldest is cut");
         oldest.cut = true;
         oldest.driver.cut();
     }
-    let full = links.len() >= LINKS_MAX;
+    let full = links.len() >= links_max;
     drop(links);
     ended.into_iter().for_each(|link| link.end(CloseReason::Finished, &mut Deadline::within(Duration::ZERO)));
     if full {
-        return Err(std::io::Error::other(format!("{LINKS_MAX} connections have not ended")));
+        return Err(std::io::Error::other(format!("{links_max} connections have not ended")));
     }
     Ok(())
 }
