@@ -3,11 +3,14 @@
 //! The scheme is that of `PacificA` (Lin and others, Microsoft Research, 2008): a configuration is changed by compare-and-set at one arbiter, and
 //! whoever must have a write before it is acknowledged is a member of it.
 
+mod arbiter;
 mod configuration;
 mod lease;
 mod mediation;
 mod race;
 
+pub(crate) use arbiter::refused;
+pub use arbiter::{Arbiter, DATASETS_MAX, Decision, Entry, GRACE_PERIODS, NAME_BYTES_MAX, is_dataset};
 pub use configuration::Configuration;
 pub use lease::{Grants, LEASE, Lease, Moment, PATIENCE};
 pub use mediation::{Asked, Question, Request, Told, Verdict, decode, encode};
