@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod hold;
 mod keygen;
+mod mediator;
 mod node;
 mod remote;
 mod soft_roce;
@@ -26,6 +27,8 @@ struct Arguments {
 enum Command {
     /// Be the peer: keep a copy of a region for an owner.
     Hold(hold::Arguments),
+    /// Decide which node of each pair serves, when they cannot ask one another.
+    Mediator(mediator::Arguments),
     /// Serve volumes of datasets, one side of each pair.
     Node(node::Arguments),
     /// Make a key file.
@@ -71,6 +74,7 @@ pub(crate) fn run() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let result = match Arguments::parse().command {
         Command::Hold(arguments) => hold::run(&arguments),
+        Command::Mediator(arguments) => mediator::run(&arguments),
         Command::Node(arguments) => node::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
