@@ -1,3 +1,5 @@
+//! Each rule of the mediator, named by what it closes, and races in every order.
+
 use std::collections::BTreeSet;
 
 use super::*;

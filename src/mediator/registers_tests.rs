@@ -1,3 +1,5 @@
+//! Registers on a real disk: restarts, damage, what cannot be written.
+
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
