@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -19,12 +20,16 @@ pub(crate) struct Mediator {
     log: PathBuf,
 }
 
+fn make_directory(path: &Path) {
+    std::fs::DirBuilder::new().mode(0o700).create(path).unwrap();
+}
+
 impl Mediator {
     /// One that does not run yet, with its files in `scratch`.
     pub(crate) fn new(url: String, scratch: &Path) -> Self {
         let path = |ending: &str| scratch.join("mediator").with_extension(ending);
         let mediator = Self { child: None, url, key: path("key"), directory: path("d"), log: path("log") };
-        std::fs::create_dir_all(&mediator.directory).unwrap();
+        make_directory(&mediator.directory);
         let made = Command::new(env!("CARGO_BIN_EXE_mirrorbus")).arg("keygen").arg(&mediator.key).status();
         assert!(made.unwrap().success());
         mediator
@@ -34,7 +39,7 @@ impl Mediator {
     pub(crate) fn start(&mut self) {
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_mirrorbus"));
-        command.args(["mediator", "--listen", &self.url]);
+        command.args(["mediator", "--refresh", "100ms", "--listen", &self.url]);
         command.arg("--key").arg(&self.key).arg("--directory").arg(&self.directory);
         command.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
@@ -59,7 +64,7 @@ impl Mediator {
     pub(crate) fn forget(&self) {
         assert!(self.child.is_none(), "it runs");
         std::fs::remove_dir_all(&self.directory).unwrap();
-        std::fs::create_dir_all(&self.directory).unwrap();
+        make_directory(&self.directory);
     }
 }
 
