@@ -24,15 +24,16 @@ fn flaps_lose_nothing() {
     for cut in 0..cuts {
         watchdog.feed(format!("{cut} cuts"));
         std::thread::sleep(Duration::from_millis(50 + random.below(400) as u64));
-        // Whoever does not reach the mediator loses, so that now the one goes on, now the other.
-        let cut_off = &rig.ways().mediator[random.below(2)];
+        // Whoever does not reach the mediator loses: in every other round the one that serves, and for long enough.
+        let (cut_off, least) = if cut % 2 == 0 { (served, 500) } else { (random.below(2), 50) };
+        let cut_off = &rig.ways().mediator[cut_off];
         rig.ways().set_link(Passage::Closed);
         cut_off.set(Passage::Closed);
-        std::thread::sleep(Duration::from_millis(50 + random.below(950) as u64));
+        std::thread::sleep(Duration::from_millis(least + random.below(700) as u64));
         cut_off.set(Passage::Open);
         rig.ways().set_link(Passage::Open);
         // In some rounds they are whole before the next cut, in others it comes upon them as they meet.
-        if random.below(3) == 0 {
+        if random.below(2) == 0 {
             let serving = rig.wait_for_pair();
             changes += u32::from(serving != served);
             served = serving;
