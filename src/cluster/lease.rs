@@ -15,19 +15,17 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+const LEASE_NANOS: u64 = 50_000_000;
 /// How long a lease is live.
-pub const LEASE: Duration = Duration::from_millis(50);
+pub const LEASE: Duration = Duration::from_nanos(LEASE_NANOS);
 /// By how much of a second a clock may be wrong in one, in parts of a million: far more than any does that is not stopped.
-const DRIFT_PPM: u32 = 1000;
+const DRIFT_PPM: u64 = 1000;
 /// How long whoever granted a lease waits until it is over.
-pub const PATIENCE: Duration = patience(LEASE);
-
-const fn patience(lease: Duration) -> Duration {
+pub const PATIENCE: Duration = {
     let million = 1_000_000;
-    let nanos = lease.as_nanos() as u64;
     // Up to the next nanosecond.
-    Duration::from_nanos((nanos * (million + DRIFT_PPM as u64)).div_ceil(million - DRIFT_PPM as u64))
-}
+    Duration::from_nanos((LEASE_NANOS * (million + DRIFT_PPM)).div_ceil(million - DRIFT_PPM))
+};
 
 /// Time since the machine was started, sleep included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -267,6 +267,7 @@ impl Drop for Dataset {
         self.engine().shared.tell();
         self.engine().shared.bell().ring();
         self.pair.bell.ring();
+        self.pair.leases.ring();
         self.pair.keeper.ring();
         self.engine().health.bell.ring();
         self.engine().health.resting.ring();

@@ -15,7 +15,7 @@ use crate::store::state::Role;
 /// The other node is missed when it was not heard for so long.
 pub(super) const SILENCE: Duration = Duration::from_millis(500);
 /// Between two questions: a lease is renewed several times before it ends.
-const STEP: Duration = Duration::from_millis(LEASE.as_millis() as u64 / 4);
+const STEP: Duration = LEASE.checked_div(4).expect("four is not zero");
 /// Between two looks whether there is anybody to ask.
 const REST: Duration = Duration::from_millis(10);
 
@@ -34,7 +34,7 @@ impl Pair {
             };
             if !asks {
                 (connection, heard) = (None, Instant::now());
-                std::thread::sleep(REST);
+                self.leases.nap(REST);
                 continue;
             }
             let began = Instant::now();
@@ -45,7 +45,7 @@ impl Pair {
             if heard.elapsed() >= SILENCE {
                 self.miss_peer();
             }
-            std::thread::sleep(STEP.saturating_sub(began.elapsed()));
+            self.leases.nap(STEP.saturating_sub(began.elapsed()));
         }
     }
 
@@ -88,7 +88,9 @@ impl Pair {
     pub(super) fn outlast_leases(&self) {
         if let Some(arbiter) = &self.arbiter {
             let over = arbiter.grants().refuse();
-            std::thread::sleep(over.0.saturating_sub(now().0));
+            while now() < over {
+                self.leases.nap(over.0.saturating_sub(now().0));
+            }
         }
     }
 

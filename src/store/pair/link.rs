@@ -29,20 +29,9 @@ impl Pair {
             primary.ask_peer();
             let cannot_begin = primary.peer.end == Lsn::ZERO;
             if (primary.resync.is_some() || cannot_begin) && primary.peer.trouble != Trouble::None {
-                let text =
-                    "the peer cannot be brought up to date: its disk is full, or it failed: see its status";
-                let reason = Reason::new("peer-no-space", text);
-                if primary.mode == Mode::SettingIn {
-                    drop(state);
-                    // It may be named a member already.
-                    let _moves = self.moves();
-                    self.set_out(reason);
-                    return STEP_TIME;
-                }
-                // What it lacks it will not get: it must not keep this node's ring.
-                primary.be_alone();
+                let is_setting_in = primary.mode == Mode::SettingIn;
                 drop(state);
-                self.leave_alone(reason);
+                self.give_up_peer(is_setting_in);
                 return STEP_TIME;
             }
             let waits = primary.mode == Mode::SettingIn && !primary.may_join();
@@ -96,6 +85,24 @@ impl Pair {
             Err(reason) => self.explain(reason),
         }
         STEP_TIME
+    }
+
+    /// The peer will not get what it lacks: it must not keep this node's ring.
+    fn give_up_peer(&self, is_setting_in: bool) {
+        let text = "the peer cannot be brought up to date: its disk is full, or it failed: see its status";
+        let reason = Reason::new("peer-no-space", text);
+        if is_setting_in {
+            // It may be named a member already.
+            let _moves = self.moves();
+            self.set_out(reason);
+            return;
+        }
+        if let Role::Primary(primary) = &mut self.engine.shared.lock().role
+            && matches!(primary.mode, Mode::CatchingUp { .. })
+        {
+            primary.be_alone();
+        }
+        self.leave_alone(reason);
     }
 
     /// The configuration does not name the peer, or may or may not.

@@ -80,6 +80,8 @@ pub(super) struct Pair {
     rests_until: Mutex<Option<Instant>>,
     /// Wakes the pair's thread.
     pub(super) bell: Arc<Bell>,
+    /// Wakes whoever asks for leases, or waits for the end of one.
+    pub(super) leases: Bell,
     /// Wakes the keeper.
     pub(super) keeper: Bell,
     /// Wakes whoever pulls what a resync lacks.
@@ -120,6 +122,7 @@ impl Pair {
             carrier: Mutex::default(),
             rests_until: Mutex::default(),
             bell: Arc::default(),
+            leases: Bell::default(),
             keeper: Bell::default(),
             puller: Bell::default(),
             stopping: AtomicBool::new(false),
