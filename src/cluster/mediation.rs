@@ -13,6 +13,8 @@ use super::Configuration;
 
 /// What both begin with.
 const MAGIC: &[u8; 8] = b"MBMEDI01";
+/// The word of a refusal after which the request may have been taken all the same: what the mediator's disk has is not known.
+pub const NOT_KNOWN: &str = "not-known";
 
 /// A change of the configuration. Asked again, word by word, it is the same request: it is taken once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,5 +13,5 @@ pub(crate) use arbiter::refused;
 pub use arbiter::{Arbiter, DATASETS_MAX, Decision, Entry, GRACE_PERIODS, NAME_BYTES_MAX, is_dataset};
 pub use configuration::Configuration;
 pub use lease::{Grants, LEASE, Lease, Moment, PATIENCE};
-pub use mediation::{Asked, Question, Request, Told, Verdict, decode, encode};
+pub use mediation::{Asked, NOT_KNOWN, Question, Request, Told, Verdict, decode, encode};
 pub use race::{RACE_DELAY, delay, is_only_member};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::base::{DatasetId, FabricUrl};
-use crate::cluster::{Asked, Configuration, Question, Request, Told, Verdict, decode, encode};
+use crate::cluster::{Asked, Configuration, NOT_KNOWN, Question, Request, Told, Verdict, decode, encode};
 use crate::node::{Inquirer, KeySet};
 
 /// Why there is no verdict.
@@ -83,7 +83,15 @@ impl Client {
         }
     }
 
+    /// Asks; what the mediator itself does not know may have been done.
     fn ask(&mut self, asked: Asked, within: Duration) -> Result<Told, MediatorError> {
+        match self.ask_once(asked, within)? {
+            Told::Refused { code, text } if code == NOT_KNOWN => Err(MediatorError::Unknown(text)),
+            told => Ok(told),
+        }
+    }
+
+    fn ask_once(&mut self, asked: Asked, within: Duration) -> Result<Told, MediatorError> {
         let question = Question { dataset: self.dataset.to_string(), node: self.node.clone(), asked };
         let connection = match self.connection.take() {
             Some(connection) => connection,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{Arbiter, DATASETS_MAX, Entry, Question, Told, is_dataset, refused};
+use crate::cluster::{Arbiter, DATASETS_MAX, Entry, NOT_KNOWN, Question, Told, is_dataset, refused};
 use crate::node::files::{
     DIRECTORY_MODE_MAX, DirectoryLock, ReplaceError, TakeError, checked, read_checked, replace,
     sync_directory,
@@ -161,7 +161,7 @@ impl Registers {
                 );
                 log::error!("{text}");
                 *slot = Slot::Out { code: "failed", text: text.clone() };
-                refused("failed", text)
+                refused(NOT_KNOWN, text)
             }
         }
     }

@@ -116,12 +116,13 @@ impl Tender {
     fn round(&mut self, pair: &Pair) -> Result<bool, IoError> {
         let engine = &pair.engine;
         let is_secondary = match &engine.shared.lock().role {
-            Role::Secondary(_) => true,
-            Role::Undecided | Role::Primary(_) => false,
-            Role::Failed { .. } => {
-                publish(pair);
-                return Ok(false);
-            }
+            Role::Secondary(_) => Some(true),
+            Role::Undecided | Role::Primary(_) => Some(false),
+            Role::Failed { .. } => None,
+        };
+        let Some(is_secondary) = is_secondary else {
+            publish(pair);
+            return Ok(false);
         };
         if is_secondary { self.tend_secondary(pair) } else { self.tend_primary(engine) }
     }
@@ -242,5 +243,27 @@ fn is_wanted(engine: &Engine) -> bool {
             secondary.is_asked() || secondary.is_wanted() || state.behind() >= engine.layout().segment_bytes()
         }
         Role::Undecided | Role::Primary(_) | Role::Failed { .. } => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::store::pair::rig::pair;
+
+    #[test]
+    fn a_node_that_is_out_of_service_is_tended() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = pair(directory.path());
+        pair.engine.shared.lock().fail("a-test", "a test says so".into());
+        let (tell, told) = channel();
+        std::thread::spawn(move || {
+            let moved = Tender::new(pair.engine.config.ring_bytes()).round(&pair);
+            tell.send((moved, pair.engine.shared.try_lock(Duration::from_secs(1)).is_some()))
+        });
+        let told = told.recv_timeout(Duration::from_secs(60)).expect("it waits for itself");
+        assert_eq!(told, (Ok(false), true));
     }
 }

@@ -231,6 +231,7 @@ impl Pair {
         self.settle_by(configuration);
         if let Some(arbiter) = &self.arbiter {
             arbiter.hear();
+            arbiter.find();
         }
     }
 
@@ -239,6 +240,7 @@ impl Pair {
     pub(super) fn grant_again(&self) {
         if let Some(arbiter) = self.arbiter.as_ref().filter(|arbiter| !arbiter.is_undetermined()) {
             arbiter.grants().allow();
+            arbiter.find();
         }
     }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::Lsn;
 use crate::cluster::is_only_member;
 use crate::store::register::{Configuration, Fork, Position};
 use crate::store::resync::{Ask, Reply};
@@ -149,17 +150,26 @@ impl Hello {
 
     /// Whether this node is the only member, and has what it acknowledged when it came to be.
     pub(super) fn goes_by_floor(&self, other: &Self) -> bool {
-        let floor = self.configuration.as_ref().map_or(0, |known| known.floor);
-        self.is_only_member(other) == Some(true) && self.position.end >= floor
+        self.is_only_member(other) == Some(true) && self.lacks_floor(other).is_none()
+    }
+
+    /// To where this node had the log when it came to be the only member, if it has less now.
+    pub(super) fn lacks_floor(&self, other: &Self) -> Option<Lsn> {
+        let floor = self.last(other).filter(|_| self.is_only_member(other) == Some(true))?.floor;
+        (self.position.end < floor).then_some(Lsn(floor))
     }
 
     /// Whether the later of the two configurations lets one of the two nodes alone go on: whether this one. `None` where both may, or the operator
     /// decides.
     pub(super) fn is_only_member(&self, other: &Self) -> Option<bool> {
+        is_only_member(self.last(other)?, &self.node, &other.node).filter(|_| self.is_mediated)
+    }
+
+    /// The later of the two configurations that they know. Of one id are what the mediator holds, and what a node was told that agreed to follow: it
+    /// does not go first any more.
+    fn last<'a>(&'a self, other: &'a Self) -> Option<&'a Configuration> {
         let known = [self, other].into_iter().filter_map(|hello| hello.configuration.as_ref());
-        // Of one id are what the mediator holds, and what a node was told that agreed to follow: it does not go first any more.
-        let last = known.max_by_key(|known| (known.id, std::cmp::Reverse(known.members.len())))?;
-        is_only_member(last, &self.node, &other.node).filter(|_| self.is_mediated)
+        known.max_by_key(|known| (known.id, std::cmp::Reverse(known.members.len())))
     }
 }
 

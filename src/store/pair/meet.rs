@@ -88,29 +88,16 @@ impl Pair {
     fn go_on_alone(&self) {
         let node = self.engine.config.node.clone();
         let end = super::position(&self.engine.shared.lock()).end();
-        if let Some(reason) = self.lacks_floor(end) {
-            self.explain(reason);
+        let floor = Lsn(self.configuration().map_or(0, |known| known.floor));
+        if self.arbiter.is_some() && end < floor {
+            self.explain(below_floor(end, floor));
             return;
         }
-        let floor = Lsn(self.configuration().map_or(0, |known| known.floor));
         let decided = self.decide(&Wanted::Anew, |last| alone(&node, last, 0, floor));
         let result = decided.and_then(|_| self.become_primary(None));
         if let Err(error) = result {
             self.explain(Reason::new("cannot-serve", error.to_string()));
         }
-    }
-
-    /// Why a node that was the only member does not go on: it had more when it came to be.
-    fn lacks_floor(&self, end: Lsn) -> Option<Reason> {
-        let known = self.configuration().filter(|_| self.arbiter.is_some() && self.served_alone())?;
-        let floor = Lsn(known.floor);
-        let text = || {
-            format!(
-                "this node has the log to {end}, but everything before {floor} was acknowledged when it began to serve alone: put the missing \
-                 segments back, or promote the node that has more with --flushed-only"
-            )
-        };
-        (end < floor).then(|| Reason::new("below-floor", text()))
     }
 
     /// To where a node has the log that begins to serve alone: what a mediator keeps of it.
@@ -138,8 +125,8 @@ impl Pair {
         let ours = self.hello();
         let fork = self.common(theirs).ok_or_else(|| diverged(theirs))?;
         let end = ours.position.end();
-        if let Some(reason) = self.lacks_floor(end) {
-            return Err(reason);
+        if let Some(floor) = ours.lacks_floor(theirs) {
+            return Err(below_floor(end, floor));
         }
         let floor = self.floor(end);
         let least = theirs.configuration.as_ref().map_or(0, |theirs| theirs.id);
@@ -214,6 +201,15 @@ impl Pair {
 pub(super) fn alone(node: &str, last: Option<&Configuration>, least: u64, floor: Lsn) -> Configuration {
     let id = last.map_or(0, |last| last.id).max(least) + 1;
     Configuration { id, members: vec![node.to_owned()], primary: node.to_owned(), floor: floor.0 }
+}
+
+/// A node that was the only member does not go on: it had more when it came to be.
+fn below_floor(end: Lsn, floor: Lsn) -> Reason {
+    let text = format!(
+        "this node has the log to {end}, but everything before {floor} was acknowledged when it began to serve alone: put the missing \
+         segments back, or promote the node that has more with --flushed-only"
+    );
+    Reason::new("below-floor", text)
 }
 
 /// The peer has a generation that this node's log does not continue.

@@ -162,14 +162,13 @@ impl Pair {
             Hold,
             Rest,
         }
+        // Before the state is locked: it waits while somebody's access is taken away.
+        let attached = self.holder().is_some_and(|holder| holder.status().connected);
         let now = {
             let mut state = self.engine.shared.lock();
             match &mut state.role {
                 Role::Undecided => Now::Meet,
-                Role::Secondary(_) => {
-                    let attached = self.holder().is_some_and(|holder| holder.status().connected);
-                    Now::Guard { attached }
-                }
+                Role::Secondary(_) => Now::Guard { attached },
                 Role::Primary(primary) => match primary.mode {
                     Mode::Alone => Now::Invite,
                     Mode::CatchingUp { .. } | Mode::SettingIn => Now::CatchUp,

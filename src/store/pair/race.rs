@@ -84,7 +84,9 @@ impl Pair {
             return Some(STEP_TIME_BUSY);
         }
         let _moves = self.moves();
-        if !matches!(self.engine.shared.lock().role, Role::Secondary(_)) {
+        // It may have been told to follow meanwhile, by one that has gone on alone since.
+        let may_race = self.is_member() || arbiter.is_undetermined();
+        if !may_race || self.is_ending() || !matches!(self.engine.shared.lock().role, Role::Secondary(_)) {
             return Some(STEP_TIME_BUSY);
         }
         match self.race(arbiter) {
@@ -93,7 +95,10 @@ impl Pair {
                 let text = "serves alone: it took over from the peer, which was lost";
                 self.explain(Reason::new("took-over", text));
             }
-            Err(reason) => self.explain(reason),
+            Err(reason) => {
+                self.explain(reason);
+                return Some(STEP_TIME);
+            }
         }
         Some(STEP_TIME_HELD)
     }
