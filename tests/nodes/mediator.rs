@@ -39,7 +39,7 @@ impl Mediator {
     pub(crate) fn start(&mut self) {
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_mirrorbus"));
-        command.args(["mediator", "--refresh", "1s", "--listen", &self.url]);
+        command.args(["mediator", "--refresh", "100ms", "--listen", &self.url]);
         command.arg("--key").arg(&self.key).arg("--directory").arg(&self.directory);
         command.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().unwrap();
