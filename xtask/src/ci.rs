@@ -6,8 +6,8 @@ use std::process::Command;
 
 use crate::failure::{Failure, Result};
 use crate::shell::{cargo, program, root, run as run_program, tee, without_outer_cargo};
-use crate::steps::{Counts, Steps};
-use crate::{commands, fuzz, install, rxe, tidy};
+use crate::steps::{Chain, Counts, Steps};
+use crate::{commands, demo, fuzz, install, rxe, tidy};
 
 /// Another processor that the project is meant for: weaker memory order, so worth at least a type check.
 const OTHER_TARGET: &str = "aarch64-unknown-linux-gnu";
@@ -21,31 +21,17 @@ const ROUNDS_FULL: u32 = rxe::ROUNDS_MANY;
 
 /// Runs everything; `full` takes the long version of what has one.
 pub(crate) fn run(full: bool) -> Result<()> {
-    install::verbs()?;
-    let mut steps = Steps::default();
+    let mut steps = Steps::new();
+    // Before what runs at the same time: two that install would be in each other's way.
+    steps.run("what the checks need", installed);
     steps.run("fmt", format);
-    steps.run("clippy", || one(cargo(&["clippy", "--workspace", "--all-targets"]).args(DENY_WARNINGS)));
-    // Not among all targets: it is built where it is asked for by name only.
-    steps.run("clippy, tests of verbs", || {
-        one(cargo(&["clippy", "--package", "mirrorbus", "--test", "verbs"]).args(DENY_WARNINGS))
-    });
-    steps.run("clippy, no default features", || {
-        let library = ["--package", "mirrorbus", "--no-default-features", "--lib", "--examples"];
-        one(cargo(&["clippy"]).args(library).args(DENY_WARNINGS))
-    });
-    steps.run("clippy, bench without RDMA", || {
-        let bench = ["--package", "mirrorbus-bench", "--no-default-features", "--all-targets"];
-        one(cargo(&["clippy"]).args(bench).args(DENY_WARNINGS))
-    });
     steps.run("tidy", || tidy::run(&root(), &commands()).map(|()| Counts::one()));
-    steps.run("deny: bans, licenses, sources", deny);
-    steps.run("deny: advisories", advisories);
-    steps.run("check for aarch64", other_target);
-    steps.run("documentation", || {
-        one(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
-    });
     let seconds = if full { fuzz::SECONDS_FULL } else { fuzz::SECONDS };
-    steps.run("fuzz", || fuzz::run(seconds).map(|()| Counts::one()));
+    let others = Chain::default()
+        .then("deny: bans, licenses, sources", deny)
+        .then("deny: advisories", advisories)
+        .then("fuzz", move || fuzz::run(seconds).map(|()| Counts::one()));
+    steps.run_together([checked_builds(), others]);
     // The README's two commands, as a reader would type them.
     steps.run("cargo xtask demo", || one(&mut cargo(&["xtask", "demo"])));
     let test = if full { vec!["xtask", "test", "--full"] } else { vec!["xtask", "test"] };
@@ -53,6 +39,38 @@ pub(crate) fn run(full: bool) -> Result<()> {
     let rounds = if full { ROUNDS_FULL } else { ROUNDS };
     steps.run(&format!("cargo xtask rxe --rounds {rounds}"), || rxe::test(&rxe::Arguments::all(rounds)));
     steps.finish()
+}
+
+fn installed() -> Result<Counts> {
+    install::verbs()?;
+    install::cpp_compiler()?;
+    install::nightly()?;
+    install::target(OTHER_TARGET)?;
+    install::arm_compiler()?;
+    Ok(Counts::one())
+}
+
+/// Every build that has to be free of warnings, and the release program.
+fn checked_builds() -> Chain<'static> {
+    Chain::default()
+        .then("clippy", || one(cargo(&["clippy", "--workspace", "--all-targets"]).args(DENY_WARNINGS)))
+        // Not among all targets: it is built where it is asked for by name only.
+        .then("clippy, tests of verbs", || {
+            one(cargo(&["clippy", "--package", "mirrorbus", "--test", "verbs"]).args(DENY_WARNINGS))
+        })
+        .then("clippy, no default features", || {
+            let library = ["--package", "mirrorbus", "--no-default-features", "--lib", "--examples"];
+            one(cargo(&["clippy"]).args(library).args(DENY_WARNINGS))
+        })
+        .then("clippy, bench without RDMA", || {
+            let bench = ["--package", "mirrorbus-bench", "--no-default-features", "--all-targets"];
+            one(cargo(&["clippy"]).args(bench).args(DENY_WARNINGS))
+        })
+        .then("check for aarch64", other_target)
+        .then("documentation", || {
+            one(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
+        })
+        .then("release build", || demo::build().map(|()| Counts::one()))
 }
 
 const DENY_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
@@ -98,8 +116,6 @@ fn verdict(output: &str, success: bool) -> Result<Counts> {
 }
 
 fn other_target() -> Result<Counts> {
-    install::target(OTHER_TARGET)?;
-    install::arm_compiler()?;
     // The bindings of the verbs libraries are made from headers of the machine that builds; it has its own only.
     let features = ["--no-default-features", "--features", "cli"];
     one(cargo(&["check", "--package", "mirrorbus", "--target", OTHER_TARGET]).args(features))

@@ -8,8 +8,13 @@ use crate::shell::{self, cargo, program};
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     install::verbs()?;
     install::disk_images()?;
-    shell::run(&mut cargo(&["build", "--release", "--package", "mirrorbus", "--bin", "mirrorbus"]))?;
+    build()?;
     shell::run(program(BINARY, &["demo"]).args(arguments))
+}
+
+/// Builds the release program.
+pub(crate) fn build() -> Result<()> {
+    shell::run(&mut cargo(&["build", "--release", "--package", "mirrorbus", "--bin", "mirrorbus"]))
 }
 
 /// The release program, from the project's root.
