@@ -18,9 +18,9 @@ use super::port::{End, Output, Port, Running};
 use super::qemu::{Hardware, PORTS, Qemu};
 
 /// How long a guest may take to answer after its start, on a machine that does much else.
-const BOOT: Duration = Duration::from_secs(120);
+const BOOT: Duration = Duration::from_secs(60);
 
-/// Starts of a guest whose clock is too fast.
+/// Starts of a guest whose clock is too fast, or which does not come up.
 const STARTS_MAX: u32 = 3;
 
 /// How much faster than ours a guest's clock may be, as far as can be told.
@@ -92,24 +92,42 @@ impl Guest {
     /// Waits until soft-RoCE is active in it, with a clock that can be relied on.
     ///
     /// While a kernel starts, it measures its clock; on a host that does much else it may take it for several times slower than it is.
-    /// Every time limit there would be over too early then.
+    /// Every time limit there would be over too early then. And one start in some hundreds stands still before anything of ours runs there.
     pub(crate) fn until_up(&self) -> Result<()> {
-        for _ in 0..STARTS_MAX {
-            let script = "until test -e /run/up; do sleep 0.05; done; cat /proc/uptime";
-            let up = self.exec(script, BOOT).and_then(Output::success);
-            let uptime = up.context(|| format!("guest {} did not come up", self.name))?;
-            let began = lock(&self.boot).as_ref().map(|boot| boot.began);
-            let Some(ours) = began.map(|began| began.elapsed().as_secs_f64()) else { break };
-            let words: Vec<_> = uptime.split_whitespace().collect();
-            let theirs = words.first().and_then(|word| word.parse::<f64>().ok()).unwrap_or(f64::INFINITY);
-            if theirs <= ours * FASTER_MAX {
-                return Ok(());
+        for start in 1..=STARTS_MAX {
+            match self.clocks() {
+                Ok([ours, theirs]) if theirs <= ours * FASTER_MAX => return Ok(()),
+                Ok([ours, theirs]) => println!("guest {} calls {ours:.1} s {theirs:.1} s", self.name),
+                Err(failure) => {
+                    println!("guest {} did not come up: {failure}\n{}", self.name, self.registers());
+                    if start == STARTS_MAX {
+                        return Err(failure);
+                    }
+                }
             }
-            println!("guest {} calls {ours:.1} s {theirs:.1} s: it is started again", self.name);
+            println!("guest {} is started again", self.name);
             self.kill();
             self.power_on()?;
         }
         Err(Failure::new(format!("guest {} has no clock that can be relied on", self.name)))
+    }
+
+    /// How many seconds it has run once it is up, by our clock and by its own.
+    fn clocks(&self) -> Result<[f64; 2]> {
+        let script = "until test -e /run/up; do sleep 0.05; done; cat /proc/uptime";
+        let uptime = self.exec(script, BOOT).and_then(Output::success)?;
+        let boot = lock(&self.boot).clone();
+        let boot = boot.ok_or_else(|| Failure::new(format!("guest {} is off", self.name)))?;
+        let theirs = uptime.split_whitespace().next().and_then(|word| word.parse().ok());
+        Ok([boot.began.elapsed().as_secs_f64(), theirs.unwrap_or(f64::INFINITY)])
+    }
+
+    /// Where its processors stand, as far as QEMU tells.
+    fn registers(&self) -> String {
+        let Some(boot) = lock(&self.boot).clone() else { return "it is off".to_owned() };
+        let qemu = lock(&boot.qemu);
+        let said = qemu.as_ref().map(Qemu::registers);
+        said.map_or_else(|| "it is off".to_owned(), |said| said.unwrap_or_else(|failure| failure.to_string()))
     }
 
     /// Cuts its power: nothing that it had in memory remains.

@@ -170,15 +170,23 @@ impl Qemu {
 
     /// Raises or drops the carrier of its network card.
     pub(crate) fn set_carrier(&self, up: bool) -> Result<()> {
-        self.command(&format!(r#"{{"execute":"set_link","arguments":{{"name":"nic","up":{up}}}}}"#))
+        self.command(&format!(r#"{{"execute":"set_link","arguments":{{"name":"nic","up":{up}}}}}"#)).map(drop)
     }
 
-    /// Says one thing to QEMU's control socket, after the greeting.
-    fn command(&self, line: &str) -> Result<()> {
+    /// Where its processors stand: for whoever looks for why it does not go on.
+    pub(crate) fn registers(&self) -> Result<String> {
+        let words = r#""arguments":{"command-line":"info registers -a"}"#;
+        let said = self.command(&format!(r#"{{"execute":"human-monitor-command",{words}}}"#))?;
+        Ok(said.replace(r"\r\n", "\n"))
+    }
+
+    /// Says one thing to QEMU's control socket, after the greeting: the answer.
+    fn command(&self, line: &str) -> Result<String> {
         let what = || format!("telling QEMU {line}");
         let mut stream = UnixStream::connect(&self.control).context(what)?;
         stream.set_read_timeout(Some(ANSWER)).context(what)?;
         let mut answers = BufReader::new(stream.try_clone().context(what)?).lines();
+        let mut last = String::new();
         for request in [r#"{"execute":"qmp_capabilities"}"#, line] {
             writeln!(stream, "{request}").context(what)?;
             loop {
@@ -186,6 +194,7 @@ impl Qemu {
                 let answer = answers.next().unwrap_or_else(|| Ok(r#""error": no answer"#.to_owned()));
                 let answer = answer.context(what)?;
                 if answer.contains(r#""return""#) {
+                    last = answer;
                     break;
                 }
                 if answer.contains(r#""error""#) {
@@ -193,7 +202,7 @@ impl Qemu {
                 }
             }
         }
-        Ok(())
+        Ok(last)
     }
 }
 
