@@ -24,6 +24,8 @@ mod writer;
 
 #[path = "failover/cut.rs"]
 mod cut;
+#[path = "failover/elected.rs"]
+mod elected;
 #[path = "failover/flaps.rs"]
 mod flaps;
 #[path = "failover/killed.rs"]

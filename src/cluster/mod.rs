@@ -8,6 +8,7 @@ mod configuration;
 mod lease;
 mod mediation;
 mod race;
+mod sight;
 
 pub(crate) use arbiter::refused;
 pub use arbiter::{Arbiter, DATASETS_MAX, Decision, Entry, GRACE_PERIODS, NAME_BYTES_MAX, is_dataset};
@@ -15,3 +16,4 @@ pub use configuration::Configuration;
 pub use lease::{Grants, LEASE, Lease, Moment, PATIENCE};
 pub use mediation::{Asked, NOT_KNOWN, Question, Request, Told, Verdict, decode, encode};
 pub use race::{RACE_DELAY, delay, is_only_member};
+pub use sight::{LOOK_STEP, STEADY, Sight};

@@ -105,6 +105,7 @@ impl Dataset {
         dataset.start("mirrorbus-mender", Pair::run_mender)?;
         if dataset.config().mediator.is_some() {
             dataset.start("mirrorbus-lease", Pair::run_lease)?;
+            dataset.start("mirrorbus-looks", Pair::run_looks)?;
         }
         dataset.start("mirrorbus-pair", |pair| {
             while !pair.stopping.load(Ordering::SeqCst) {
@@ -268,6 +269,7 @@ impl Drop for Dataset {
         self.engine().shared.bell().ring();
         self.pair.bell.ring();
         self.pair.leases.ring();
+        self.pair.looks.ring();
         self.pair.keeper.ring();
         self.engine().health.bell.ring();
         self.engine().health.resting.ring();

@@ -45,7 +45,13 @@ fn register() -> Contents {
     let fork =
         |generation, predecessor, fork, by: &str| Fork { generation, predecessor, fork, by: by.into() };
     let history = vec![fork(1, 0, 0, "alpha"), fork(4, 1, 0x12_3000, "beta")];
-    Contents { configuration: Some(configuration), history, had_peer: true, awaits_new_peer: false }
+    Contents {
+        configuration: Some(configuration),
+        history,
+        had_peer: true,
+        awaits_new_peer: false,
+        renounced: None,
+    }
 }
 
 /// Of a node that goes on without the peer, and waits for another one.

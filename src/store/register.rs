@@ -62,6 +62,9 @@ pub(super) struct Contents {
     /// The operator vouches that the peer is new: it may be without any log, until one has become a member.
     #[serde(default)]
     pub(super) awaits_new_peer: bool,
+    /// Under the configuration of this id this node does not take over: the other one goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) renounced: Option<u64>,
 }
 
 /// Why the register was not read or changed.

@@ -17,15 +17,15 @@ use crate::{BLOCKS, assert_kept, assert_whole, is_alone, plan, wait_until};
 const QUIET_TIME: Duration = Duration::from_secs(3);
 
 /// A pair under writes.
-struct Written {
-    rig: Rig,
-    ledger: Arc<Mutex<Ledger>>,
-    serving: usize,
+pub(crate) struct Written {
+    pub(crate) rig: Rig,
+    pub(crate) ledger: Arc<Mutex<Ledger>>,
+    pub(crate) serving: usize,
     writer: Option<Writer>,
 }
 
 impl Written {
-    fn new(plan: Plan) -> Self {
+    pub(crate) fn new(plan: Plan) -> Self {
         let mut random = Random(seed("a lost mediator"));
         let rig = Rig::pair(plan);
         let ledger = Arc::new(Mutex::new(Ledger::new(BLOCKS)));
@@ -35,17 +35,17 @@ impl Written {
         Self { rig, ledger, serving, writer }
     }
 
-    fn acknowledged(&self) -> u64 {
+    pub(crate) fn acknowledged(&self) -> u64 {
         self.ledger.lock().unwrap().acknowledged
     }
 
-    fn wait_for_answers(&self) {
+    pub(crate) fn wait_for_answers(&self) {
         let before = self.acknowledged();
         wait_until(&self.rig, "the client is answered", || self.acknowledged() > before + 16);
     }
 
     /// The client is not answered, and a node lets nobody in, for a while.
-    fn assert_quiet(&self, node: usize) {
+    pub(crate) fn assert_quiet(&self, node: usize) {
         let (before, began) = (self.acknowledged(), Instant::now());
         while began.elapsed() < QUIET_TIME {
             assert_eq!(self.acknowledged(), before, "acknowledged without the peer\n{}", self.rig.logs());
@@ -55,8 +55,14 @@ impl Written {
         }
     }
 
-    fn stop_writing(&mut self) -> Ended {
+    pub(crate) fn stop_writing(&mut self) -> Ended {
         self.writer.take().unwrap().stop()
+    }
+
+    /// Kills the node that serves, under its client.
+    pub(crate) fn kill_serving(&mut self) {
+        self.rig.kill(self.serving);
+        assert_eq!(self.writer.take().unwrap().ended(), Ended::Lost);
     }
 }
 
@@ -84,8 +90,7 @@ fn mediator_lost_first_and_then_the_primary() {
     let (serving, other) = (written.serving, 1 - written.serving);
     written.rig.mediator().kill();
     std::thread::sleep(Duration::from_millis(100));
-    written.rig.kill(serving);
-    assert_eq!(written.writer.take().unwrap().ended(), Ended::Lost);
+    written.kill_serving();
     assert!(Client::connect(&written.rig.socket(other), "root").is_err(), "it serves");
     written.assert_quiet(other);
     // The operator's word goes by the mediator as well.

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Pair;
-use crate::cluster::{Configuration, Grants, Request, Verdict};
+use crate::cluster::{Configuration, Grants, Request, Sight, Verdict};
 use crate::mediator::{Client, MediatorError};
 use crate::node::random_bytes;
 use crate::store::config::{CommandError, DatasetConfig};
@@ -30,8 +30,13 @@ pub(super) struct Arbiter {
     client: Mutex<Client>,
     /// A change that may have been taken, or may yet be.
     pending: Mutex<Option<Request>>,
-    /// The id of the configuration in this node's register if that names a peer for which that was only asked.
-    joins: Mutex<Option<u64>>,
+    /// The id of the configuration in this node's register if that is not the mediator's of this id: it names a peer for which that was only
+    /// asked, or this node alone, by an election.
+    differs: Mutex<Option<u64>>,
+    /// The id of the configuration under which the other node has renounced.
+    elected: Mutex<Option<u64>>,
+    /// How the mediator was found.
+    sight: Mutex<Sight>,
     /// What this node granted to the one that serves.
     grants: Mutex<Grants>,
     /// When that was last heard.
@@ -55,7 +60,9 @@ impl Arbiter {
         Some(Self {
             client: Mutex::new(client),
             pending: Mutex::default(),
-            joins: Mutex::default(),
+            differs: Mutex::default(),
+            elected: Mutex::default(),
+            sight: Mutex::new(Sight::new(Instant::now())),
             grants: Mutex::new(Grants::new(now())),
             heard: Mutex::new(Instant::now()),
             missed: Mutex::default(),
@@ -69,9 +76,37 @@ impl Arbiter {
         lock(&self.pending).is_some()
     }
 
-    /// Whether the configuration of this id, in this node's register, is not the mediator's but what it was asked for.
-    fn joins_from(&self, id: u64) -> bool {
-        *lock(&self.joins) == Some(id)
+    /// Whether a change may have been taken, or be yet, that names the other node too.
+    pub(super) fn may_become_shared(&self) -> bool {
+        lock(&self.pending).as_ref().is_some_and(|pending| pending.next.members.len() > 1)
+    }
+
+    /// Whether the configuration of this id, in this node's register, is not the mediator's.
+    pub(super) fn differs(&self, id: u64) -> bool {
+        *lock(&self.differs) == Some(id)
+    }
+
+    /// It is about not to be.
+    pub(super) fn differ(&self, id: u64) {
+        *lock(&self.differs) = Some(id);
+    }
+
+    /// Whether the other node has renounced under the configuration of this id.
+    pub(super) fn is_elected(&self, id: u64) -> bool {
+        *lock(&self.elected) == Some(id)
+    }
+
+    pub(super) fn elect(&self, id: u64) {
+        *lock(&self.elected) = Some(id);
+    }
+
+    /// Nothing is done any more because the other node has renounced.
+    pub(super) fn end_election(&self) {
+        *lock(&self.elected) = None;
+    }
+
+    pub(super) fn sight(&self) -> MutexGuard<'_, Sight> {
+        lock(&self.sight)
     }
 
     pub(super) fn grants(&self) -> MutexGuard<'_, Grants> {
@@ -118,6 +153,8 @@ impl Arbiter {
 pub(super) enum Wanted {
     /// A node that serves: only if it does by the configuration too, and nothing where that is so already.
     Serving,
+    /// The same, under a new id.
+    Renewed,
     /// One that is to: under a new id, so that what was asked for in an earlier life finds that one, and is void.
     Anew,
 }
@@ -140,13 +177,13 @@ impl Pair {
         let known = self.configuration();
         let expected = known.as_ref().map_or(0, |known| known.id);
         let next = change(known.as_ref());
-        if let (Wanted::Serving, Some(known)) = (wanted, &known) {
+        if let (Wanted::Serving | Wanted::Renewed, Some(known)) = (wanted, &known) {
             if known.primary != self.engine.config.node {
                 // It was learned since that another one serves: that must not be taken from it again.
                 return Err(CommandError::Overtaken { expected, found: Some(known.clone()) });
             }
             let is_so = (&known.members, &known.primary) == (&next.members, &next.primary);
-            if is_so && !arbiter.joins_from(expected) {
+            if is_so && !arbiter.differs(expected) && matches!(wanted, Wanted::Serving) {
                 return Ok(known.clone());
             }
         }
@@ -166,7 +203,9 @@ impl Pair {
         known: Option<Configuration>,
         request: Request,
     ) -> Result<Configuration, CommandError> {
-        *lock(&arbiter.joins) = Some(request.expected);
+        // It may take over under this one.
+        arbiter.end_election();
+        arbiter.differ(request.expected);
         self.note_configuration(|_| Configuration { id: request.expected, ..request.next.clone() })?;
         let asked = self.request(arbiter, request);
         if let (Err(error), Some(known)) = (&asked, known)

@@ -19,6 +19,9 @@ use crate::store::state::{Reason, Role, State};
 /// How long one attempt to reconnect may take.
 pub(super) const RECONNECT_TIME: Duration = Duration::from_secs(2);
 
+/// Why a peer that has everything is no member yet.
+const MUTE: &str = "the peer has everything, and becomes a member when the mediator answers";
+
 impl Pair {
     /// Sets the peer in when it has everything.
     pub(super) fn catch_up(&self) -> Duration {
@@ -40,6 +43,11 @@ impl Pair {
         if !is_ready {
             self.refresh();
             return STEP_TIME_BUSY;
+        }
+        // Without it nobody is named a member, and to have asked for that would be one more thing that is not known.
+        if self.arbiter.as_ref().is_some_and(|arbiter| !arbiter.sight().answers()) {
+            self.explain(Reason::new("cannot-set-in", MUTE));
+            return STEP_TIME;
         }
         let moves = self.moves();
         let Ok((ours, theirs)) = self.ask_hello() else { return STEP_TIME };
@@ -208,10 +216,8 @@ impl Pair {
             Err(error) => Err(error.into()),
         };
         self.engine.mark_own();
-        let node = self.engine.config.node.clone();
         let floor = self.floor(committed);
-        let decided =
-            written.and_then(|()| self.decide(&Wanted::Serving, |last| alone(&node, last, 0, floor)));
+        let decided = written.and_then(|()| self.decide_to_leave(floor));
         let may_be = self.arbiter.as_ref().is_some_and(super::arbiter::Arbiter::is_undetermined);
         let mut state = self.engine.shared.lock();
         if let State { role: Role::Primary(primary), reason, .. } = &mut *state {

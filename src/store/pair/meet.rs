@@ -28,6 +28,10 @@ impl Pair {
                 self.ask_mediator();
                 if self.served_alone() {
                     self.go_on_alone();
+                } else if self.has_renounced() {
+                    let text = "the other node is not heard, and this one agreed, while the mediator was lost, that the other goes on: start \
+                                it, or say promote --flushed-only if it is gone for good";
+                    self.explain(Reason::new("renounced", text));
                 } else {
                     self.explain(reason);
                 }

@@ -16,6 +16,7 @@
 
 mod arbiter;
 pub(super) mod compare;
+mod elect;
 mod hello;
 mod lease;
 mod link;
@@ -82,6 +83,8 @@ pub(super) struct Pair {
     pub(super) bell: Arc<Bell>,
     /// Wakes whoever asks for leases, or waits for the end of one.
     pub(super) leases: Bell,
+    /// Wakes whoever looks whether the mediator is there.
+    pub(super) looks: Bell,
     /// Wakes the keeper.
     pub(super) keeper: Bell,
     /// Wakes whoever pulls what a resync lacks.
@@ -123,6 +126,7 @@ impl Pair {
             rests_until: Mutex::default(),
             bell: Arc::default(),
             leases: Bell::default(),
+            looks: Bell::default(),
             keeper: Bell::default(),
             puller: Bell::default(),
             stopping: AtomicBool::new(false),

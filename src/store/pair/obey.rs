@@ -68,6 +68,7 @@ impl Pair {
             Question::Hello(_) => {}
             Question::Follow { from, .. }
             | Question::Note { from, .. }
+            | Question::Renounce { from, .. }
             | Question::BeResynced { from, .. } => {
                 if let Some((code, text)) = self.hello().refuse(from) {
                     return refused(code, text);
@@ -83,6 +84,7 @@ impl Pair {
             }
             Question::Note { configuration, .. } => self.take_note(configuration),
             Question::Lease { node } => self.grant(&node),
+            Question::Renounce { from, id } => self.renounce(&from, id),
             Question::BeResynced { from, session } => self.be_resynced(&from, session),
             Question::Resync { session, total, left, ask } => {
                 match self.answer_resync(session, (total, left), &ask) {
@@ -360,7 +362,8 @@ impl Pair {
 }
 
 impl Pair {
-    /// Whether this node is one of those that have every acknowledged write, in the life in which it came to be.
+    /// Whether this node is one of those that have every acknowledged write, in the life in which it came to be, and has not left it to the
+    /// other to go on.
     pub(super) fn is_member(&self) -> bool {
         let is_named =
             self.configuration().is_some_and(|known| known.members.contains(&self.engine.config.node));
@@ -368,7 +371,7 @@ impl Pair {
             Role::Secondary(secondary) => secondary.is_member,
             Role::Undecided | Role::Primary(_) | Role::Failed { .. } => false,
         };
-        is_named && is_member
+        is_named && is_member && !self.has_renounced()
     }
 
     /// Whether the register still has anything to say about this node: for status.

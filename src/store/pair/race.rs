@@ -50,10 +50,16 @@ impl Pair {
                 return STEP_TIME_BUSY;
             }
         }
-        if missed < delay(&self.engine.config.node, true, arbiter.preferred.as_deref()) {
+        let is_elected = self.configuration().is_some_and(|known| arbiter.is_elected(known.id));
+        if !is_elected && missed < delay(&self.engine.config.node, true, arbiter.preferred.as_deref()) {
             return STEP_TIME_BUSY;
         }
-        let reason = Reason::new("alone", "serves alone: the peer was lost, and the mediator has set it out");
+        let reason = if is_elected {
+            let text = "serves alone: the peer was lost, and had agreed to that while the mediator was";
+            Reason::new("alone", text)
+        } else {
+            Reason::new("alone", "serves alone: the peer was lost, and the mediator has set it out")
+        };
         match self.leave(reason) {
             Ok(()) => arbiter.find(),
             Err(CommandError::Overtaken { found, .. }) => self.be_overtaken(found.as_ref()),
@@ -223,6 +229,9 @@ impl Pair {
             return true;
         };
         let Some(known) = self.configuration() else { return true };
+        if !self.confirm_alone(arbiter, &known) {
+            return false;
+        }
         match arbiter.read(known.id) {
             Ok(Some(found)) if found.id > known.id && found.primary != self.engine.config.node => {
                 self.be_overtaken(Some(&found));
