@@ -12,7 +12,7 @@ use crate::steps::{Chain, Counts, Steps};
 use crate::{install, instructions};
 
 /// Tests that run without RDMA too. The others run the same code in both builds, and run once, but for `--full`.
-const QUICK: [&str; 5] = ["contract", "cli", "durable", "nbd", "operate"];
+const QUICK: [&str; 3] = ["contract", "cli", "durable"];
 
 /// Simulations, of rooms in which nothing asks for the feature `rdma`: with the same seeds they do the same in
 /// both builds. Without RDMA they run with `--full` only.
