@@ -42,6 +42,18 @@ pub(crate) fn dial(url: &FabricUrl, deadline: &mut Deadline) -> io::Result<Owned
     }
 }
 
+/// Whether nobody listens at `url`, by the word of the machine there: so a process that has ended is told from one that is not heard. `false`
+/// when there is no word within the time.
+pub(crate) fn is_vacant(url: &FabricUrl, within: Duration) -> bool {
+    let is_file = matches!(url, FabricUrl::Shm { .. });
+    match dial(url, &mut Deadline::within(within)) {
+        Ok(_) => false,
+        Err(error) => {
+            error.kind() == ErrorKind::ConnectionRefused || is_file && error.kind() == ErrorKind::NotFound
+        }
+    }
+}
+
 /// Connects by the deadline: the kernel alone would wait as long as the queue of a stopped holder is full.
 fn dial_unix(path: &Path, deadline: &mut Deadline) -> io::Result<OwnedFd> {
     use rustix::net::sockopt::{Timeout, set_socket_timeout};

@@ -18,11 +18,14 @@ use super::meet::alone;
 use super::{Pair, STEP_TIME, STEP_TIME_BUSY};
 use crate::base::Lsn;
 use crate::cluster::{Configuration, delay};
+use crate::node::is_vacant;
 use crate::store::config::CommandError;
 use crate::store::primary::Mode;
 use crate::store::register::Position;
 use crate::store::state::{Reason, Role, State};
 
+/// How long the other node's machine has to say that nobody listens there.
+const VACANT_TIME: Duration = Duration::from_millis(20);
 /// How long one attempt to reconnect may take, while the mediator can be asked.
 const RECONNECT_TIME: Duration = Duration::from_millis(100);
 /// Between two steps while all is well: so long it takes at most until a broken connection is seen.
@@ -51,7 +54,7 @@ impl Pair {
             }
         }
         let is_elected = self.configuration().is_some_and(|known| arbiter.is_elected(known.id));
-        if !is_elected && missed < delay(&self.engine.config.node, true, arbiter.preferred.as_deref()) {
+        if !is_elected && self.gives_way(arbiter, missed, true) {
             return STEP_TIME_BUSY;
         }
         let reason = if is_elected {
@@ -86,7 +89,7 @@ impl Pair {
             return Some(STEP_TIME_MEDIATED);
         }
         let missed = arbiter.miss();
-        if missed < delay(&self.engine.config.node, false, arbiter.preferred.as_deref()) {
+        if self.gives_way(arbiter, missed, false) {
             return Some(STEP_TIME_BUSY);
         }
         let _moves = self.moves();
@@ -107,6 +110,13 @@ impl Pair {
             }
         }
         Some(STEP_TIME_HELD)
+    }
+
+    /// Whether the other node is to be heard first by the mediator: not when its process has ended.
+    fn gives_way(&self, arbiter: &Arbiter, missed: Duration, serves: bool) -> bool {
+        let config = &self.engine.config;
+        missed < delay(&config.node, serves, arbiter.preferred.as_deref())
+            && !is_vacant(&config.peer, VACANT_TIME)
     }
 
     fn race(&self, arbiter: &Arbiter) -> Result<(), Reason> {
