@@ -107,6 +107,25 @@ fn the_elected_one_is_lost_before_the_mediator_is_back() {
     assert_kept(&written.rig, serving, &written.ledger);
 }
 
+/// It restarts without the other, and knows by itself that it was alone: the mediator was never told.
+#[test]
+fn the_elected_one_restarts_by_itself() {
+    let mut written = elected(Medium::Shm);
+    let (serving, other) = (written.serving, 1 - written.serving);
+    written.rig.kill(other);
+    written.rig.wait(serving, "alone", is_alone);
+    written.wait_for_answers();
+    written.kill_serving();
+    // Not without the mediator: it cannot know that it was not overtaken since.
+    written.rig.start(serving);
+    written.assert_quiet(serving);
+    written.rig.mediator().start();
+    written.rig.wait(serving, "alone", is_alone);
+    assert_kept(&written.rig, serving, &written.ledger);
+    written.rig.start(other);
+    assert_eq!(assert_whole(&written.rig), serving);
+}
+
 /// Both live, and the one that has renounced sees the mediator first.
 #[test]
 fn the_link_is_cut_behind_the_mediator() {

@@ -113,12 +113,13 @@ fn take_over_time(medium: Medium) {
     let mut times = Vec::new();
     for round in 0..rounds(5, 20) {
         let serving = rig.wait_for_pair();
-        assert_eq!(rig.client(serving).write(0, &[round as u8; 4096]), 0);
+        let fill = u8::try_from(round).unwrap();
+        assert_eq!(rig.client(serving).write(0, &[fill; 4096]), 0);
         let killed = Instant::now();
         rig.kill(serving);
         let mut client = served(&rig, 1 - serving);
-        assert_eq!(client.read(0, 4096).unwrap(), [round as u8; 4096]);
-        assert_eq!(client.write(4096, &[!(round as u8); 4096]), 0);
+        assert_eq!(client.read(0, 4096).unwrap(), [fill; 4096]);
+        assert_eq!(client.write(4096, &[!fill; 4096]), 0);
         times.push(killed.elapsed());
         rig.start(serving);
     }

@@ -33,10 +33,14 @@ pub(super) struct Arbiter {
     /// The id of the configuration in this node's register if that is not the mediator's of this id: it names a peer for which that was only
     /// asked, or this node alone, by an election.
     differs: Mutex<Option<u64>>,
-    /// The id of the configuration under which the other node has renounced.
+    /// The id of the configuration under which the other node was asked to renounce, and may have.
+    asked: Mutex<Option<u64>>,
+    /// That under which it has.
     elected: Mutex<Option<u64>>,
     /// How the mediator was found.
     sight: Mutex<Sight>,
+    /// Why it was not, if so.
+    why_mute: Mutex<String>,
     /// What this node granted to the one that serves.
     grants: Mutex<Grants>,
     /// When that was last heard.
@@ -61,7 +65,9 @@ impl Arbiter {
             client: Mutex::new(client),
             pending: Mutex::default(),
             differs: Mutex::default(),
+            asked: Mutex::default(),
             elected: Mutex::default(),
+            why_mute: Mutex::default(),
             sight: Mutex::new(Sight::new(Instant::now())),
             grants: Mutex::new(Grants::new(now())),
             heard: Mutex::new(Instant::now()),
@@ -96,6 +102,16 @@ impl Arbiter {
         *lock(&self.elected) == Some(id)
     }
 
+    /// It is about to be asked to.
+    pub(super) fn ask_under(&self, id: u64) {
+        *lock(&self.asked) = Some(id);
+    }
+
+    /// Whether the mediator is to give out a new id, so that nothing is renounced any more: it may be under this one, or an attempt failed.
+    pub(super) fn is_to_renew(&self, id: u64) -> bool {
+        *lock(&self.asked) == Some(id) || self.differs(id) || self.may_become_shared()
+    }
+
     pub(super) fn elect(&self, id: u64) {
         *lock(&self.elected) = Some(id);
     }
@@ -107,6 +123,22 @@ impl Arbiter {
 
     pub(super) fn sight(&self) -> MutexGuard<'_, Sight> {
         lock(&self.sight)
+    }
+
+    /// Looks whether the mediator is there.
+    pub(super) fn look(&self, known: u64) -> Sight {
+        let found = self.read(known);
+        let mut sight = self.sight();
+        sight.note(found.is_ok(), Instant::now());
+        if let Err(error) = found {
+            *lock(&self.why_mute) = error.to_string();
+        }
+        *sight
+    }
+
+    /// Why the mediator does not answer, as far as it does not.
+    pub(super) fn why_mute(&self) -> Option<String> {
+        (!self.sight().answers()).then(|| lock(&self.why_mute).clone())
     }
 
     pub(super) fn grants(&self) -> MutexGuard<'_, Grants> {
@@ -251,8 +283,8 @@ impl Pair {
         if self.served_alone() && !found.members.contains(&self.engine.config.node) {
             return Ok(());
         }
-        self.note_configuration(|last| newer(last, found.clone()))?;
-        self.be_named(found);
+        let kept = self.note_configuration(|last| newer(last, found.clone()))?;
+        self.be_named(&kept);
         Ok(())
     }
 
@@ -261,7 +293,7 @@ impl Pair {
     pub(super) fn be_named(&self, found: &Configuration) {
         if let Role::Secondary(secondary) = &mut self.engine.shared.lock().role {
             let is_named = found.members.contains(&self.engine.config.node);
-            secondary.is_member = secondary.has_followed && is_named;
+            secondary.is_member = secondary.has_followed && is_named && secondary.resync.is_none();
         }
     }
 
@@ -334,10 +366,12 @@ impl Pair {
     }
 }
 
-/// `next`, unless what is there is later.
+/// `next`, unless what is there is later. Of one id are what the mediator holds and what a node has noted that went on alone by an election, which
+/// the mediator does not know of yet: that is the later one.
 pub(super) fn newer(last: Option<&Configuration>, next: Configuration) -> Configuration {
     match last {
         Some(last) if last.id > next.id => last.clone(),
+        Some(last) if last.id == next.id && last.members.len() < next.members.len() => last.clone(),
         Some(_) | None => next,
     }
 }

@@ -15,7 +15,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::arbiter::{Arbiter, Wanted};
+use super::arbiter::{Arbiter, Wanted, newer};
 use super::hello::{Answer, Hello, Question};
 use super::meet::alone;
 use super::obey::{MOVES_TIME, refused};
@@ -36,14 +36,8 @@ impl Pair {
     pub(in crate::store) fn run_looks(&self) {
         let Some(arbiter) = &self.arbiter else { return };
         while !self.stopping.load(Ordering::SeqCst) {
-            let known = self.configuration().map_or(0, |known| known.id);
-            let answers = arbiter.read(known).is_ok();
+            let sight = arbiter.look(self.configuration().map_or(0, |known| known.id));
             let now = Instant::now();
-            let sight = {
-                let mut sight = arbiter.sight();
-                sight.note(answers, now);
-                *sight
-            };
             if sight.is_lost(now) {
                 self.ask_to_be_elected(arbiter);
             } else if sight.is_reliable(now) {
@@ -71,7 +65,10 @@ impl Pair {
         let Some(known) = self.served_with_peer().filter(|known| !arbiter.is_elected(known.id)) else {
             return;
         };
-        match self.ask(&Question::Renounce { from: self.hello(), id: known.id }, ANSWER_TIME) {
+        // It may have renounced, whatever becomes of the answer.
+        arbiter.ask_under(known.id);
+        let question = Question::Renounce { from: self.hello(), configuration: known.clone() };
+        match self.ask(&question, ANSWER_TIME) {
             Ok(Answer::Noted) => self.be_elected(arbiter, &known),
             Ok(Answer::Refused { code, text }) => {
                 log::info!("{}: the peer does not renounce ({code}): {text}", self.engine.config.name);
@@ -92,7 +89,10 @@ impl Pair {
         if let State { role: Role::Primary(primary), reason, .. } = &mut *state
             && primary.mode == Mode::Mirrored
         {
-            let text = "mirrored; the mediator does not answer, and the peer has agreed that this node goes on when they lose each other";
+            let why = arbiter.why_mute().unwrap_or_default();
+            let text = format!(
+                "mirrored; the peer has agreed that this node goes on when they lose each other: {why}"
+            );
             *reason = Reason::new(ELECTED, text);
         }
         drop(state);
@@ -105,37 +105,42 @@ impl Pair {
 
     /// The mediator is back: it decides again.
     fn end_election(&self, arbiter: &Arbiter) {
-        let _moves = self.moves();
-        let Some(known) = self.served_with_peer() else { return };
-        let is_mirrored = matches!(&self.engine.shared.lock().role, Role::Primary(primary) if primary.mode == Mode::Mirrored);
-        if !is_mirrored || !(arbiter.is_elected(known.id) || arbiter.may_become_shared()) {
+        let is_due = |known: &Configuration| arbiter.is_to_renew(known.id);
+        if self.served_with_peer().is_none_or(|known| !is_due(&known)) {
             return;
         }
+        let moves = self.moves();
+        let is_mirrored = match &self.engine.shared.lock().role {
+            Role::Primary(primary) => primary.mode == Mode::Mirrored,
+            Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => false,
+        };
+        let Some(known) = self.served_with_peer().filter(|known| is_mirrored && is_due(known)) else {
+            return;
+        };
         arbiter.end_election();
         let renewed = self.decide(&Wanted::Renewed, |last| {
             let last = last.unwrap_or(&known);
             Configuration { id: last.id + 1, ..last.clone() }
         });
-        let configuration = match renewed {
-            Ok(configuration) => configuration,
-            Err(error) => {
-                log::warn!("{}: the election cannot be ended yet: {error}", self.engine.config.name);
-                return;
-            }
-        };
+        drop(moves);
+        if let Err(error) = &renewed {
+            log::warn!("{}: the election cannot be ended yet: {error}", self.engine.config.name);
+        }
+        // What was asked for before may have been taken, if this was not.
+        let Some(configuration) = self.configuration().filter(|now| now.id > known.id) else { return };
         // One that does not hear it finds it at the mediator, before it gives up.
         let noted = self.ask(&Question::Note { from: self.hello(), configuration }, ANSWER_TIME);
         if !matches!(noted, Ok(Answer::Noted)) {
             log::warn!("{}: the peer was not told that the mediator decides again", self.engine.config.name);
         }
         let mut state = self.engine.shared.lock();
-        if state.reason.code == ELECTED {
+        if renewed.is_ok() && state.reason.code == ELECTED {
             state.reason = Reason::new("mirrored", "mirrored; the mediator is back");
         }
     }
 
-    /// This node does not take over under the configuration of this id any more, whatever happens: that is on its disk before it is answered.
-    pub(super) fn renounce(&self, from: &Hello, id: u64) -> Answer {
+    /// This node does not take over under this configuration any more, whatever happens: that is on its disk before it is answered.
+    pub(super) fn renounce(&self, from: &Hello, configuration: Configuration) -> Answer {
         let Some(arbiter) = &self.arbiter else {
             return refused("no-mediator", "the operator decides here who serves".into());
         };
@@ -153,15 +158,19 @@ impl Pair {
             Role::Secondary(secondary) => matches!(secondary.stage, Stage::Following(_)),
             Role::Undecided | Role::Primary(_) | Role::Failed { .. } => false,
         };
-        let mut register = self.register();
-        let known = register.contents().configuration.as_ref();
-        if !is_followed || !known.is_some_and(|known| known.id == id && known.primary == from.node) {
-            let text = format!("this node does not follow {} under configuration {id}", from.node);
-            return refused("not-following", text);
+        if !is_followed || configuration.primary != from.node {
+            return refused("not-following", format!("this node does not follow {}", from.node));
         }
+        let id = configuration.id;
+        let mut register = self.register();
         let mut contents = register.contents().clone();
-        contents.renounced = Some(id);
-        match register.compare_and_set(id, contents) {
+        let next = newer(contents.configuration.as_ref(), configuration);
+        if next.id != id {
+            return refused("older", format!("the configuration here is {}, later than {id}", next.id));
+        }
+        (contents.configuration, contents.renounced) = (Some(next), Some(id));
+        let known = register.id();
+        match register.compare_and_set(known, contents) {
             Ok(()) => Answer::Noted,
             Err(error) => refused("register", error.to_string()),
         }
@@ -193,9 +202,35 @@ impl Pair {
         self.decide(&Wanted::Serving, |last| alone(node, last, 0, floor))
     }
 
+    /// Whether this node may have left the peer already: what was asked for, or noted, may count.
+    pub(super) fn may_have_left(&self) -> bool {
+        let Some(arbiter) = &self.arbiter else { return false };
+        let is_noted = |known: Configuration| arbiter.is_elected(known.id) && arbiter.differs(known.id);
+        arbiter.is_undetermined() || self.configuration().is_some_and(is_noted)
+    }
+
+    /// Whether the mediator can be asked to name a peer a member that has everything, or has named it. To have asked one that does not answer would be one
+    /// more thing that is not known; and before it, it has to know that this node was alone.
+    pub(super) fn may_ask_to_join(&self) -> bool {
+        let (Some(arbiter), Some(known)) = (&self.arbiter, self.configuration()) else { return true };
+        if known.members.len() > 1 && !arbiter.differs(known.id) {
+            return true;
+        }
+        if let Some(why) = arbiter.why_mute() {
+            let text =
+                format!("the peer has everything, and becomes a member when the mediator answers: {why}");
+            self.explain(Reason::new("cannot-set-in", text));
+            return false;
+        }
+        if !self.confirm_alone(arbiter, &known) {
+            return false;
+        }
+        !(self.served_alone() && self.configuration().is_some_and(|known| arbiter.differs(known.id)))
+    }
+
     /// A node that went on by an election has the mediator say so. Whether it still serves.
     pub(super) fn confirm_alone(&self, arbiter: &Arbiter, known: &Configuration) -> bool {
-        if !arbiter.differs(known.id) || !self.served_alone() {
+        if !arbiter.differs(known.id) || !self.served_alone() || !arbiter.sight().answers() {
             return true;
         }
         let moves = self.moves();
@@ -268,19 +303,24 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let alone = rig::pair(&directory.path().join("alone"));
-        assert_eq!(code(alone.renounce(&alone.hello(), 0)), "no-mediator");
+        let known = |pair: &Pair| pair.configuration().unwrap();
         let pair = mediated(&directory.path().join("mediated"));
         let from = Hello { node: "beta".into(), ..pair.hello() };
-        assert_eq!(code(pair.renounce(&from, ID)), "mediator-answers", "as far as it knows");
+        assert_eq!(code(alone.renounce(&from, known(&pair))), "no-mediator");
+        assert_eq!(code(pair.renounce(&from, known(&pair))), "mediator-answers", "as far as it knows");
         let arbiter = pair.arbiter.as_ref().unwrap();
         arbiter.sight().note(false, Instant::now());
-        assert_eq!(code(pair.renounce(&from, ID)), "not-following", "it has no session with anybody");
+        assert_eq!(
+            code(pair.renounce(&from, known(&pair))),
+            "not-following",
+            "it has no session with anybody"
+        );
         // What it asks the mediator now, which is not there, is sent to nobody.
         assert!(pair.decide(&Wanted::Anew, |last| alone_of(&pair, last)).is_err());
-        assert_eq!(code(pair.renounce(&from, ID)), "not-following");
+        assert_eq!(code(pair.renounce(&from, known(&pair))), "not-following");
         let moves = pair.moves();
         std::thread::scope(|scope| {
-            let busy = scope.spawn(|| code(pair.renounce(&from, ID)));
+            let busy = scope.spawn(|| code(pair.renounce(&from, known(&pair))));
             assert_eq!(busy.join().unwrap(), "busy");
         });
         drop(moves);

@@ -59,8 +59,8 @@ pub(super) enum Question {
     BeResynced { from: Hello, session: u64 },
     /// May whoever asks answer its clients for the length of a lease, since you serve nothing meanwhile?
     Lease { node: String },
-    /// The mediator is lost. Do not take over under the configuration of this id, whatever happens, so that whoever asks may go on without it.
-    Renounce { from: Hello, id: u64 },
+    /// The mediator is lost, and the configuration is this. Do not take over under it, whatever happens, so that whoever asks may go on alone.
+    Renounce { from: Hello, configuration: Configuration },
     /// Of a node that is being resynced: how much there was to do, how much is left, and what it wants next.
     Resync { session: u64, total: u64, left: u64, ask: Ask },
 }

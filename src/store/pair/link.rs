@@ -19,9 +19,6 @@ use crate::store::state::{Reason, Role, State};
 /// How long one attempt to reconnect may take.
 pub(super) const RECONNECT_TIME: Duration = Duration::from_secs(2);
 
-/// Why a peer that has everything is no member yet.
-const MUTE: &str = "the peer has everything, and becomes a member when the mediator answers";
-
 impl Pair {
     /// Sets the peer in when it has everything.
     pub(super) fn catch_up(&self) -> Duration {
@@ -44,9 +41,7 @@ impl Pair {
             self.refresh();
             return STEP_TIME_BUSY;
         }
-        // Without it nobody is named a member, and to have asked for that would be one more thing that is not known.
-        if self.arbiter.as_ref().is_some_and(|arbiter| !arbiter.sight().answers()) {
-            self.explain(Reason::new("cannot-set-in", MUTE));
+        if !self.may_ask_to_join() {
             return STEP_TIME;
         }
         let moves = self.moves();
@@ -218,7 +213,7 @@ impl Pair {
         self.engine.mark_own();
         let floor = self.floor(committed);
         let decided = written.and_then(|()| self.decide_to_leave(floor));
-        let may_be = self.arbiter.as_ref().is_some_and(super::arbiter::Arbiter::is_undetermined);
+        let may_be = self.may_have_left();
         let mut state = self.engine.shared.lock();
         if let State { role: Role::Primary(primary), reason, .. } = &mut *state {
             if decided.is_ok() {

@@ -84,7 +84,7 @@ impl Pair {
             }
             Question::Note { configuration, .. } => self.take_note(configuration),
             Question::Lease { node } => self.grant(&node),
-            Question::Renounce { from, id } => self.renounce(&from, id),
+            Question::Renounce { from, configuration } => self.renounce(&from, configuration),
             Question::BeResynced { from, session } => self.be_resynced(&from, session),
             Question::Resync { session, total, left, ask } => {
                 match self.answer_resync(session, (total, left), &ask) {

@@ -36,6 +36,12 @@ impl Pair {
             Err(reason) => return refuse(reason.text),
         }
         let _moves = self.moves();
+        if self.has_renounced() {
+            return refuse(
+                "this node agreed, while the mediator was lost, that the other goes on, and it may have: if that is gone for good, say \
+                 `mirrorbus promote --flushed-only` first",
+            );
+        }
         {
             let state = self.engine.shared.lock();
             match &state.role {
