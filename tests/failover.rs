@@ -22,6 +22,8 @@ mod rig;
 #[path = "nodes/writer.rs"]
 mod writer;
 
+#[path = "failover/can_stop.rs"]
+mod can_stop;
 #[path = "failover/cut.rs"]
 mod cut;
 #[path = "failover/elected.rs"]

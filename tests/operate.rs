@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 
 use common::Scratch;
 use mirrorbus::serve::admin::{
-    AdminError, AdminServer, DatasetStatus, ErrorCode, Event, EventLog, NodeStatus, Outcome, RangeReport,
-    Role, ScrubReport, Side, StatusSource, Subject, VerifyReport, VolumeStatus,
+    AdminError, AdminServer, DatasetStatus, DatasetStop, ErrorCode, Event, EventLog, NodeStatus, Outcome,
+    RangeReport, Reason, Role, ScrubReport, Side, StatusSource, StopReport, Subject, VerifyReport,
+    VolumeStatus,
 };
 use program::{Program, command, run};
 
@@ -104,6 +105,14 @@ impl Subject for TestNode {
 
     fn seed(&self, dataset: &str) -> Result<(), AdminError> {
         self.check(dataset, "seed")
+    }
+
+    fn can_stop(&self, dataset: Option<&str>) -> Result<StopReport, AdminError> {
+        self.check(dataset.unwrap_or("vm1"), &format!("can-stop {dataset:?}"))?;
+        let can_stop = *self.role.lock().unwrap() != Role::Primary;
+        let reason = Reason { code: "a-code".into(), text: "so it is\u{1b}".into() };
+        let found = DatasetStop { dataset: "vm1".into(), can_stop, reason, resync: None };
+        Ok(StopReport { can_stop, datasets: vec![found] })
     }
 
     fn scrub(&self, dataset: &str, repair: bool) -> Result<ScrubReport, AdminError> {
@@ -347,4 +356,18 @@ fn ids_of_datasets_are_printed() {
     let id = String::from_utf8(output.stdout).unwrap();
     assert!(mirrorbus::serve::config::parse_dataset_id(id.trim_end()).is_ok(), "{id}");
     assert_ne!(run(&["dataset-id"]).stdout, id.as_bytes());
+}
+
+#[test]
+fn a_node_says_whether_it_may_be_stopped() {
+    let rig = Rig::new();
+    assert_eq!(rig.done("can-stop"), "vm1: this node may be stopped: so it is?\n");
+    rig.done("promote vm1");
+    let (status, output, errors) = rig.run("can-stop vm1");
+    assert_eq!((status, output.as_str()), (1, "vm1: this node must not be stopped: so it is?\n"));
+    assert!(errors.contains("must not be stopped now, because of vm1"), "{errors}");
+    let (status, output, _) = rig.run("can-stop vm1 --json");
+    let report: StopReport = serde_json::from_str(&output).unwrap();
+    assert_eq!((status, report.can_stop, report.datasets[0].reason.code.as_str()), (1, false, "a-code"));
+    assert!(rig.refused("can-stop vm2", 4).contains("no dataset \"vm2\""));
 }

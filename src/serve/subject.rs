@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::admin::{
-    AdminError, Counters, DatasetStatus, DiskState, ErrorCode, Event, EventLog, Latencies, NodeStatus,
-    Reason, ReplicationState, ResyncProgress, RingStatus, Role, ScrubReport, Subject, VerifyReport,
-    VolumeStatus, Watermarks,
+    AdminError, Counters, DatasetStatus, DatasetStop, DiskState, ErrorCode, Event, EventLog, Latencies,
+    NodeStatus, Reason, ReplicationState, ResyncProgress, RingStatus, Role, ScrubReport, StopReport, Subject,
+    VerifyReport, VolumeStatus, Watermarks,
 };
 use super::checks;
 use super::exports::Waits;
@@ -129,6 +129,15 @@ impl Subject for NodeSubject {
         self.command(dataset, "seed", Dataset::seed)
     }
 
+    fn can_stop(&self, dataset: Option<&str>) -> Result<StopReport, AdminError> {
+        let served: Vec<&Dataset> = match dataset {
+            Some(name) => vec![self.find(name)?],
+            None => self.served.iter().map(|served| &*served.dataset).collect(),
+        };
+        let datasets: Vec<_> = served.into_iter().map(can_stop).collect();
+        Ok(StopReport { can_stop: datasets.iter().all(|dataset| dataset.can_stop), datasets })
+    }
+
     fn scrub(&self, dataset: &str, repair: bool) -> Result<ScrubReport, AdminError> {
         let report = checks::scrub(self.find(dataset)?, repair).map_err(told);
         self.events.add(Some(dataset), "scrub", checks::scrub_event(&report));
@@ -205,19 +214,33 @@ fn status(served: &Served) -> DatasetStatus {
         volumes: found.volumes.into_iter().map(volume).collect(),
         unreplicated_bytes: found.unreplicated_bytes,
         check: found.check.map(checks::status),
-        resync: found.resync.map(|resync| ResyncProgress {
-            total_bytes: resync.total_bytes,
-            left_bytes: resync.left_bytes,
-            in_sync_hundredths: resync.hundredths,
-            bytes_per_second: resync.bytes_per_second,
-            seconds_left: resync.seconds_left,
-        }),
+        resync: found.resync.map(progress),
         counters: counters(&found.counts),
         latency: Latencies {
             read: served.waits.read.status(),
             write: served.waits.write.status(),
             flush: served.waits.flush.status(),
         },
+    }
+}
+
+const fn progress(resync: store::ResyncStatus) -> ResyncProgress {
+    ResyncProgress {
+        total_bytes: resync.total_bytes,
+        left_bytes: resync.left_bytes,
+        in_sync_hundredths: resync.hundredths,
+        bytes_per_second: resync.bytes_per_second,
+        seconds_left: resync.seconds_left,
+    }
+}
+
+fn can_stop(dataset: &Dataset) -> DatasetStop {
+    let found = dataset.can_stop();
+    DatasetStop {
+        dataset: dataset.config().name.clone(),
+        can_stop: found.is_safe,
+        reason: Reason { code: found.code, text: found.text },
+        resync: found.resync.map(progress),
     }
 }
 

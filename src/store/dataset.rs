@@ -15,7 +15,7 @@ use super::io::{Mark, Volume};
 use super::keeper::Keeper;
 use super::log::Payload;
 use super::marker::Marker;
-use super::pair::{Pair, PairGate};
+use super::pair::{CanStop, Pair, PairGate};
 use super::peer::Peer;
 use super::recover::recover_noted;
 use super::register::{LocalRegister, Position};
@@ -234,6 +234,12 @@ impl Dataset {
     /// There is no mediator, or none answers, or it has a configuration of its own; or this node has none to give.
     pub fn seed(&self) -> Result<(), CommandError> {
         self.pair.seed()
+    }
+
+    /// Whether this node may be stopped now without that the volumes lose service or data. Asks the peer and the mediator; changes nothing.
+    #[must_use]
+    pub fn can_stop(&self) -> CanStop {
+        self.pair.can_stop()
     }
 
     /// Reads all that is stored on this node and compares it with its checksums, while it is served. With `repairs` what is bad is written

@@ -3,6 +3,7 @@
 //! The exit status says which kind of failure it was, for scripts: [`NOT_REACHED`], [`REFUSED`], [`DAMAGED`]; any other failure is 1, a
 //! mistake on the command line 2.
 
+pub(crate) mod can_stop;
 pub(crate) mod check;
 pub(crate) mod events;
 pub(crate) mod operate;
@@ -29,6 +30,9 @@ const DAMAGED: u8 = 5;
 
 /// How long a node may take to tell how it is: what it promises, and the way.
 const STATUS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it may take to find out whether a node may be stopped: two seconds for each dataset.
+const CAN_STOP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a command may take; it syncs disks of both nodes.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(300);
@@ -78,6 +82,7 @@ impl Node {
     /// Asks one thing, with the patience that it needs.
     fn ask(&self, request: &Request) -> Result<Reply, Failure> {
         let patience = match request {
+            Request::CanStop { .. } => CAN_STOP_PATIENCE,
             Request::Status {} | Request::VolumeList { .. } | Request::Events { .. } | Request::Stop {} => {
                 STATUS_PATIENCE
             }

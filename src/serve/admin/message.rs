@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AdminError, ErrorCode, Event, NodeStatus, ScrubReport, VerifyReport, VolumeStatus};
+use super::{AdminError, ErrorCode, Event, NodeStatus, ScrubReport, StopReport, VerifyReport, VolumeStatus};
 
 /// What is asked. One line of JSON; keys that mean nothing are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +66,12 @@ pub enum Request {
         /// Of what.
         dataset: String,
     },
+    /// May this node be stopped now?
+    CanStop {
+        /// As for one dataset, or for all.
+        #[serde(default)]
+        dataset: Option<String>,
+    },
     /// Compare all that is stored with its checksums.
     Scrub {
         /// Of what.
@@ -111,6 +117,8 @@ pub enum Reply {
         /// By dataset.
         datasets: Vec<DatasetVolumes>,
     },
+    /// It may, or not.
+    CanStop(StopReport),
     /// This was found.
     Scrubbed(ScrubReport),
     /// This was found.
@@ -172,6 +180,7 @@ impl Request {
             | Self::Alone { .. }
             | Self::ReplacePeer { .. }
             | Self::Seed { .. }
+            | Self::CanStop { .. }
             | Self::Scrub { .. }
             | Self::Verify { .. } => true,
         }
@@ -231,6 +240,7 @@ mod tests {
             Request::Alone { dataset: name() },
             Request::ReplacePeer { dataset: name() },
             Request::Seed { dataset: name() },
+            Request::CanStop { dataset: Some(name()) },
             Request::Scrub { dataset: name(), repair: false },
             Request::Verify { dataset: name(), volume: Some(name()), repair: true },
             Request::Events { since: u64::MAX, follow: true },
@@ -280,6 +290,7 @@ mod tests {
             Reply::Done {},
             Reply::Status(Box::new(super::super::testing::status())),
             Reply::Volumes { datasets: vec![DatasetVolumes { dataset: "a".into(), volumes: Vec::new() }] },
+            Reply::CanStop(StopReport { can_stop: true, ..StopReport::default() }),
             Reply::Scrubbed(ScrubReport { damage: vec!["x".into()], ..ScrubReport::default() }),
             Reply::Verified(VerifyReport { differing_blocks: 1, ..VerifyReport::default() }),
             Reply::Events { events: vec![event], next: 1 },

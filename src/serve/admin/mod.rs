@@ -41,7 +41,10 @@ pub use status::{
     Bucket, CheckKind, CheckStatus, Counters, DatasetStatus, DiskState, Latencies, LatencyStatus, NodeStatus,
     Reason, ReplicationState, ResyncProgress, RingStatus, Role, VolumeStatus, Watermarks,
 };
-pub use subject::{AdminError, ErrorCode, Outcome, RangeReport, ScrubReport, Side, Subject, VerifyReport};
+pub use subject::{
+    AdminError, DatasetStop, ErrorCode, Outcome, RangeReport, ScrubReport, Side, StopReport, Subject,
+    VerifyReport,
+};
 
 /// Where the socket is unless the configuration says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/mirrorbus/admin.sock";

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Event, NodeStatus};
+use super::{Event, NodeStatus, Reason, ResyncProgress};
 
 /// A node as its operators see it. Each call may come from several threads at once.
 pub trait Subject: Send + Sync {
@@ -59,6 +59,12 @@ pub trait Subject: Send + Sync {
     /// The dataset has no mediator, it has a configuration of its own, or it does not answer.
     fn seed(&self, dataset: &str) -> Result<(), AdminError>;
 
+    /// Whether the node may be stopped now without that a volume of this dataset, or of any, loses service or data. Changes nothing.
+    ///
+    /// # Errors
+    /// The dataset is unknown. That it may not be stopped is no error but the report.
+    fn can_stop(&self, dataset: Option<&str>) -> Result<StopReport, AdminError>;
+
     /// Reads all that is stored and compares it with its checksums; `repair`: what is bad is written again from the peer's data. Takes as
     /// long as reading takes.
     ///
@@ -77,6 +83,29 @@ pub trait Subject: Send + Sync {
 
     /// Asks the node to end in good order. Returns at once.
     fn stop(&self);
+}
+
+/// Whether a node may be stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StopReport {
+    /// As for all datasets that were asked about.
+    pub can_stop: bool,
+    /// Each of them.
+    pub datasets: Vec<DatasetStop>,
+}
+
+/// Whether a node may be stopped, as for one dataset.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DatasetStop {
+    /// Its name.
+    pub dataset: String,
+    /// Whether it may.
+    pub can_stop: bool,
+    /// Why.
+    pub reason: Reason,
+    /// How far a resync is; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resync: Option<ResyncProgress>,
 }
 
 /// What a scrub found.

@@ -4,7 +4,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::{
     AdminError, Bucket, CheckKind, CheckStatus, DatasetStatus, DiskState, ErrorCode, Event, EventLog,
-    LatencyStatus, NodeStatus, Reason, ReplicationState, RingStatus, Role, ScrubReport, Subject,
+    LatencyStatus, NodeStatus, Reason, ReplicationState, RingStatus, Role, ScrubReport, StopReport, Subject,
     VerifyReport, VolumeStatus, Watermarks,
 };
 
@@ -152,6 +152,11 @@ impl Subject for TestSubject {
 
     fn seed(&self, dataset: &str) -> Result<(), AdminError> {
         self.call(dataset, format!("seed {dataset}"))
+    }
+
+    fn can_stop(&self, dataset: Option<&str>) -> Result<StopReport, AdminError> {
+        self.call(dataset.unwrap_or("vm1"), format!("can-stop {dataset:?}"))?;
+        Ok(StopReport { can_stop: true, ..StopReport::default() })
     }
 
     fn verify(&self, dataset: &str, volume: Option<&str>, repair: bool) -> Result<VerifyReport, AdminError> {

@@ -61,6 +61,8 @@ pub(super) enum Question {
     Lease { node: String },
     /// The mediator is lost, and the configuration is this. Do not take over under it, whatever happens, so that whoever asks may go on alone.
     Renounce { from: Hello, configuration: Configuration },
+    /// Would you go on, if whoever asks ended now?
+    GoOn { from: Hello },
     /// Of a node that is being resynced: how much there was to do, how much is left, and what it wants next.
     Resync { session: u64, total: u64, left: u64, ask: Ask },
 }

@@ -15,6 +15,7 @@
 //! says what it was told.
 
 mod arbiter;
+mod can_stop;
 pub(super) mod compare;
 mod elect;
 mod hello;
@@ -45,6 +46,7 @@ use super::state::{Bell, Reason, Role, State};
 use crate::base::Lsn;
 use crate::node::{Holder, KeySet};
 use arbiter::Arbiter;
+pub use can_stop::CanStop;
 use hello::{Answer, Hello, Question, RoleWord, VERSION};
 pub(super) use obey::PairGate;
 

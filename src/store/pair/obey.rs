@@ -69,7 +69,8 @@ impl Pair {
             Question::Follow { from, .. }
             | Question::Note { from, .. }
             | Question::Renounce { from, .. }
-            | Question::BeResynced { from, .. } => {
+            | Question::BeResynced { from, .. }
+            | Question::GoOn { from } => {
                 if let Some((code, text)) = self.hello().refuse(from) {
                     return refused(code, text);
                 }
@@ -85,6 +86,7 @@ impl Pair {
             Question::Note { configuration, .. } => self.take_note(configuration),
             Question::Lease { node } => self.grant(&node),
             Question::Renounce { from, configuration } => self.renounce(&from, configuration),
+            Question::GoOn { .. } => self.answer_go_on(),
             Question::BeResynced { from, session } => self.be_resynced(&from, session),
             Question::Resync { session, total, left, ask } => {
                 match self.answer_resync(session, (total, left), &ask) {
