@@ -42,6 +42,8 @@ mod paused;
 mod probe;
 #[path = "failover/roamer.rs"]
 mod roamer;
+#[path = "failover/switch.rs"]
+mod switch;
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use common::Scratch;
 use mirrorbus::serve::admin::{
     AdminError, AdminServer, DatasetStatus, DatasetStop, ErrorCode, Event, EventLog, NodeStatus, Outcome,
-    RangeReport, Reason, Role, ScrubReport, Side, StatusSource, StopReport, Subject, VerifyReport,
-    VolumeStatus,
+    RangeReport, Reason, Role, ScrubReport, Side, StatusSource, StopReport, Subject, SwitchReport,
+    VerifyReport, VolumeStatus,
 };
 use program::{Program, command, run};
 
@@ -113,6 +113,11 @@ impl Subject for TestNode {
         let reason = Reason { code: "a-code".into(), text: "so it is\u{1b}".into() };
         let found = DatasetStop { dataset: "vm1".into(), can_stop, reason, resync: None };
         Ok(StopReport { can_stop, datasets: vec![found] })
+    }
+
+    fn switch(&self, dataset: Option<&str>) -> Result<SwitchReport, AdminError> {
+        self.check(dataset.unwrap_or("vm1"), &format!("switch {dataset:?}"))?;
+        Ok(SwitchReport { dataset: "vm1".into(), to: "beta".into(), held_us: 12_345 })
     }
 
     fn scrub(&self, dataset: &str, repair: bool) -> Result<ScrubReport, AdminError> {
@@ -370,4 +375,13 @@ fn a_node_says_whether_it_may_be_stopped() {
     let report: StopReport = serde_json::from_str(&output).unwrap();
     assert_eq!((status, report.can_stop, report.datasets[0].reason.code.as_str()), (1, false, "a-code"));
     assert!(rig.refused("can-stop vm2", 4).contains("no dataset \"vm2\""));
+}
+
+#[test]
+fn a_switch_tells_who_serves() {
+    let rig = Rig::new();
+    assert_eq!(rig.done("switch"), "beta serves vm1 now: requests were held for 12.3 ms\n");
+    let report: SwitchReport = serde_json::from_str(&rig.done("switch vm1 --json")).unwrap();
+    assert_eq!((report.to.as_str(), report.held_us), ("beta", 12_345));
+    assert!(rig.refused("switch vm2", 4).contains("no dataset \"vm2\""));
 }

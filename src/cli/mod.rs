@@ -49,6 +49,8 @@ enum Command {
     ReplacePeer(remote::operate::ReplacePeer),
     /// Give the mediator of a dataset the configuration that a running node has.
     Seed(remote::operate::Seed),
+    /// Hand the service over to the other node, without a failed request.
+    Switch(remote::operate::Switch),
     /// Tell whether a running node may be stopped now: exit status 0 if it may, 1 if not.
     CanStop(remote::can_stop::Arguments),
     /// Compare all that a running node has stored with its checksums, and repair it from its peer.
@@ -87,6 +89,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Alone(arguments) => remote::operate::alone(&arguments),
         Command::ReplacePeer(arguments) => remote::operate::replace_peer(&arguments),
         Command::Seed(arguments) => remote::operate::seed(&arguments),
+        Command::Switch(arguments) => remote::operate::switch(&arguments),
         Command::CanStop(arguments) => remote::can_stop::run(&arguments),
         Command::Scrub(arguments) => remote::check::scrub(&arguments),
         Command::Verify(arguments) => remote::check::verify(&arguments),

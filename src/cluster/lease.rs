@@ -36,19 +36,31 @@ pub struct Moment(pub Duration);
 pub struct Lease {
     /// Nanoseconds of the moment at which it ends.
     until: AtomicU64,
+    /// One that ends no later than this was given up.
+    given_up: AtomicU64,
 }
 
 impl Lease {
     /// The peer granted what was asked for at `sent`.
     pub fn extend(&self, sent: Moment) {
-        let until = sent.0.saturating_add(LEASE).as_nanos();
-        self.until.fetch_max(u64::try_from(until).unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.until.fetch_max(end_of(sent), Ordering::SeqCst);
+    }
+
+    /// Gives up what was asked for until now, answered already or not.
+    pub fn give_up(&self, now: Moment) {
+        self.given_up.fetch_max(end_of(now), Ordering::SeqCst);
     }
 
     /// Whether it is live.
     pub fn is_live(&self, now: Moment) -> bool {
-        now.0.as_nanos() < u128::from(self.until.load(Ordering::SeqCst))
+        let until = self.until.load(Ordering::SeqCst);
+        now.0.as_nanos() < u128::from(until) && until > self.given_up.load(Ordering::SeqCst)
     }
+}
+
+/// When a lease ends that was asked for then, in nanoseconds.
+fn end_of(sent: Moment) -> u64 {
+    u64::try_from(sent.0.saturating_add(LEASE).as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The leases that a node grants.
@@ -57,18 +69,21 @@ pub struct Grants {
     /// Nobody holds one from then on.
     over: Moment,
     refuses: bool,
+    /// The last turn in which one was granted.
+    turn: u64,
 }
 
 impl Grants {
     /// Of a node that starts.
     #[must_use]
     pub const fn new(now: Moment) -> Self {
-        Self { over: after(now), refuses: false }
+        Self { over: after(now), refuses: false, turn: 0 }
     }
 
     /// Grants one, unless this node is about to take over; whether it did. `now` is read behind the question, and the answer is sent after this.
-    pub fn grant(&mut self, now: Moment) -> bool {
+    pub fn grant(&mut self, now: Moment, turn: u64) -> bool {
         if !self.refuses {
+            self.turn = self.turn.max(turn);
             self.over = if after(now).0.as_nanos() > self.over.0.as_nanos() { after(now) } else { self.over };
         }
         !self.refuses
@@ -78,6 +93,22 @@ impl Grants {
     pub const fn refuse(&mut self) -> Moment {
         self.refuses = true;
         self.over
+    }
+
+    /// Grants none from now on, and nobody holds one: the holder says that it has given up what it was granted in turns before this one. False, and
+    /// nothing is changed, if it was granted one in this turn already: the word is late.
+    pub const fn take_over(&mut self, turn: u64) -> bool {
+        if self.turn >= turn {
+            return false;
+        }
+        (self.refuses, self.over) = (true, Moment(Duration::ZERO));
+        true
+    }
+
+    /// Grants to a holder that counts its turns anew.
+    pub const fn begin_anew(&mut self) {
+        self.turn = 0;
+        self.allow();
     }
 
     /// Grants again: this node does not take over.
@@ -120,9 +151,38 @@ mod tests {
     fn nothing_is_granted_on_the_way_to_take_over() {
         let mut grants = Grants::new(at(1000));
         assert_eq!(grants.refuse(), after(at(1000)), "what was granted before the start is not known");
-        assert!(!grants.grant(at(2000)));
+        assert!(!grants.grant(at(2000), 0));
         grants.allow();
-        assert!(grants.grant(at(2000)) && grants.grant(at(1990)));
+        assert!(grants.grant(at(2000), 0) && grants.grant(at(1990), 0));
         assert_eq!(grants.refuse(), after(at(2000)));
+    }
+
+    #[test]
+    fn what_is_given_up_does_not_come_back() {
+        let lease = Lease::default();
+        lease.extend(at(100));
+        lease.give_up(at(110));
+        assert!(!lease.is_live(at(111)));
+        lease.extend(at(110));
+        assert!(!lease.is_live(at(111)), "asked for before, answered since");
+        lease.extend(at(112));
+        assert!(lease.is_live(at(113)) && !lease.is_live(at(162)));
+    }
+
+    #[test]
+    fn by_the_word_of_the_holder_nobody_waits_unless_it_is_late() {
+        let mut grants = Grants::new(at(1000));
+        assert!(grants.grant(at(2000), 0));
+        assert!(!grants.take_over(0), "it has asked in this turn");
+        assert!(grants.take_over(1));
+        assert_eq!(grants.refuse(), at(0));
+        assert!(!grants.grant(at(2001), 0), "a question of before that comes now");
+        // It did not come to that, and the holder went on.
+        grants.allow();
+        assert!(grants.grant(at(2010), 1));
+        assert!(!grants.take_over(1), "the same word again");
+        assert_eq!(grants.refuse(), after(at(2010)));
+        grants.begin_anew();
+        assert!(grants.grant(at(3000), 0) && grants.take_over(1));
     }
 }

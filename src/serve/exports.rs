@@ -92,6 +92,10 @@ fn mark(mark: store::Mark) -> Mark {
 }
 
 impl Export for VolumeExport {
+    fn moved(&self) -> bool {
+        self.volume.moved()
+    }
+
     fn size(&self) -> u64 {
         // Of a volume that is no more nothing can be read.
         self.volume.info().map_or(0, |info| info.bytes())

@@ -185,12 +185,17 @@ impl Node {
     /// Tells changes as events, until the end is asked for.
     pub fn run(&self) {
         let mut seen: Vec<Option<&'static str>> = vec![None; self.served.len()];
+        let mut served = vec![None; self.served.len()];
         loop {
-            for (dataset, seen) in self.served.iter().zip(&mut seen) {
+            for ((dataset, seen), served) in self.served.iter().zip(&mut seen).zip(&mut served) {
                 for note in dataset.take_notes() {
                     self.events.add(Some(&dataset.config().name), note.code, note.text);
                 }
                 let status = dataset.status();
+                let now = Some((status.role, status.generation));
+                if !status.busy && std::mem::replace(served, now) != now {
+                    self.nbd.iter().for_each(Server::end_moved);
+                }
                 if !status.busy && *seen != Some(status.reason.code) {
                     *seen = Some(status.reason.code);
                     let text = format!("{:?}: {}", status.role, status.reason.text);

@@ -1,12 +1,12 @@
 //! A node's datasets as its operators see them.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::admin::{
     AdminError, Counters, DatasetStatus, DatasetStop, DiskState, ErrorCode, Event, EventLog, Latencies,
     NodeStatus, Reason, ReplicationState, ResyncProgress, RingStatus, Role, ScrubReport, StopReport, Subject,
-    VerifyReport, VolumeStatus, Watermarks,
+    SwitchReport, VerifyReport, VolumeStatus, Watermarks,
 };
 use super::checks;
 use super::exports::Waits;
@@ -127,6 +127,30 @@ impl Subject for NodeSubject {
 
     fn seed(&self, dataset: &str) -> Result<(), AdminError> {
         self.command(dataset, "seed", Dataset::seed)
+    }
+
+    fn switch(&self, dataset: Option<&str>) -> Result<SwitchReport, AdminError> {
+        let served = match (dataset, self.served.as_slice()) {
+            (Some(name), _) => self.find(name)?,
+            (None, [only]) => &only.dataset,
+            (None, several) => {
+                let text = format!("this node has {} datasets: say which", several.len());
+                return Err(AdminError::new(ErrorCode::Refused, text));
+            }
+        };
+        let name = &served.config().name;
+        let switched = served.switch().map_err(told);
+        let text = match &switched {
+            Ok(switched) => format!("{} serves, after {} ms", switched.to, switched.held.as_millis()),
+            Err(error) => error.to_string(),
+        };
+        self.events.add(Some(name), "switch", text);
+        let held_us = |held: Duration| u64::try_from(held.as_micros()).unwrap_or(u64::MAX);
+        switched.map(|switched| SwitchReport {
+            dataset: name.clone(),
+            to: switched.to,
+            held_us: held_us(switched.held),
+        })
     }
 
     fn can_stop(&self, dataset: Option<&str>) -> Result<StopReport, AdminError> {

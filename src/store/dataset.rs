@@ -15,8 +15,9 @@ use super::io::{Mark, Volume};
 use super::keeper::Keeper;
 use super::log::Payload;
 use super::marker::Marker;
-use super::pair::{CanStop, Pair, PairGate};
+use super::pair::{CanStop, Pair, PairGate, Switched};
 use super::peer::Peer;
+use super::primary::HandOver;
 use super::recover::recover_noted;
 use super::register::{LocalRegister, Position};
 use super::resync::{Note, Puller};
@@ -159,7 +160,9 @@ impl Dataset {
     pub fn volume(&self, name: &str) -> Result<Volume, IoError> {
         let mut state = self.engine().shared.lock();
         let epoch = state.epoch;
-        state.primary(epoch)?;
+        if state.primary(epoch)?.hand_over == HandOver::Done {
+            return Err(IoError::RoleChanged);
+        }
         let entry = state.volumes.find(name)?;
         let (id, block_size) = (entry.id, entry.map.block_size());
         Ok(Volume { engine: self.engine().clone(), epoch, id, block_size })
@@ -216,6 +219,16 @@ impl Dataset {
     /// The peer serves, or this node does not, or its disk failed: then nothing is decided.
     pub fn alone(&self) -> Result<(), CommandError> {
         self.pair.go_alone()
+    }
+
+    /// Hands the service over to the member that follows. On return the other node serves, and this one has ended its clients' requests, unanswered,
+    /// and has on its disk what it took. What was acknowledged is with both; the other one acknowledges what is on its own disk, until this one has
+    /// followed and caught up, which comes by itself.
+    ///
+    /// # Errors
+    /// This node serves on, if it can: there is no mediator, or it does not answer; the peer is no member, or did not take over.
+    pub fn switch(&self) -> Result<Switched, CommandError> {
+        self.pair.switch()
     }
 
     /// Lets a peer without any log in although there was one that had it, by the operator's word that it is a new node. Holds until it

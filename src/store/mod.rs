@@ -76,7 +76,7 @@ pub use error::IoError;
 pub use health::{CheckKind, CheckStatus, Note};
 pub use identity::{IDENTITY_BYTES, Identity, IdentityError, NODE_NAME_BYTES_MAX};
 pub use io::{ExtentRun, Gone, LackRun, Mark, Source, Volume};
-pub use pair::CanStop;
+pub use pair::{CanStop, Switched};
 pub use ranges::{BadRange, Outcome, Side};
 pub use register::{Configuration, Fork, RegisterError};
 pub use resync::{NoteError, ResyncStatus};

@@ -45,6 +45,18 @@ pub(super) enum Mode {
     },
 }
 
+/// Whether the service is on its way to the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum HandOver {
+    /// It stays.
+    #[default]
+    No,
+    /// Nothing is answered, and nobody but whoever hands it over makes a move.
+    Holds,
+    /// The peer has it: this node is about to step down.
+    Done,
+}
+
 /// The state of a serving node.
 #[derive(Debug)]
 pub(super) struct Primary<R = Region, W = Lane> {
@@ -65,6 +77,9 @@ pub(super) struct Primary<R = Region, W = Lane> {
     joins_at: Lsn,
     /// The peer is being set out.
     leaves: bool,
+    pub(super) hand_over: HandOver,
+    /// Counts how often the lease was given up.
+    pub(super) turn: u64,
     /// The peer is brought up to date: it lacks more than the ring has.
     pub(super) resync: Option<Box<Source>>,
     /// To where the peer was durable when it was last there.
@@ -88,6 +103,8 @@ impl<R, W: Wire> Primary<R, W> {
             is_told: false,
             joins_at: Lsn::ZERO,
             leaves: false,
+            hand_over: HandOver::No,
+            turn: 0,
             resync: None,
             peer_had: Lsn::ZERO,
             done: Vec::new(),
@@ -201,6 +218,12 @@ impl<R, W: Wire> Primary<R, W> {
         self.leaves = true;
         self.settle();
         self.committed
+    }
+
+    /// Answers nothing any more, and asks for no lease. Whoever does this gives up the one there is.
+    pub(super) const fn close_gate(&mut self) {
+        self.hand_over = HandOver::Holds;
+        self.turn += 1;
     }
 
     /// This node ends, and the peer does not take what it was not given: the own disk gets all of the log, committed or not. No more is committed.

@@ -29,6 +29,13 @@ impl ReadLease {
         self.lease.as_ref().is_none_or(|lease| lease.is_live(now()))
     }
 
+    /// Whatever was or will be granted that was asked for until now counts no more. Under the lock of the state, which ends the turn.
+    pub(super) fn give_up(&self) {
+        if let Some(lease) = &self.lease {
+            lease.give_up(now());
+        }
+    }
+
     /// The peer granted what it was asked for at `sent`.
     pub(super) fn extend(&self, sent: Moment) {
         if let Some(lease) = &self.lease {

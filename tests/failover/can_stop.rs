@@ -91,6 +91,8 @@ fn without_a_mediator_the_operator_is_needed() {
     let mut rig = Rig::pair(Plan::new(Medium::Tcp));
     let serving = rig.wait_for_pair();
     assert_eq!([code(&rig, 0), code(&rig, 1)], ["needs-operator", "needs-operator"]);
+    let refused = rig.ask(serving, &["switch"]);
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
     // By his word one goes on; then the other is not needed.
     rig.kill(1 - serving);
     rig.told(serving, &["alone", "vm"]);

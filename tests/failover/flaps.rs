@@ -8,7 +8,7 @@ use crate::common::Random;
 use crate::ledger::Ledger;
 use crate::proxy::Passage;
 use crate::rig::Rig;
-use crate::roamer::Roamer;
+use crate::roamer::{Roamed, Roamer};
 use crate::{BLOCKS, assert_kept, assert_whole, cuttable, wait_until};
 
 #[test]
@@ -42,7 +42,8 @@ fn flaps_lose_nothing() {
         }
     }
     rig.wait_for_pair();
-    let connections = roamer.stop();
+    let Roamed { connections, failed } = roamer.stop();
+    assert!(failed.is_empty(), "requests failed: {failed:?}\n{}", rig.logs());
     let serving = assert_whole(&rig);
     say(&format!(
         "flaps: {cuts} cuts, {changes} changes seen, {connections} connections, {} writes acknowledged, none lost",

@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::common::Random;
 use crate::ledger::Ledger;
 use crate::rig::Rig;
-use crate::writer::Writer;
+use crate::writer::{Ended, Writer};
 
 /// Between two looks at it.
 const LOOK: Duration = Duration::from_millis(2);
@@ -18,7 +18,16 @@ const LOOK: Duration = Duration::from_millis(2);
 /// The client: a [`Writer`] after the other, each until it loses its connection.
 pub(crate) struct Roamer {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<u32>,
+    thread: JoinHandle<Roamed>,
+}
+
+/// What became of it.
+#[derive(Debug, Default)]
+pub(crate) struct Roamed {
+    /// Connections that it had.
+    pub(crate) connections: u32,
+    /// The numbers of what it was told that failed.
+    pub(crate) failed: Vec<u32>,
 }
 
 impl Roamer {
@@ -29,27 +38,35 @@ impl Roamer {
         Self { stop, thread }
     }
 
-    /// Waits until all is answered that was asked; how many connections it had.
-    pub(crate) fn stop(self) -> u32 {
+    /// Waits until all is answered that was asked.
+    pub(crate) fn stop(self) -> Roamed {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.join().unwrap()
     }
 }
 
-fn roam(sockets: &[PathBuf; 2], ledger: &Arc<Mutex<Ledger>>, stop: &AtomicBool, mut random: Random) -> u32 {
-    let mut connections = 0;
+fn roam(
+    sockets: &[PathBuf; 2],
+    ledger: &Arc<Mutex<Ledger>>,
+    stop: &AtomicBool,
+    mut random: Random,
+) -> Roamed {
+    let mut roamed = Roamed::default();
     while !stop.load(Ordering::SeqCst) {
         for socket in sockets {
             let Ok(client) = Client::connect(socket, "root") else { continue };
-            connections += 1;
+            roamed.connections += 1;
             let writer = Writer::start(client, ledger.clone(), random.next());
             while !writer.is_finished() && !stop.load(Ordering::SeqCst) {
                 std::thread::sleep(LOOK);
             }
-            // That it lost its connection is what it is here for.
-            let _ = writer.stop();
+            match writer.stop() {
+                Ended::Failed(error) => roamed.failed.push(error),
+                // That it lost its connection is what it is here for.
+                Ended::Lost | Ended::Stopped => {}
+            }
         }
         std::thread::sleep(LOOK);
     }
-    connections
+    roamed
 }

@@ -93,7 +93,8 @@ impl Node {
             | Request::Promote { .. }
             | Request::Alone { .. }
             | Request::ReplacePeer { .. }
-            | Request::Seed { .. } => COMMAND_PATIENCE,
+            | Request::Seed { .. }
+            | Request::Switch { .. } => COMMAND_PATIENCE,
         };
         Ok(self.connect()?.ask(request, Deadline::within(patience))?)
     }

@@ -1,8 +1,8 @@
-//! `mirrorbus promote`, `alone`, `replace-peer` and `seed`: what operators decide.
+//! `mirrorbus promote`, `alone`, `replace-peer`, `seed` and `switch`: what operators decide.
 
-use mirrorbus::serve::admin::Request;
+use mirrorbus::serve::admin::{Reply, Request};
 
-use super::{Node, print};
+use super::{Node, plain, print, unexpected};
 
 /// What `promote` takes.
 #[derive(Debug, clap::Args)]
@@ -43,6 +43,18 @@ pub(crate) struct Seed {
     dataset: String,
 }
 
+/// What `switch` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Switch {
+    #[command(flatten)]
+    node: Node,
+    /// The dataset; may be left out where the node has one only.
+    dataset: Option<String>,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Makes a node the primary.
 pub(crate) fn promote(arguments: &Promote) -> Result<(), Box<dyn std::error::Error>> {
     let Promote { node, dataset, flushed_only } = arguments;
@@ -71,4 +83,16 @@ pub(crate) fn seed(arguments: &Seed) -> Result<(), Box<dyn std::error::Error>> {
     let Seed { node, dataset } = arguments;
     node.have_done(&Request::Seed { dataset: dataset.clone() })?;
     Ok(print(&format!("the mediator has this node's configuration of {dataset}\n"))?)
+}
+
+/// Hands the service over.
+pub(crate) fn switch(arguments: &Switch) -> Result<(), Box<dyn std::error::Error>> {
+    let reply = arguments.node.ask(&Request::Switch { dataset: arguments.dataset.clone() })?;
+    let Reply::Switched(report) = reply else { return Err(unexpected(&reply).into()) };
+    if arguments.json {
+        return Ok(print(&(serde_json::to_string_pretty(&report)? + "\n"))?);
+    }
+    let (ms, tenths) = (report.held_us / 1000, report.held_us / 100 % 10);
+    let (dataset, to) = (plain(&report.dataset), plain(&report.to));
+    Ok(print(&format!("{to} serves {dataset} now: requests were held for {ms}.{tenths} ms\n"))?)
 }

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AdminError, ErrorCode, Event, NodeStatus, ScrubReport, StopReport, VerifyReport, VolumeStatus};
+use super::{
+    AdminError, ErrorCode, Event, NodeStatus, ScrubReport, StopReport, SwitchReport, VerifyReport,
+    VolumeStatus,
+};
 
 /// What is asked. One line of JSON; keys that mean nothing are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +69,12 @@ pub enum Request {
         /// Of what.
         dataset: String,
     },
+    /// Hand the service over to the other node.
+    Switch {
+        /// Of what; may be left out where there is one only.
+        #[serde(default)]
+        dataset: Option<String>,
+    },
     /// May this node be stopped now?
     CanStop {
         /// As for one dataset, or for all.
@@ -117,6 +126,8 @@ pub enum Reply {
         /// By dataset.
         datasets: Vec<DatasetVolumes>,
     },
+    /// The other node serves.
+    Switched(SwitchReport),
     /// It may, or not.
     CanStop(StopReport),
     /// This was found.
@@ -180,6 +191,7 @@ impl Request {
             | Self::Alone { .. }
             | Self::ReplacePeer { .. }
             | Self::Seed { .. }
+            | Self::Switch { .. }
             | Self::CanStop { .. }
             | Self::Scrub { .. }
             | Self::Verify { .. } => true,
@@ -240,6 +252,7 @@ mod tests {
             Request::Alone { dataset: name() },
             Request::ReplacePeer { dataset: name() },
             Request::Seed { dataset: name() },
+            Request::Switch { dataset: Some(name()) },
             Request::CanStop { dataset: Some(name()) },
             Request::Scrub { dataset: name(), repair: false },
             Request::Verify { dataset: name(), volume: Some(name()), repair: true },
@@ -290,6 +303,7 @@ mod tests {
             Reply::Done {},
             Reply::Status(Box::new(super::super::testing::status())),
             Reply::Volumes { datasets: vec![DatasetVolumes { dataset: "a".into(), volumes: Vec::new() }] },
+            Reply::Switched(SwitchReport { dataset: "a".into(), to: "b".into(), held_us: 1 }),
             Reply::CanStop(StopReport { can_stop: true, ..StopReport::default() }),
             Reply::Scrubbed(ScrubReport { damage: vec!["x".into()], ..ScrubReport::default() }),
             Reply::Verified(VerifyReport { differing_blocks: 1, ..VerifyReport::default() }),

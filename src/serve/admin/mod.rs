@@ -43,7 +43,7 @@ pub use status::{
 };
 pub use subject::{
     AdminError, DatasetStop, ErrorCode, Outcome, RangeReport, ScrubReport, Side, StopReport, Subject,
-    VerifyReport,
+    SwitchReport, VerifyReport,
 };
 
 /// Where the socket is unless the configuration says otherwise.

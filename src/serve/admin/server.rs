@@ -236,6 +236,9 @@ impl Shared {
             Request::Alone { dataset } => subject.alone(&dataset).into(),
             Request::ReplacePeer { dataset } => subject.replace_peer(&dataset).into(),
             Request::Seed { dataset } => subject.seed(&dataset).into(),
+            Request::Switch { dataset } => {
+                subject.switch(dataset.as_deref()).map_or_else(Reply::Error, Reply::Switched)
+            }
             Request::CanStop { dataset } => {
                 subject.can_stop(dataset.as_deref()).map_or_else(Reply::Error, Reply::CanStop)
             }

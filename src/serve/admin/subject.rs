@@ -59,6 +59,12 @@ pub trait Subject: Send + Sync {
     /// The dataset has no mediator, it has a configuration of its own, or it does not answer.
     fn seed(&self, dataset: &str) -> Result<(), AdminError>;
 
+    /// Hands the service of a dataset over to the other node; of the only one where none is named. On return that node serves.
+    ///
+    /// # Errors
+    /// This one serves on, if it can; the text says why.
+    fn switch(&self, dataset: Option<&str>) -> Result<SwitchReport, AdminError>;
+
     /// Whether the node may be stopped now without that a volume of this dataset, or of any, loses service or data. Changes nothing.
     ///
     /// # Errors
@@ -83,6 +89,17 @@ pub trait Subject: Send + Sync {
 
     /// Asks the node to end in good order. Returns at once.
     fn stop(&self);
+}
+
+/// A switch that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SwitchReport {
+    /// Of what.
+    pub dataset: String,
+    /// The node that serves now.
+    pub to: String,
+    /// Microseconds for which requests were held, until their connections were ended.
+    pub held_us: u64,
 }
 
 /// Whether a node may be stopped.

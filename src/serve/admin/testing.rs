@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use super::{
     AdminError, Bucket, CheckKind, CheckStatus, DatasetStatus, DiskState, ErrorCode, Event, EventLog,
     LatencyStatus, NodeStatus, Reason, ReplicationState, RingStatus, Role, ScrubReport, StopReport, Subject,
-    VerifyReport, VolumeStatus, Watermarks,
+    SwitchReport, VerifyReport, VolumeStatus, Watermarks,
 };
 
 /// A status with something in every field.
@@ -152,6 +152,11 @@ impl Subject for TestSubject {
 
     fn seed(&self, dataset: &str) -> Result<(), AdminError> {
         self.call(dataset, format!("seed {dataset}"))
+    }
+
+    fn switch(&self, dataset: Option<&str>) -> Result<SwitchReport, AdminError> {
+        self.call(dataset.unwrap_or("vm1"), format!("switch {dataset:?}"))?;
+        Ok(SwitchReport { dataset: "vm1".into(), to: "beta".into(), held_us: 7 })
     }
 
     fn can_stop(&self, dataset: Option<&str>) -> Result<StopReport, AdminError> {

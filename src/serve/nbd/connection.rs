@@ -7,7 +7,7 @@ use rustls::ServerConfig as TlsConfig;
 
 use super::channel::Channel;
 use super::ended::Ended;
-use super::export::Exports;
+use super::export::{Export, Exports};
 use super::handshake::Handshake;
 use super::input::Input;
 use super::negotiated::{Chosen, HandshakeEnd, Progress, TlsMode};
@@ -46,7 +46,7 @@ impl ConnectionEnd {
             self,
             Self::Handshake(HandshakeEnd::Aborted)
                 | Self::Closed
-                | Self::Export { ended: Ended::Disconnected | Ended::Closed, .. }
+                | Self::Export { ended: Ended::Disconnected | Ended::Closed | Ended::Moved, .. }
         )
     }
 }
@@ -56,7 +56,7 @@ pub(super) fn serve(
     lifeline: Arc<Lifeline>,
     common: &Common,
     within: Duration,
-    negotiated: impl FnOnce(),
+    negotiated: impl FnOnce(&Arc<dyn Export>),
 ) -> ConnectionEnd {
     let mut input = Input::new();
     let deadline = Instant::now() + within;
@@ -67,7 +67,7 @@ pub(super) fn serve(
     };
     let end = match chosen {
         Ok(chosen) => {
-            negotiated();
+            negotiated(&chosen.export);
             stream.lift_deadline();
             let name = chosen.name.clone();
             log::debug!("nbd: a client uses {chosen:?}");
@@ -133,7 +133,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::serve::nbd::export::{Export, ExportName};
+    use crate::serve::nbd::export::ExportName;
 
     /// A list that does not fit into any socket, of nothing that can be used.
     struct Long;
@@ -155,7 +155,7 @@ mod tests {
         let lifeline = Arc::new(Lifeline::new(OwnedFd::from(server)));
         let common = Common { exports: Arc::new(Long), tls: TlsMode::Off, tls_config: None };
         let within = Duration::from_millis(50);
-        (serve(lifeline, &common, within, || panic!("there is nothing to choose")), client)
+        (serve(lifeline, &common, within, |_| panic!("there is nothing to choose")), client)
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
         drop(client);
         let lifeline = Arc::new(Lifeline::new(OwnedFd::from(server)));
         let common = Common { exports: Arc::new(Long), tls: TlsMode::Off, tls_config: None };
-        let end = serve(lifeline, &common, NEGOTIATION_TIME_MAX, || ());
+        let end = serve(lifeline, &common, NEGOTIATION_TIME_MAX, |_| ());
         // Whether the greeting found it there still is a matter of luck.
         assert!(matches!(end, ConnectionEnd::Closed | ConnectionEnd::Negotiation(_)), "{end}");
     }

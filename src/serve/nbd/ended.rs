@@ -23,6 +23,9 @@ pub enum Ended {
     /// While a commit or a flush was waited for.
     #[error("the client went away before its requests were answered")]
     Gone,
+    /// The export is served elsewhere, or not as it was; requests that were not answered may have taken effect or not.
+    #[error("the export is not served here any more as it was")]
+    Moved,
     /// What should be a request does not begin as one.
     #[error("what should be a request begins with {found:#010x}")]
     NotARequest {

@@ -167,6 +167,12 @@ pub trait Exports: Send + Sync {
 
 /// One disk.
 pub trait Export: Send + Sync {
+    /// Whether it is not served here any more as it was when it was opened. Then nothing more is answered, not even that something failed: the
+    /// connection ends, and the client asks again where it is served now.
+    fn moved(&self) -> bool {
+        false
+    }
+
     /// Bytes, now. Clients learn of a change when they connect anew.
     fn size(&self) -> u64;
 

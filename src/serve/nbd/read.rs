@@ -25,13 +25,17 @@ impl<C: Channel> Transmission<'_, C> {
         if !self.structured || request.has(flag::DF) {
             match self.read_whole(request) {
                 Ok(()) => self.batch.answered(cookie),
-                Err(error) => self.batch.refuse(cookie, &error.into(), None),
+                Err(error) => {
+                    self.stay()?;
+                    self.batch.refuse(cookie, &error.into(), None);
+                }
             }
             return Ok(());
         }
         while left > 0 {
             let piece = piece_bytes(at, left);
             if let Err((error, at)) = self.read_piece(cookie, at, piece, piece == left) {
+                self.stay()?;
                 self.batch.refuse(cookie, &error.into(), Some(at));
                 return Ok(());
             }
@@ -124,7 +128,7 @@ impl<C: Channel> Transmission<'_, C> {
     }
 
     /// Answers what is stored and what is not, and what the peer lacks: one chunk for each context that was selected.
-    pub(super) fn block_status(&mut self, request: &Request) {
+    pub(super) fn block_status(&mut self, request: &Request) -> Result<(), Ended> {
         let cookie = request.cookie;
         match self.statuses(request) {
             Ok(statuses) => {
@@ -134,8 +138,12 @@ impl<C: Channel> Transmission<'_, C> {
                 }
                 self.batch.answered(cookie);
             }
-            Err(error) => self.batch.refuse(cookie, &error.into(), None),
+            Err(error) => {
+                self.stay()?;
+                self.batch.refuse(cookie, &error.into(), None);
+            }
         }
+        Ok(())
     }
 
     /// Of each selected context the stretches, with their states.

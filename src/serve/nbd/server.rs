@@ -10,7 +10,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 
 use super::config::{Endpoint, ServerConfig, ServerError};
 use super::connection::{self, Common, NEGOTIATION_TIME_MAX};
-use super::export::Exports;
+use super::export::{Export, Exports};
 use super::listener::Listener;
 use super::negotiated::TlsMode;
 use super::socket::Lifeline;
@@ -38,8 +38,8 @@ struct Place {
     number: u64,
     lifeline: Arc<Lifeline>,
     since: Instant,
-    /// It has chosen an export.
-    settled: Arc<AtomicBool>,
+    /// The export that it has chosen.
+    chosen: Arc<OnceLock<Arc<dyn Export>>>,
     /// It was told to make room.
     leaving: bool,
 }
@@ -129,6 +129,15 @@ impl Server {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.lock().places.len()
+    }
+
+    /// Ends the connections of clients whose export has [moved](Export::moved): one that asks for nothing would not find out.
+    pub fn end_moved(&self) {
+        for place in &self.shared.lock().places {
+            if place.chosen.get().is_some_and(|export| export.moved()) {
+                place.lifeline.stop();
+            }
+        }
     }
 
     /// Listens no more, lets requests that have come be answered for [`STOP_TIME_MAX`] at most, and closes all connections. Returns
@@ -221,8 +230,7 @@ fn make_room(shared: &Shared) -> Room {
     if connections.places.len() < CONNECTIONS_MAX {
         return Room::Free;
     }
-    let mut undecided =
-        connections.places.iter_mut().filter(|place| !place.settled.load(Ordering::SeqCst)).peekable();
+    let mut undecided = connections.places.iter_mut().filter(|place| place.chosen.get().is_none()).peekable();
     if undecided.peek().is_none() {
         return Room::None;
     }
@@ -240,12 +248,12 @@ fn make_room(shared: &Shared) -> Room {
 fn start(socket: OwnedFd, shared: &Arc<Shared>) {
     let number = shared.next.fetch_add(1, Ordering::Relaxed);
     let lifeline = Arc::new(Lifeline::new(socket));
-    let settled = Arc::new(AtomicBool::new(false));
+    let chosen = Arc::new(OnceLock::new());
     let place = Place {
         number,
         lifeline: Arc::clone(&lifeline),
         since: Instant::now(),
-        settled: Arc::clone(&settled),
+        chosen: Arc::clone(&chosen),
         leaving: false,
     };
     let mut connections = shared.lock();
@@ -254,8 +262,8 @@ fn start(socket: OwnedFd, shared: &Arc<Shared>) {
     let spawned = std::thread::Builder::new().name("mirrorbus-nbd-conn".into()).spawn(move || {
         // Also when an export panics: its place is free then, and the others go on.
         let _leave = Leave { shared: &runs, number };
-        let end = connection::serve(lifeline, &runs.common, NEGOTIATION_TIME_MAX, || {
-            settled.store(true, Ordering::SeqCst);
+        let end = connection::serve(lifeline, &runs.common, NEGOTIATION_TIME_MAX, |export| {
+            let _ = chosen.set(Arc::clone(export));
         });
         if end.is_usual() {
             log::debug!("nbd: {end}");

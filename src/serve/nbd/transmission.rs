@@ -100,6 +100,7 @@ impl<'a, C: Channel> Transmission<'a, C> {
         let command = match request.check(&terms) {
             Ok(command) => command,
             Err(refusal) => {
+                self.stay()?;
                 self.skip(request.payload_bytes())?;
                 self.batch.refuse(request.cookie, &refusal, None);
                 return Ok(());
@@ -127,10 +128,7 @@ impl<'a, C: Channel> Transmission<'a, C> {
                 let keep_allocated = request.has(flag::NO_HOLE);
                 self.export.write_zeroes(offset, len, keep_allocated, &|| self.channel.gone())
             }
-            Command::BlockStatus => {
-                self.block_status(request);
-                return Ok(());
-            }
+            Command::BlockStatus => return self.block_status(request),
         };
         match taken {
             Ok(mark) => {
@@ -145,9 +143,17 @@ impl<'a, C: Channel> Transmission<'a, C> {
             Err(error) if error.kind == ExportErrorKind::ShuttingDown && self.channel.gone() => {
                 return Err(Ended::Gone);
             }
-            Err(error) => self.batch.refuse(request.cookie, &error.into(), None),
+            Err(error) => {
+                self.stay()?;
+                self.batch.refuse(request.cookie, &error.into(), None);
+            }
         }
         Ok(())
+    }
+
+    /// Before something is told to have failed: it may have only because the export is served elsewhere now.
+    pub(super) fn stay(&self) -> Result<(), Ended> {
+        if self.export.moved() { Err(Ended::Moved) } else { Ok(()) }
     }
 
     /// Answers what was executed, then waits for more; ends as `end` when nothing more comes.
@@ -165,6 +171,7 @@ impl<'a, C: Channel> Transmission<'a, C> {
             if self.channel.gone() {
                 return Err(Ended::Gone);
             }
+            self.stay()?;
             let refusal = Refusal::from(error);
             self.batch.fail(&refusal);
             failed = Some(refusal);
@@ -175,7 +182,10 @@ impl<'a, C: Channel> Transmission<'a, C> {
             match self.export.flush(&|| self.channel.gone()) {
                 Ok(()) => self.batch.succeed_sync(),
                 Err(_) if self.channel.gone() => return Err(Ended::Gone),
-                Err(error) => self.batch.fail_sync(&error.into()),
+                Err(error) => {
+                    self.stay()?;
+                    self.batch.fail_sync(&error.into());
+                }
             }
             self.send()?;
         }

@@ -12,6 +12,7 @@ use crate::store::counters::count;
 use crate::store::engine::Engine;
 use crate::store::error::IoError;
 use crate::store::link::Wait;
+use crate::store::primary::HandOver;
 use crate::store::state::{Shared, State};
 
 /// For so long one looks without a sleep: a round trip to a near peer takes less, and to be woken takes as long.
@@ -63,7 +64,8 @@ impl Volume {
             let primary = state.primary(self.epoch)?;
             primary.push();
             primary.ask_peer();
-            if is_here && (!primary.has_member() || primary.log.peer_durable() >= end) {
+            let is_open = primary.hand_over == HandOver::No;
+            if is_open && is_here && (!primary.has_member() || primary.log.peer_durable() >= end) {
                 return Ok(());
             }
             let wait = if pause.spins() { Wait::Look } else { Wait::Other };
@@ -89,7 +91,8 @@ impl Engine {
             }
             let is_committed = primary.committed().0 >= mark.0;
             // What was read is the newest only as long as the peer serves nothing.
-            let may_answer = !primary.has_member() || self.lease.is_live();
+            let is_open = primary.hand_over == HandOver::No;
+            let may_answer = is_open && (!primary.has_member() || self.lease.is_live());
             if is_committed && may_answer {
                 drop(state);
                 if let Some(began) = began {

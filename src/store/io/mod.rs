@@ -84,6 +84,12 @@ impl Volume {
         Ok(self.entry(&state)?.info())
     }
 
+    /// Whether it works no more, since the node's role or generation changed.
+    #[must_use]
+    pub fn moved(&self) -> bool {
+        self.engine.shared.lock().epoch != self.epoch
+    }
+
     /// Bytes of a block: what is aligned to them costs least.
     #[must_use]
     pub const fn block_size(&self) -> BlockSize {

@@ -310,7 +310,7 @@ impl Pair {
     /// it is not just taking over.
     pub(super) fn grant_again(&self) {
         if let Some(arbiter) = self.arbiter.as_ref().filter(|arbiter| !arbiter.is_undetermined()) {
-            arbiter.grants().allow();
+            arbiter.grants().begin_anew();
             arbiter.find();
         }
     }

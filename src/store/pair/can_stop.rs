@@ -9,7 +9,7 @@ use super::hello::{Answer, Question};
 use super::obey::refused;
 use super::{ANSWER_TIME, Pair};
 use crate::store::follower::Stage;
-use crate::store::primary::Mode;
+use crate::store::primary::{HandOver, Mode};
 use crate::store::resync::ResyncStatus;
 use crate::store::ring_memory::Trouble;
 use crate::store::state::{Role, State};
@@ -121,6 +121,9 @@ fn part(state: &mut State) -> Result<Part, Doubt> {
     match &state.role {
         Role::Undecided | Role::Failed { .. } => Ok(Part::Nothing),
         Role::Secondary(secondary) => Ok(Part::Copy { is_filled: secondary.resync.is_some() }),
+        Role::Primary(primary) if primary.hand_over != HandOver::No => {
+            Err(("switching", "this node hands the service over just now".into()))
+        }
         Role::Primary(primary) => match &primary.mode {
             Mode::Mirrored => Ok(Part::Service),
             Mode::CatchingUp { .. } if primary.resync.is_some() => {

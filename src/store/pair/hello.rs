@@ -58,7 +58,15 @@ pub(super) enum Question {
     /// The ring does not reach back to what you have: keep that until you have been given the rest, in the session of this number.
     BeResynced { from: Hello, session: u64 },
     /// May whoever asks answer its clients for the length of a lease, since you serve nothing meanwhile?
-    Lease { node: String },
+    /// The turn ends when whoever asks gives up its lease to hand the service over.
+    Lease {
+        node: String,
+        #[serde(default)]
+        turn: u64,
+    },
+    /// Take over, from whoever asks and serves under the configuration of this id: it answers nothing any more, and has given up what was granted in
+    /// turns before this one. Without a turn: make yourself ready for that.
+    TakeOver { from: Hello, id: u64, turn: Option<u64> },
     /// The mediator is lost, and the configuration is this. Do not take over under it, whatever happens, so that whoever asks may go on alone.
     Renounce { from: Hello, configuration: Configuration },
     /// Would you go on, if whoever asks ended now?

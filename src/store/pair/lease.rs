@@ -8,7 +8,7 @@ use super::obey::refused;
 use crate::cluster::LEASE;
 use crate::node::Inquirer;
 use crate::store::follower::Stage;
-use crate::store::primary::Mode;
+use crate::store::primary::{HandOver, Mode};
 use crate::store::read_lease::now;
 use crate::store::state::Role;
 
@@ -28,11 +28,7 @@ impl Pair {
         let mut connection = None;
         let mut heard = Instant::now();
         while !self.stopping.load(std::sync::atomic::Ordering::SeqCst) {
-            let asks = match &self.engine.shared.lock().role {
-                Role::Primary(primary) => primary.has_member(),
-                Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => false,
-            };
-            if !asks {
+            if self.turn().is_none() {
                 (connection, heard) = (None, Instant::now());
                 self.leases.nap(REST);
                 continue;
@@ -49,6 +45,16 @@ impl Pair {
         }
     }
 
+    /// The turn in which a lease is asked for, if one is.
+    fn turn(&self) -> Option<u64> {
+        match &self.engine.shared.lock().role {
+            Role::Primary(primary) if primary.has_member() && primary.hand_over == HandOver::No => {
+                Some(primary.turn)
+            }
+            Role::Undecided | Role::Secondary(_) | Role::Primary(_) | Role::Failed { .. } => None,
+        }
+    }
+
     fn ask_for_lease(&self, connection: &mut Option<Inquirer>) -> Result<(), NotGranted> {
         let engine = &self.engine;
         if connection.is_none() {
@@ -56,9 +62,11 @@ impl Pair {
             *connection = Some(made.map_err(|_| NotGranted)?);
         }
         let Some(connection) = connection else { return Err(NotGranted) };
-        let question = Question::Lease { node: engine.config.node.clone() };
-        let question = serde_json::to_vec(&question).expect("names and numbers");
+        // Before the turn is looked at: what was sent in one that is over was sent before its end.
         let sent = now();
+        let Some(turn) = self.turn() else { return Err(NotGranted) };
+        let question = Question::Lease { node: engine.config.node.clone(), turn };
+        let question = serde_json::to_vec(&question).expect("names and numbers");
         let answer = connection.ask(&question, SILENCE).map_err(|_| NotGranted)?;
         match serde_json::from_slice(&answer) {
             Ok(Answer::Granted) => {}
@@ -95,7 +103,7 @@ impl Pair {
     }
 
     /// Grants a lease to the one that this node follows.
-    pub(super) fn grant(&self, node: &str) -> Answer {
+    pub(super) fn grant(&self, node: &str, turn: u64) -> Answer {
         let Some(arbiter) = &self.arbiter else {
             return refused("no-mediator", "the operator decides here who serves".into());
         };
@@ -108,7 +116,7 @@ impl Pair {
             return refused("not-following", format!("this node does not follow {node}"));
         }
         arbiter.hear();
-        if arbiter.grants().grant(now()) {
+        if arbiter.grants().grant(now(), turn) {
             Answer::Granted
         } else {
             refused("takes-over", "this node is about to take over".into())

@@ -5,6 +5,7 @@
 //!                 the ring does not reach back:  be resynced! ─▶ ring pushed, maps and data pulled ─▶ caught up ─▶ …
 //!  link lost:     held ─▶ reconnected, or `alone` by the operator
 //!  primary gone:  `promote` by the operator at the secondary: fence, drain, serve alone
+//!  planned:       `switch` at the primary: holds, its member takes over at once, it steps down
 //!  with a mediator both nodes do that by themselves, and the one that comes first goes on: held ─▶ alone, or steps down and follows
 //! ```
 //!
@@ -29,6 +30,7 @@ mod resync;
 #[cfg(test)]
 pub(in crate::store) mod rig;
 mod serve;
+mod switch;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,10 +40,10 @@ use std::time::{Duration, Instant};
 use super::checkpoint::Checkpoint;
 use super::engine::Engine;
 use super::marker::Marker;
-use super::primary::Mode;
+use super::primary::{HandOver, Mode};
 use super::register::{LocalRegister, Position, Register};
 use super::resync::{Carrier, Note};
-use super::ring_memory::WINDOW_BYTES;
+use super::ring_memory::{RingMemory, WINDOW_BYTES};
 use super::state::{Bell, Reason, Role, State};
 use crate::base::Lsn;
 use crate::node::{Holder, KeySet};
@@ -49,6 +51,7 @@ use arbiter::Arbiter;
 pub use can_stop::CanStop;
 use hello::{Answer, Hello, Question, RoleWord, VERSION};
 pub(super) use obey::PairGate;
+pub use switch::Switched;
 
 /// How long the peer has to answer a question. Following may mean to destage a whole ring.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
@@ -79,6 +82,10 @@ pub(super) struct Pair {
     verified: Mutex<BTreeSet<Lsn>>,
     /// What brings the other one up to date. Taken after `moves`, before the state.
     carrier: Mutex<Option<Carrier>>,
+    /// Whoever hands the service over; nobody waits for it.
+    switching: parking_lot::Mutex<()>,
+    /// A ring to take over with, and since when it is there.
+    spare: Mutex<Option<(Instant, RingMemory)>>,
     /// The peer said that it cannot follow now: it is left alone until then.
     rests_until: Mutex<Option<Instant>>,
     /// Wakes the pair's thread.
@@ -125,6 +132,8 @@ impl Pair {
             note: Mutex::new(note),
             verified: Mutex::default(),
             carrier: Mutex::default(),
+            switching: parking_lot::Mutex::new(()),
+            spare: Mutex::default(),
             rests_until: Mutex::default(),
             bell: Arc::default(),
             leases: Bell::default(),
@@ -149,6 +158,10 @@ impl Pair {
         self.register.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn spare(&self) -> MutexGuard<'_, Option<(Instant, RingMemory)>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_ending(&self) -> bool {
         self.ending.load(Ordering::SeqCst) || self.stopping.load(Ordering::SeqCst)
     }
@@ -168,6 +181,7 @@ impl Pair {
             Hold,
             Rest,
         }
+        self.drop_spare();
         // Before the state is locked: it waits while somebody's access is taken away.
         let attached = self.holder().is_some_and(|holder| holder.status().connected);
         let now = {
@@ -175,6 +189,8 @@ impl Pair {
             match &mut state.role {
                 Role::Undecided => Now::Meet,
                 Role::Secondary(_) => Now::Guard { attached },
+                // Whoever switches makes the moves.
+                Role::Primary(primary) if primary.hand_over != HandOver::No => Now::Rest,
                 Role::Primary(primary) => match primary.mode {
                     Mode::Alone => Now::Invite,
                     Mode::CatchingUp { .. } | Mode::SettingIn => Now::CatchUp,
@@ -269,6 +285,8 @@ fn role_word(state: &State, attached: bool) -> RoleWord {
     match &state.role {
         Role::Undecided => RoleWord::Undecided,
         Role::Secondary(_) => RoleWord::Secondary { attached },
+        // It serves nobody any more, and is about to say so.
+        Role::Primary(primary) if primary.hand_over == HandOver::Done => RoleWord::Undecided,
         Role::Primary(_) => RoleWord::Primary,
         Role::Failed { .. } => RoleWord::Failed,
     }

@@ -70,6 +70,7 @@ impl Pair {
             | Question::Note { from, .. }
             | Question::Renounce { from, .. }
             | Question::BeResynced { from, .. }
+            | Question::TakeOver { from, .. }
             | Question::GoOn { from } => {
                 if let Some((code, text)) = self.hello().refuse(from) {
                     return refused(code, text);
@@ -84,7 +85,8 @@ impl Pair {
                 self.follow(&from, configuration, Lsn(fork), &history)
             }
             Question::Note { configuration, .. } => self.take_note(configuration),
-            Question::Lease { node } => self.grant(&node),
+            Question::Lease { node, turn } => self.grant(&node, turn),
+            Question::TakeOver { from, id, turn } => self.answer_take_over(&from, id, turn),
             Question::Renounce { from, configuration } => self.renounce(&from, configuration),
             Question::GoOn { .. } => self.answer_go_on(),
             Question::BeResynced { from, session } => self.be_resynced(&from, session),

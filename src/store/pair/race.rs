@@ -119,7 +119,7 @@ impl Pair {
             && !is_vacant(&config.peer, VACANT_TIME)
     }
 
-    fn race(&self, arbiter: &Arbiter) -> Result<(), Reason> {
+    pub(super) fn race(&self, arbiter: &Arbiter) -> Result<(), Reason> {
         let held = |error: &dyn std::fmt::Display| {
             Reason::new(
                 "held",
@@ -157,7 +157,8 @@ impl Pair {
 
     fn succeed(&self, flushed_only: bool) -> Result<(), CommandError> {
         // What may not be had is got before anything is done that cannot be undone.
-        let memory = self.new_ring()?;
+        let spare = self.spare().take();
+        let memory = spare.map_or_else(|| self.new_ring(), |(_, memory)| Ok(memory))?;
         self.drain()?;
         if !flushed_only && let Some(why) = self.lacks_beyond(Lsn::ZERO) {
             return Err(CommandError::Refused(why));
@@ -199,7 +200,7 @@ impl Pair {
 
     /// Serves no more. What is in the log is written out first, acknowledged or not: what of it the other does not have is void when this node is told
     /// to follow.
-    fn step_down(&self, by: &str) -> Result<(), CommandError> {
+    pub(super) fn step_down(&self, by: &str) -> Result<(), CommandError> {
         let _moves = self.moves();
         loop {
             let (epoch, end) = {
