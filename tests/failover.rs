@@ -30,6 +30,8 @@ mod cut;
 mod elected;
 #[path = "failover/flaps.rs"]
 mod flaps;
+#[path = "failover/hooks.rs"]
+mod hooks;
 #[path = "failover/killed.rs"]
 mod killed;
 #[path = "failover/lost_mediator.rs"]

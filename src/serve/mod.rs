@@ -4,6 +4,7 @@ pub mod admin;
 mod checks;
 pub mod config;
 mod exports;
+mod hooks;
 pub mod metrics;
 pub mod nbd;
 mod node;

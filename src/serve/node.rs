@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::admin::{AdminServer, EventLog, StatusSource, Subject};
 use super::config::{self, NbdAddress, NodeConfig, TlsConfig};
 use super::exports::{DatasetExports, Waits};
+use super::hooks::{HookDesk, Hooks};
 use super::metrics::MetricsServer;
 use super::nbd::{Endpoint, Server, ServerConfig, ServerError, TlsFiles, TlsMode};
 use super::subject::{NodeSubject, Served};
@@ -91,6 +92,7 @@ pub enum NodeError {
 pub struct Node {
     // In this order they end: the doors before what is behind them.
     nbd: Vec<Server>,
+    hooks: Vec<Hooks>,
     admin: Option<AdminServer>,
     metrics: Option<MetricsServer>,
     served: Vec<Arc<Dataset>>,
@@ -135,7 +137,7 @@ impl Node {
     pub fn start(config: &NodeConfig) -> Result<Self, NodeError> {
         let events = Arc::new(EventLog::new(EVENTS_MAX));
         let asked = Arc::new(Asked::default());
-        let (mut served, mut nbd) = (Vec::new(), Vec::new());
+        let (mut served, mut nbd, mut hooks) = (Vec::new(), Vec::new(), Vec::new());
         for dataset in &config.datasets {
             let name = || dataset.name.clone();
             let keys =
@@ -148,7 +150,12 @@ impl Node {
                 let server = Server::start(&doors, Arc::new(exports));
                 nbd.push(server.map_err(|error| NodeError::Nbd { dataset: name(), error })?);
             }
-            served.push(Served { dataset: opened, waits });
+            let desk = Arc::new(HookDesk::default());
+            if !dataset.hooks.is_empty() {
+                let config = dataset.hooks.clone();
+                hooks.push(Hooks::start(config, opened.clone(), desk.clone(), events.clone())?);
+            }
+            served.push(Served { dataset: opened, waits, hooks: desk });
         }
         let datasets: Vec<_> = served.iter().map(|served| served.dataset.clone()).collect();
         let stop = asked.clone();
@@ -168,7 +175,7 @@ impl Node {
         });
         let metrics = metrics.transpose()?;
         events.add(None, "started", format!("node {:?}", config.name));
-        Ok(Self { nbd, admin: Some(admin), metrics, served: datasets, events, asked })
+        Ok(Self { nbd, hooks, admin: Some(admin), metrics, served: datasets, events, asked })
     }
 
     /// Where clients reach the datasets.
@@ -214,9 +221,13 @@ impl Node {
     pub fn stop(mut self) {
         let doors = std::mem::take(&mut self.nbd);
         at_once(doors, Server::stop);
+        let hooks = std::mem::take(&mut self.hooks);
+        hooks.iter().for_each(Hooks::begin_to_end);
         drop(self.admin.take());
         drop(self.metrics.take());
         at_once(std::mem::take(&mut self.served), |dataset| dataset.settle());
+        // Each has its time, and they run at the same.
+        drop(hooks);
     }
 }
 

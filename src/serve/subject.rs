@@ -10,6 +10,7 @@ use super::admin::{
 };
 use super::checks;
 use super::exports::Waits;
+use super::hooks::{HookDesk, HookLog};
 use crate::base::BlockSize;
 use crate::mediator::MediatorError;
 use crate::store::{self, CommandError, Dataset, IoError, VolumeError};
@@ -19,6 +20,7 @@ use crate::store::{self, CommandError, Dataset, IoError, VolumeError};
 pub(super) struct Served {
     pub(super) dataset: Arc<Dataset>,
     pub(super) waits: Arc<Waits>,
+    pub(super) hooks: Arc<HookDesk>,
 }
 
 /// The node.
@@ -186,6 +188,7 @@ impl Subject for NodeSubject {
 
 fn status(served: &Served) -> DatasetStatus {
     let found = served.dataset.status();
+    let hooks = served.hooks.log();
     let segment_bytes = served.dataset.config().layout.segment_bytes();
     let volume = |volume: store::VolumeInfo| VolumeStatus {
         id: volume.id.0,
@@ -239,7 +242,8 @@ fn status(served: &Served) -> DatasetStatus {
         unreplicated_bytes: found.unreplicated_bytes,
         check: found.check.map(checks::status),
         resync: found.resync.map(progress),
-        counters: counters(&found.counts),
+        counters: counters(&found.counts, &hooks),
+        hook: hooks.last,
         latency: Latencies {
             read: served.waits.read.status(),
             write: served.waits.write.status(),
@@ -268,7 +272,7 @@ fn can_stop(dataset: &Dataset) -> DatasetStop {
     }
 }
 
-fn counters(counts: &store::Counts) -> Counters {
+fn counters(counts: &store::Counts, hooks: &HookLog) -> Counters {
     Counters {
         reads: counts.reads,
         read_bytes: counts.read_bytes,
@@ -287,5 +291,7 @@ fn counters(counts: &store::Counts) -> Counters {
         resync_pieces: counts.resync_pieces,
         resync_data_bytes: counts.resync_data_bytes,
         resync_table_bytes: counts.resync_table_bytes,
+        hook_runs: hooks.runs,
+        hook_failures: hooks.failures,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::counters::Counts;
 use super::health::CheckStatus;
 use super::pair::Pair;
-use super::primary::Mode;
+use super::primary::{HandOver, Mode};
 use super::register::Configuration;
 use super::resync::ResyncStatus;
 use super::state::{Reason, Role, State};
@@ -170,7 +170,10 @@ fn fill(status: &mut DatasetStatus, state: &mut State) {
             }
         }
         Role::Primary(primary) => {
-            (status.role, status.disk) = (RoleStatus::Primary, DiskState::UpToDate);
+            // One that has handed the service over serves nobody.
+            let serves = primary.hand_over != HandOver::Done;
+            status.role = if serves { RoleStatus::Primary } else { RoleStatus::Undecided };
+            status.disk = DiskState::UpToDate;
             (status.durable_own, status.durable_peer) =
                 (primary.log.own_durable(), primary.log.peer_durable());
             status.committed = primary.committed();

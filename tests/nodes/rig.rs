@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) preferred: Option<usize>,
     /// Whether all ways, of TCP, can be cut: see [`Rig::ways`].
     pub(crate) proxied: bool,
+    /// Further lines of the dataset's table; `SCRATCH` is the directory of everything.
+    pub(crate) lines: String,
 }
 
 impl Plan {
@@ -56,6 +58,7 @@ impl Plan {
             mediator: false,
             preferred: None,
             proxied: false,
+            lines: String::new(),
         }
     }
 }
@@ -128,6 +131,7 @@ impl Rig {
             segment = "1MiB"
             lock = "try"
             nbd = ["unix:{}"]
+            {}
             [[dataset.volume]]
             name = "root"
             size = "{}MiB"
@@ -140,6 +144,7 @@ impl Rig {
             self.ways.as_ref().map_or(urls[1 - node].clone(), |ways| ways.link[node].url()),
             self.plan.ring_mib,
             path("nbd"),
+            self.plan.lines.replace("SCRATCH", &self.scratch.0.display().to_string()),
             self.plan.volume_mib,
         );
         std::fs::write(self.config(node), config + &self.mediator_table(node)).unwrap();

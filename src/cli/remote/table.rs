@@ -75,6 +75,9 @@ fn dataset(text: &mut String, status: &DatasetStatus) {
     if let Some(progress) = &status.resync {
         row(text, "resync", &resync(progress));
     }
+    if let Some(hook) = &status.hook {
+        row(text, "command", &format!("on-{}: {}", plain(&hook.on), plain(&hook.text)));
+    }
     counters(text, status);
     for (operation, latency) in status.latency.named() {
         if latency.count > 0 {

@@ -20,6 +20,7 @@
 
 mod client;
 mod events;
+mod hook;
 pub(in crate::serve) mod lines;
 mod message;
 mod server;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 pub use client::{AdminClient, ClientError};
 pub use events::{Event, EventLog};
+pub use hook::{HookState, HookStatus};
 pub use message::{DatasetVolumes, Reply, Request};
 pub use server::AdminServer;
 pub use service_manager::{ServiceState, notify_service_manager};

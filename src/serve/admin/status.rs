@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::HookStatus;
+
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -57,6 +59,9 @@ pub struct DatasetStatus {
     /// How far a resync is; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resync: Option<ResyncProgress>,
+    /// The last command that was run because this node began to serve, or ceased to; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookStatus>,
     /// What was done since the start.
     pub counters: Counters,
     /// How long clients waited for their answers.
@@ -320,6 +325,10 @@ counters! {
     resync_data_bytes,
     /// Bytes of maps and of segments' tables that it was sent.
     resync_table_bytes,
+    /// Commands that were run because this node began to serve, or ceased to.
+    hook_runs,
+    /// Those that failed, or took too long.
+    hook_failures,
 }
 
 /// How long clients waited, by what they asked for.

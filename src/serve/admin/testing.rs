@@ -4,8 +4,8 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::{
     AdminError, Bucket, CheckKind, CheckStatus, DatasetStatus, DiskState, ErrorCode, Event, EventLog,
-    LatencyStatus, NodeStatus, Reason, ReplicationState, RingStatus, Role, ScrubReport, StopReport, Subject,
-    SwitchReport, VerifyReport, VolumeStatus, Watermarks,
+    HookStatus, LatencyStatus, NodeStatus, Reason, ReplicationState, RingStatus, Role, ScrubReport,
+    StopReport, Subject, SwitchReport, VerifyReport, VolumeStatus, Watermarks,
 };
 
 /// A status with something in every field.
@@ -48,6 +48,7 @@ pub(in crate::serve) fn status() -> NodeStatus {
             block_bytes: 4096,
             mapped_bytes: 3 << 29,
         }],
+        hook: Some(HookStatus { on: "promote".into(), text: "it took 9 ms".into(), ..HookStatus::default() }),
         check: Some(CheckStatus { kind: CheckKind::Verify, done_bytes: 1 << 20, total_bytes: 4 << 20 }),
         ..DatasetStatus::default()
     };

@@ -121,6 +121,7 @@ impl Checker<'_> {
         let mediator = raw.mediator.as_ref().map(|mediator| self::mediator(mediator, &key, &peer));
         let mediator = mediator.transpose()?;
         let nbd = self.nbd(raw, &name, tls.as_ref())?;
+        let hooks = super::hooks::hooks(raw)?;
         let volumes = self.volumes(&raw.volume)?;
         Ok(DatasetConfig {
             durability: durability.transpose()?.unwrap_or(Durability::Disk),
@@ -135,6 +136,7 @@ impl Checker<'_> {
             segment_bytes,
             nbd,
             tls,
+            hooks,
             mediator,
             volumes,
         })

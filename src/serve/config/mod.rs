@@ -11,17 +11,22 @@
 //! [`ConfigError`]; never a panic. What only a look at the machine tells (does the directory exist, is the key readable) is left
 //! to whoever opens it.
 
+use std::time::Duration;
+
 mod check;
 mod claims;
 mod dataset_id;
 mod error;
+mod hooks;
 mod raw;
 mod types;
 mod value;
 
 pub use dataset_id::{new_dataset_id, parse_dataset_id};
 pub use error::ConfigError;
-pub use types::{DatasetConfig, Durability, MediatorConfig, NbdAddress, NodeConfig, TlsConfig, VolumeConfig};
+pub use types::{
+    DatasetConfig, Durability, HooksConfig, MediatorConfig, NbdAddress, NodeConfig, TlsConfig, VolumeConfig,
+};
 
 /// Bytes of the file at most.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
@@ -31,6 +36,14 @@ pub const DATASETS_MAX: usize = 64;
 
 /// Addresses at which one dataset's volumes are served, at most.
 pub const NBD_ADDRESSES_MAX: usize = 16;
+
+/// Words of a command that a node runs, at most.
+pub const HOOK_WORDS_MAX: usize = 64;
+
+/// How long such a command may take, unless the file says otherwise, and at most.
+pub const HOOK_TIME: Duration = Duration::from_secs(30);
+/// See [`HOOK_TIME`].
+pub const HOOK_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// Volumes of a dataset at most.
 pub const VOLUMES_MAX: usize = 1024;

@@ -40,6 +40,12 @@ pub(super) struct Dataset {
     pub(super) lock: Option<Spanned<Lock>>,
     #[serde(default)]
     pub(super) nbd: Vec<Text>,
+    #[serde(rename = "on-promote")]
+    pub(super) on_promote: Option<Spanned<Vec<Text>>>,
+    #[serde(rename = "on-demote")]
+    pub(super) on_demote: Option<Spanned<Vec<Text>>>,
+    #[serde(rename = "hook-seconds")]
+    pub(super) hook_seconds: Option<Spanned<i64>>,
     pub(super) tls: Option<Tls>,
     pub(super) mediator: Option<Mediator>,
     #[serde(default)]

@@ -1,6 +1,7 @@
 //! Each mistake is told with its line and what is allowed; the sample is right.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::{ConfigError, DatasetConfig, Durability, FILE_BYTES_MAX, NbdAddress, NodeConfig};
 use crate::base::BlockSize;
@@ -53,6 +54,9 @@ fn the_sample_is_right() {
     assert_eq!(nbd[0], NbdAddress::Unix("/run/mirrorbus/vm1.sock".into()));
     assert_eq!(nbd[1].to_string(), "tcp:127.0.0.1:10809");
     assert!(tls.as_ref().unwrap().required && tls.as_ref().unwrap().client_ca.is_some());
+    let hooks = &config.datasets[0].hooks;
+    assert_eq!(hooks.on_promote, ["/etc/mirrorbus/address", "add", "192.0.2.10/24", "eth0"]);
+    assert_eq!((hooks.on_demote[1].as_str(), hooks.time_max), ("remove", Duration::from_secs(20)));
     assert_eq!((volumes[0].bytes, volumes[0].block_size), (10 << 30, BlockSize::Large));
 }
 
@@ -62,6 +66,7 @@ fn what_is_left_out_has_its_default() {
     let second = &config.datasets[1];
     assert_eq!((second.region_bytes, second.segment_bytes), (32 << 20, 16 << 20));
     assert_eq!((second.durability, second.lock), (Durability::Disk, LockPolicy::Required));
+    assert!(second.hooks.is_empty() && second.hooks.time_max == Duration::from_secs(30));
     assert!(second.tls.is_none() && second.mediator.is_none() && second.volumes.is_empty());
     for (preferred, expected) in [("", None), ("preferred = \"beta\"", Some("beta"))] {
         let config = parse(&SAMPLE.replace("preferred = \"alpha\"", preferred)).unwrap();
@@ -94,6 +99,9 @@ fn each_misspelled_key_is_found_in_its_line() {
         "durability =",
         "lock = true",
         "nbd = [",
+        "on-promote =",
+        "on-demote =",
+        "hook-seconds =",
         "certificate =",
         "key = \"/etc/mirrorbus/node.key\"",
         "client_ca =",
@@ -158,6 +166,9 @@ fn each_wrong_value_is_found_in_its_line() {
             "\"/run/vm1.sock\"",
             "nbd: \"/run/vm1.sock\" is no address for clients",
         ),
+        ("hook-seconds = 20", "hook-seconds = 0", "hook-seconds: 0 seconds: 1 to 600"),
+        ("hook-seconds = 20", "hook-seconds = -1", "-1 seconds"),
+        ("[\"/etc/mirrorbus/address\", \"add\",", "[\"address\", \"add\",", "on-promote: "),
         (
             "\"tcp:127.0.0.1:10809\"",
             "\"tcp:alpha:10809\"",

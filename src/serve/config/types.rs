@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::base::{BlockSize, DatasetId, FabricUrl};
 use crate::memory::LockPolicy;
@@ -47,6 +48,8 @@ pub struct DatasetConfig {
     pub nbd: Vec<NbdAddress>,
     /// Encryption for clients over TCP.
     pub tls: Option<TlsConfig>,
+    /// What is run when this node begins to serve, and when it ceases to.
+    pub hooks: HooksConfig,
     /// Who decides which node serves; without one, the operator.
     pub mediator: Option<MediatorConfig>,
     /// Volumes to make at the very first start, when the dataset is empty. Names are distinct.
@@ -112,6 +115,25 @@ pub struct MediatorConfig {
     pub key: PathBuf,
     /// The name of the node that goes on when each of the two could; without one, that which serves.
     pub preferred: Option<String>,
+}
+
+/// Commands: a program, an absolute path, and its arguments; none where there are no words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HooksConfig {
+    /// When this node begins to serve.
+    pub on_promote: Vec<String>,
+    /// When it ceases to, and once at its start.
+    pub on_demote: Vec<String>,
+    /// How long each may take.
+    pub time_max: Duration,
+}
+
+impl HooksConfig {
+    /// Whether nothing is run.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.on_promote.is_empty() && self.on_demote.is_empty()
+    }
 }
 
 /// A volume to make.
