@@ -180,3 +180,19 @@ fn switches_while_the_link_is_cut_lose_nothing() {
     served(&rig, serving);
     println!("{switched} of 8 switches were made");
 }
+
+/// Whoever is connected to the node that served is hung up on, also if it asks for nothing; what it asks for is not answered, not even with an error.
+#[test]
+fn who_is_connected_is_hung_up_on_without_an_answer() {
+    let rig = Rig::pair(plan(Medium::Tcp));
+    let serving = rig.wait_for_pair();
+    let (mut idle, mut late) = (rig.client(serving), rig.client(serving));
+    assert_eq!(late.write(0, &content(0, 1)), 0);
+    rig.told(serving, &["switch"]);
+    let written = late.try_write(0, &content(0, 2));
+    assert!(written.is_err(), "{written:?}\n{}", rig.logs());
+    let hung_up = idle.answer().map_err(|error| error.kind());
+    assert_eq!(hung_up, Err(std::io::ErrorKind::UnexpectedEof), "{}", rig.logs());
+    let mut client = served(&rig, 1 - serving);
+    assert_eq!(client.read(0, 4096), Ok(content(0, 1).to_vec()), "what was not taken was not done");
+}
