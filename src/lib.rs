@@ -10,6 +10,7 @@
 //! serve     the doors of a node: NBD, configuration, admin socket, metrics
 //! store     a dataset on this node: its volumes, its files, its peer
 //! mediator  the arbiter of who serves: the process, and the way to it
+//! etcd      the way to etcd, as the arbiter in place of a mediator
 //! node      threads, sockets, files: joins what follows
 //! cluster   who serves: configurations, their changes, leases; pure
 //! replica   what a node lacks that was away, how it gets it, how fast
@@ -26,6 +27,8 @@ pub mod base;
 #[cfg(feature = "store")]
 pub mod cluster;
 pub mod control;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod fabric;
 #[cfg(feature = "store")]
 pub mod mediator;

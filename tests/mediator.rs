@@ -20,8 +20,10 @@ use std::time::Duration;
 
 use common::Scratch;
 use mirrorbus::base::DatasetId;
-use mirrorbus::cluster::{Asked, Configuration, Question, Request, Verdict, encode};
-use mirrorbus::mediator::{Client, MediatorError};
+use mirrorbus::cluster::{
+    ArbiterClient, ArbiterError, Asked, Configuration, Question, Request, Verdict, encode,
+};
+use mirrorbus::mediator::Client;
 use mirrorbus::{FabricUrl, KeySet};
 use program::{Program, command, run};
 use rustix::process::Signal;
@@ -143,9 +145,9 @@ fn ask(body: &[u8]) -> Vec<u8> {
     [&[7, 1, 0, 0, 0], body].concat()
 }
 
-fn refusal<T: std::fmt::Debug>(result: Result<T, MediatorError>) -> (String, String) {
+fn refusal<T: std::fmt::Debug>(result: Result<T, ArbiterError>) -> (String, String) {
     match result.unwrap_err() {
-        MediatorError::Refused { code, text } => (code, text),
+        ArbiterError::Refused { code, text } => (code, text),
         other => panic!("{other}"),
     }
 }

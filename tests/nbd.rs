@@ -2,6 +2,8 @@
 //!
 //! A tool that is missing fails its test and names the package; `cargo xtask test` installs them.
 
+#[path = "common/authority.rs"]
+mod authority;
 mod common;
 #[path = "common/tool.rs"]
 mod tool;

@@ -347,7 +347,16 @@ fn configurations_are_checked() {
 
     let scratch = Scratch::new();
     let file = scratch.path("node.toml");
-    let wrong = std::fs::read_to_string(&sample).unwrap().replace("region =", "regions =");
+    let sample_text = std::fs::read_to_string(&sample).unwrap();
+    let mediator = "[dataset.mediator]\naddress = \"tcp://mediator:7010\" ";
+    let key = "key = \"/etc/mirrorbus/mediator.key\"";
+    let by_etcd =
+        sample_text.replace(mediator, "[dataset.etcd]\nendpoints = [\"http://etcd:2379\"] ").replace(key, "");
+    std::fs::write(&file, by_etcd).unwrap();
+    let output = run(&["config", "check", file.to_str().unwrap()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("dataset vm1: etcd http://etcd:2379, keys /mirrorbus/, preferred alpha"), "{text}");
+    let wrong = sample_text.replace("region =", "regions =");
     std::fs::write(&file, wrong).unwrap();
     let output = run(&["config", "check", file.to_str().unwrap()]);
     let errors = String::from_utf8(output.stderr).unwrap();

@@ -1,4 +1,4 @@
-//! What the mediator decides. Pure: it is given what the register of a dataset holds and what is asked, and gives the answer, and what has
+//! What the mediator decides, and what a node decides for itself on a register that others keep as it is (etcd). Pure: it is given what the register of a dataset holds and what is asked, and gives the answer, and what has
 //! to be durable before that is sent.
 //!
 //! A mediator that was restored from an old copy, or lost what it knew, is the one thing that compare-and-set does not protect from: it
@@ -46,16 +46,24 @@ pub struct Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arbiter {
     grace: Duration,
+    /// Who keeps the registers, in refusals.
+    keeper: &'static str,
 }
 
 impl Arbiter {
     /// For nodes of which each asks at least once in `refresh` while it serves alone.
     #[must_use]
-    pub fn new(refresh: Duration) -> Self {
-        Self { grace: refresh.saturating_mul(GRACE_PERIODS) }
+    pub const fn new(refresh: Duration) -> Self {
+        Self::kept_by(refresh, "this mediator")
     }
 
-    /// What is answered to `question`, `uptime` after the mediator's start, where the register holds `entry`, one of `datasets`.
+    /// The same where somebody else keeps the registers.
+    #[must_use]
+    pub const fn kept_by(refresh: Duration, keeper: &'static str) -> Self {
+        Self { grace: refresh.saturating_mul(GRACE_PERIODS), keeper }
+    }
+
+    /// What is answered to `question`, `uptime` after the start of whoever keeps the registers, where the register holds `entry`, one of `datasets`.
     #[must_use]
     pub fn decide(
         &self,
@@ -65,15 +73,16 @@ impl Arbiter {
         uptime: Duration,
     ) -> Decision {
         let decided = check(question).and_then(|()| match &question.asked {
-            Asked::Read { known } => read(entry, question, *known),
+            Asked::Read { known } => self.read(entry, question, *known),
             Asked::CompareAndSet(request) => self.compare_and_set(entry, question, request, uptime),
-            Asked::Seed(configuration) => seed(entry, configuration),
+            Asked::Seed(configuration) => self.seed(entry, configuration),
         });
         let decision = decided.unwrap_or_else(|told| Decision { told, write: None });
         if entry.is_none() && decision.write.is_some() && datasets >= DATASETS_MAX {
             let text = format!(
-                "this mediator has {DATASETS_MAX} datasets, which is the limit: stop it, remove the files of datasets that \
-                 are no more, start it"
+                "{} has {DATASETS_MAX} datasets, which is the limit: stop it, remove the files of datasets that are no more, \
+                 start it",
+                self.keeper
             );
             return Decision { told: refused("too-many", text), write: None };
         }
@@ -101,7 +110,7 @@ impl Arbiter {
             return Err(refused("not-yours", text));
         }
         // Before the retry: who has a newer one may have left this node out.
-        check_lock(entry, &question.dataset)?;
+        self.check_lock(entry, &question.dataset)?;
         let found = entry.and_then(|entry| entry.configuration.as_ref());
         let is_retry = entry.is_some_and(|entry| entry.nonce == Some(*nonce)) && found == Some(next);
         if is_retry {
@@ -109,7 +118,7 @@ impl Arbiter {
         }
         let id = id_of(entry);
         if *expected > id {
-            return Ok(behind(entry, question, *expected));
+            return Ok(self.behind(entry, question, *expected));
         }
         if *expected < id {
             return Ok(Decision { told: Told::Holds(found.cloned()), write: None });
@@ -117,7 +126,8 @@ impl Arbiter {
         let left = self.grace.saturating_sub(uptime);
         if !left.is_zero() && found.is_some_and(|found| found.primary != question.node) {
             let text = format!(
-                "this mediator has just started and waits {} ms more for a node that serves alone to say what it knows: ask again",
+                "{} has just started, and {} ms more are left to a node that serves alone to say what it knows: ask again",
+                self.keeper,
                 left.as_millis() + 1
             );
             return Err(refused("starting", text));
@@ -125,52 +135,56 @@ impl Arbiter {
         let taken = Entry { configuration: Some(next.clone()), nonce: Some(*nonce), locked: None };
         Ok(Decision { told: Told::Taken, write: Some(taken) })
     }
-}
 
-fn read(entry: Option<&Entry>, question: &Question, known: u64) -> Result<Decision, Told> {
-    check_lock(entry, &question.dataset)?;
-    if known > id_of(entry) {
-        return Ok(behind(entry, question, known));
-    }
-    let found = entry.and_then(|entry| entry.configuration.clone());
-    Ok(Decision { told: Told::Holds(found), write: None })
-}
-
-fn seed(entry: Option<&Entry>, configuration: &Configuration) -> Result<Decision, Told> {
-    check_configuration(configuration)?;
-    let seeded = Entry { configuration: Some(configuration.clone()), nonce: None, locked: None };
-    match entry {
-        // Seeded again, because the answer was lost.
-        Some(found) if *found == seeded => Ok(Decision { told: Told::Taken, write: None }),
-        Some(Entry { locked: None, configuration: Some(found), .. }) => {
-            let text = format!(
-                "this mediator has configuration {} of it, primary {:?}, and knows of none newer: that one counts",
-                found.id, found.primary
-            );
-            Err(refused("not-locked", text))
+    fn read(&self, entry: Option<&Entry>, question: &Question, known: u64) -> Result<Decision, Told> {
+        self.check_lock(entry, &question.dataset)?;
+        if known > id_of(entry) {
+            return Ok(self.behind(entry, question, known));
         }
-        _ => Ok(Decision { told: Told::Taken, write: Some(seeded) }),
+        let found = entry.and_then(|entry| entry.configuration.clone());
+        Ok(Decision { told: Told::Holds(found), write: None })
     }
-}
 
-/// The mediator is behind somebody who asks.
-fn behind(entry: Option<&Entry>, question: &Question, known: u64) -> Decision {
-    let id = id_of(entry);
-    let has = if id == 0 { "has no configuration".to_owned() } else { format!("has configuration {id}") };
-    let why = format!("it {has}, {:?} knows of {known}", question.node);
-    let text = format!(
-        "this mediator has lost its state or was restored from an old copy: {why}. {}",
-        way_out(&question.dataset)
-    );
-    let locked = Entry { locked: Some(why), ..entry.cloned().unwrap_or_default() };
-    Decision { told: refused("mediator-behind", text), write: Some(locked) }
-}
+    fn seed(&self, entry: Option<&Entry>, configuration: &Configuration) -> Result<Decision, Told> {
+        check_configuration(configuration)?;
+        let seeded = Entry { configuration: Some(configuration.clone()), nonce: None, locked: None };
+        match entry {
+            // Seeded again, because the answer was lost.
+            Some(found) if *found == seeded => Ok(Decision { told: Told::Taken, write: None }),
+            Some(Entry { locked: None, configuration: Some(found), .. }) => {
+                let text = format!(
+                    "{} has configuration {} of it, primary {:?}, and knows of none newer: that one counts",
+                    self.keeper, found.id, found.primary
+                );
+                Err(refused("not-locked", text))
+            }
+            _ => Ok(Decision { told: Told::Taken, write: Some(seeded) }),
+        }
+    }
 
-fn check_lock(entry: Option<&Entry>, dataset: &str) -> Result<(), Told> {
-    let Some(why) = entry.and_then(|entry| entry.locked.as_ref()) else { return Ok(()) };
-    let text =
-        format!("this mediator is behind: {why}; nothing is taken for this dataset. {}", way_out(dataset));
-    Err(refused("locked", text))
+    /// What is kept is older than what somebody who asks knows.
+    fn behind(&self, entry: Option<&Entry>, question: &Question, known: u64) -> Decision {
+        let id = id_of(entry);
+        let has = if id == 0 { "has no configuration".to_owned() } else { format!("has configuration {id}") };
+        let why = format!("it {has}, {:?} knows of {known}", question.node);
+        let text = format!(
+            "{} has lost its state or was restored from an old copy: {why}. {}",
+            self.keeper,
+            way_out(&question.dataset)
+        );
+        let locked = Entry { locked: Some(why), ..entry.cloned().unwrap_or_default() };
+        Decision { told: refused("mediator-behind", text), write: Some(locked) }
+    }
+
+    fn check_lock(&self, entry: Option<&Entry>, dataset: &str) -> Result<(), Told> {
+        let Some(why) = entry.and_then(|entry| entry.locked.as_ref()) else { return Ok(()) };
+        let text = format!(
+            "{} is behind: {why}; nothing is taken for this dataset. {}",
+            self.keeper,
+            way_out(dataset)
+        );
+        Err(refused("locked", text))
+    }
 }
 
 fn way_out(dataset: &str) -> String {

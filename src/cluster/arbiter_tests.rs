@@ -6,7 +6,7 @@ use super::*;
 
 const DATASET: &str = "00112233445566778899aabbccddeeff";
 const LATER: Duration = Duration::from_secs(3600);
-const RULES: Arbiter = Arbiter { grace: Duration::from_secs(3) };
+const RULES: Arbiter = Arbiter { grace: Duration::from_secs(3), keeper: "this mediator" };
 
 fn configuration(id: u64, primary: &str) -> Configuration {
     Configuration { id, members: vec!["alpha".into(), "beta".into()], primary: primary.into(), floor: 0 }

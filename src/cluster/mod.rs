@@ -4,6 +4,7 @@
 //! whoever must have a write before it is acknowledged is a member of it.
 
 mod arbiter;
+mod client;
 mod configuration;
 mod lease;
 mod mediation;
@@ -12,6 +13,7 @@ mod sight;
 
 pub(crate) use arbiter::refused;
 pub use arbiter::{Arbiter, DATASETS_MAX, Decision, Entry, GRACE_PERIODS, NAME_BYTES_MAX, is_dataset};
+pub use client::{ArbiterClient, ArbiterError};
 pub use configuration::Configuration;
 pub use lease::{Grants, LEASE, Lease, Moment, PATIENCE};
 pub use mediation::{Asked, NOT_KNOWN, Question, Request, Told, Verdict, decode, encode};

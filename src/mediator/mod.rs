@@ -4,6 +4,6 @@ mod client;
 mod registers;
 mod server;
 
-pub use client::{Client, MediatorError};
+pub use client::Client;
 pub use registers::RegistersError;
 pub use server::{CONNECTIONS_MAX, Mediator, MediatorServerConfig, MediatorStartError};

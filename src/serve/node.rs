@@ -14,7 +14,7 @@ use super::subject::{NodeSubject, Served};
 use crate::control::KeySet;
 use crate::node::KeyFileError;
 use crate::segment::{LayoutError, SegmentLayout};
-use crate::store::{Dataset, DatasetConfig, Durability, MediatorConfig, OpenError, VolumeSpec};
+use crate::store::{ArbiterConfig, ArbiterKind, Dataset, DatasetConfig, Durability, OpenError, VolumeSpec};
 
 /// Events that are remembered.
 const EVENTS_MAX: usize = 1024;
@@ -50,6 +50,23 @@ pub enum NodeError {
         dataset: String,
         /// Why.
         error: KeyFileError,
+    },
+    /// What etcd is reached with.
+    #[cfg(feature = "etcd")]
+    #[error("dataset {dataset:?}: {error}")]
+    Etcd {
+        /// Which.
+        dataset: String,
+        /// Why.
+        error: crate::etcd::EtcdError,
+    },
+    /// It is to go by etcd, and was built without.
+    #[error(
+        "dataset {dataset:?}: this program was built without etcd: build it with the feature `etcd`, or have a [dataset.mediator]"
+    )]
+    NoEtcd {
+        /// Which.
+        dataset: String,
     },
     /// It cannot be opened.
     #[error("dataset {dataset:?}: {error}")]
@@ -256,11 +273,6 @@ fn store_config(node: &NodeConfig, dataset: &config::DatasetConfig) -> Result<Da
         bytes: volume.bytes,
         block_size: volume.block_size,
     };
-    let mediator = |mediator: &config::MediatorConfig| -> Result<MediatorConfig, NodeError> {
-        let keys = KeySet::load(&mediator.key)
-            .map_err(|error| NodeError::MediatorKey { dataset: dataset.name.clone(), error })?;
-        Ok(MediatorConfig { url: mediator.address.clone(), keys, preferred: mediator.preferred.clone() })
-    };
     Ok(DatasetConfig {
         name: dataset.name.clone(),
         id: dataset.id,
@@ -276,8 +288,39 @@ fn store_config(node: &NodeConfig, dataset: &config::DatasetConfig) -> Result<Da
         },
         lock: dataset.lock,
         volumes: dataset.volumes.iter().map(volume).collect(),
-        mediator: dataset.mediator.as_ref().map(mediator).transpose()?,
+        arbiter: arbiter(dataset)?,
     })
+}
+
+/// Who decides which node serves, with the files that it is asked with.
+fn arbiter(dataset: &config::DatasetConfig) -> Result<Option<ArbiterConfig>, NodeError> {
+    if let Some(mediator) = &dataset.mediator {
+        let keys = KeySet::load(&mediator.key)
+            .map_err(|error| NodeError::MediatorKey { dataset: dataset.name.clone(), error })?;
+        let kind = ArbiterKind::Mediator { url: mediator.address.clone(), keys };
+        return Ok(Some(ArbiterConfig { kind, preferred: mediator.preferred.clone() }));
+    }
+    let Some(etcd) = &dataset.etcd else { return Ok(None) };
+    let kind = etcd_kind(&dataset.name, etcd)?;
+    Ok(Some(ArbiterConfig { kind, preferred: etcd.preferred.clone() }))
+}
+
+#[cfg(feature = "etcd")]
+fn etcd_kind(dataset: &str, etcd: &config::EtcdConfig) -> Result<ArbiterKind, NodeError> {
+    use crate::etcd::{EtcdConfig, EtcdLogin, EtcdTls, Gateway};
+    let login = |(user, password): (String, PathBuf)| EtcdLogin { user, password };
+    let gateway = Gateway::open(&EtcdConfig {
+        endpoints: etcd.endpoints.clone(),
+        prefix: etcd.prefix.clone(),
+        tls: etcd.ca.clone().map(|ca| EtcdTls { ca, certificate: etcd.certificate.clone() }),
+        login: etcd.login.clone().map(login),
+    });
+    gateway.map(ArbiterKind::Etcd).map_err(|error| NodeError::Etcd { dataset: dataset.to_owned(), error })
+}
+
+#[cfg(not(feature = "etcd"))]
+fn etcd_kind(dataset: &str, _: &config::EtcdConfig) -> Result<ArbiterKind, NodeError> {
+    Err(NodeError::NoEtcd { dataset: dataset.to_owned() })
 }
 
 fn nbd_config(dataset: &config::DatasetConfig) -> Option<ServerConfig> {

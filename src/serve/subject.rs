@@ -12,7 +12,7 @@ use super::checks;
 use super::exports::Waits;
 use super::hooks::{HookDesk, HookLog};
 use crate::base::BlockSize;
-use crate::mediator::MediatorError;
+use crate::cluster::ArbiterError;
 use crate::store::{self, CommandError, Dataset, IoError, VolumeError};
 
 /// A dataset with what clients waited for it.
@@ -70,12 +70,12 @@ fn told(error: CommandError) -> AdminError {
         CommandError::Refused(_)
         | CommandError::Volume(_)
         | CommandError::Overtaken { .. }
-        | CommandError::Mediator(MediatorError::Refused { .. }) => ErrorCode::Refused,
+        | CommandError::Arbiter(ArbiterError::Refused { .. }) => ErrorCode::Refused,
         CommandError::Io(_)
         | CommandError::Register(_)
         | CommandError::Note(_)
         | CommandError::Open(_)
-        | CommandError::Mediator(_)
+        | CommandError::Arbiter(_)
         | CommandError::Peer(_) => ErrorCode::Failed,
     };
     AdminError::new(code, error.to_string())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::register::{Configuration, RegisterError};
 use super::volumes::VolumeError;
 use crate::base::{BlockSize, DatasetId, FabricUrl, Lsn};
-use crate::mediator::MediatorError;
+use crate::cluster::ArbiterError;
 use crate::memory::{LockError, LockPolicy, MapError};
 use crate::node::{CallError, HolderError, KeySet};
 use crate::segment::{ReplayError, SegmentLayout};
@@ -56,19 +56,44 @@ pub struct DatasetConfig {
     pub lock: LockPolicy,
     /// Volumes that are made when the dataset has none.
     pub volumes: Vec<VolumeSpec>,
-    /// Who decides which node serves: a mediator, or, without one, the operator.
-    pub mediator: Option<MediatorConfig>,
+    /// Who decides which node serves; without one, the operator.
+    pub arbiter: Option<ArbiterConfig>,
 }
 
-/// The mediator of a dataset; the same on both nodes.
+/// The arbiter of a dataset; the same on both nodes.
 #[derive(Debug, Clone)]
-pub struct MediatorConfig {
-    /// Where it listens.
-    pub url: FabricUrl,
-    /// Its key, which is not the pair's.
-    pub keys: KeySet,
+pub struct ArbiterConfig {
+    /// Who it is.
+    pub kind: ArbiterKind,
     /// The node that goes on when each of the two could; without one, that which serves.
     pub preferred: Option<String>,
+}
+
+/// Who keeps the register of a dataset outside of both nodes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum ArbiterKind {
+    /// A mediator.
+    Mediator {
+        /// Where it listens.
+        url: FabricUrl,
+        /// Its key, which is not the pair's.
+        keys: KeySet,
+    },
+    /// etcd.
+    #[cfg(feature = "etcd")]
+    Etcd(crate::etcd::Gateway),
+}
+
+impl ArbiterConfig {
+    /// If it is etcd, what the keys of the registers begin with.
+    pub(super) fn etcd_prefix(&self) -> Option<String> {
+        match &self.kind {
+            ArbiterKind::Mediator { .. } => None,
+            #[cfg(feature = "etcd")]
+            ArbiterKind::Etcd(gateway) => Some(gateway.prefix().to_owned()),
+        }
+    }
 }
 
 impl DatasetConfig {
@@ -97,7 +122,7 @@ impl DatasetConfig {
             durability: Durability::default(),
             lock: LockPolicy::Required,
             volumes: Vec::new(),
-            mediator: None,
+            arbiter: None,
         }
     }
 
@@ -246,7 +271,7 @@ pub enum CommandError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// Somebody else has changed the configuration.
-    #[error("the mediator holds {}, not configuration {expected}: it was changed meanwhile", describe(found.as_ref()))]
+    #[error("the arbiter holds {}, not configuration {expected}: it was changed meanwhile", describe(found.as_ref()))]
     Overtaken {
         /// The id that was known.
         expected: u64,
@@ -256,9 +281,9 @@ pub enum CommandError {
     /// The peer did not answer, or refused.
     #[error("the peer: {0}")]
     Peer(#[from] CallError),
-    /// The mediator did not answer, or refused.
+    /// The arbiter did not answer, or refused.
     #[error(transparent)]
-    Mediator(#[from] MediatorError),
+    Arbiter(#[from] ArbiterError),
 }
 
 fn describe(configuration: Option<&Configuration>) -> String {

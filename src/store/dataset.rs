@@ -104,7 +104,7 @@ impl Dataset {
         dataset.start("mirrorbus-keeper", |pair| Keeper::new(pair).run(pair))?;
         dataset.start("mirrorbus-resync", |pair| Puller::new().run(pair))?;
         dataset.start("mirrorbus-mender", Pair::run_mender)?;
-        if dataset.config().mediator.is_some() {
+        if dataset.config().arbiter.is_some() {
             dataset.start("mirrorbus-lease", Pair::run_lease)?;
             dataset.start("mirrorbus-looks", Pair::run_looks)?;
         }

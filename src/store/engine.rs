@@ -79,7 +79,7 @@ impl Engine {
         sums: Sums,
         health: Health,
     ) -> Self {
-        let lease = ReadLease::new(config.mediator.is_some());
+        let lease = ReadLease::new(config.arbiter.is_some());
         Self {
             config,
             lease,

@@ -68,7 +68,9 @@ mod volumes;
 #[doc(hidden)]
 pub use checkpoint::decoders as checkpoint_decoders;
 pub use checkpoint::{CheckpointError, RecordError};
-pub use config::{CommandError, DatasetConfig, Durability, MediatorConfig, OpenError, VolumeSpec};
+pub use config::{
+    ArbiterConfig, ArbiterKind, CommandError, DatasetConfig, Durability, OpenError, VolumeSpec,
+};
 pub use counters::Counts;
 pub use dataset::Dataset;
 pub use directory::{Directory, DirectoryError, Space};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mirrorbus::base::DatasetId;
-use mirrorbus::cluster::{Request, Verdict};
+use mirrorbus::cluster::{ArbiterClient, Request, Verdict};
 
 use crate::{AT_ONCE, PATIENCE, Rig, ask_and_leave, change, configuration, refusal, take};
 

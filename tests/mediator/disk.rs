@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use mirrorbus::base::DatasetId;
-use mirrorbus::cluster::{Configuration, Request, Verdict};
+use mirrorbus::cluster::{ArbiterClient, Configuration, Request, Verdict};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 use crate::program::{command, refusal as program_refuses};

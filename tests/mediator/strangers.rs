@@ -4,7 +4,8 @@ use std::io::Write;
 
 use mirrorbus::base::DatasetId;
 use mirrorbus::cluster::Verdict;
-use mirrorbus::mediator::{Client, MediatorError};
+use mirrorbus::cluster::{ArbiterClient, ArbiterError};
+use mirrorbus::mediator::Client;
 use mirrorbus::{Attach, KeySet, Region};
 
 use crate::common::{Random, region_config};
@@ -20,7 +21,7 @@ fn a_wrong_key_is_refused() {
     let wrong = KeySet::from_bytes(&[[8; 32]]).unwrap();
     let mut client = Client::new(rig.url().clone(), wrong, DATASET, "alpha");
     match client.read(0, PATIENCE).unwrap_err() {
-        MediatorError::NotSent(why) => assert!(why.contains("no common key"), "{why}"),
+        ArbiterError::NotSent(why) => assert!(why.contains("no common key"), "{why}"),
         other => panic!("{other}"),
     }
     assert_eq!(take(&mut rig.client("alpha"), &change(0, "alpha")), Verdict::Taken);

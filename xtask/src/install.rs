@@ -3,6 +3,8 @@
 //! System packages come from apt; where there is none the failure names the package. Cargo's tools come from the
 //! registry, with the versions their authors locked.
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::Once;
 
 use crate::failure::{Failure, Result};
@@ -104,6 +106,18 @@ pub(crate) fn nbd_servers() -> Result<()> {
     system("qemu-storage-daemon", &["qemu-system-common"], why)
 }
 
+/// etcd, which nodes have for their arbiter in tests. These start one of their own, at ports that are free: the service that comes with the
+/// package is in nobody's way, and is of use to nobody, so it is turned off if it was installed just now.
+pub(crate) fn etcd() -> Result<()> {
+    let was_there = succeeds("etcd", &["--version"]);
+    system("etcd", &["etcd-server"], "nodes ask it in tests which of them goes on")?;
+    if !was_there && Path::new("/run/systemd/system").exists() {
+        println!("turning off the service etcd, which its package has started: tests start their own");
+        run(&mut as_root("systemctl", &["disable", "--now", "etcd"]))?;
+    }
+    Ok(())
+}
+
 /// What the demonstration of the block store works with.
 pub(crate) fn disk_images() -> Result<()> {
     system(
@@ -199,15 +213,20 @@ fn system_by(check: &str, packages: &[&str], why: &str) -> Result<()> {
 
 /// apt-get, as root.
 fn apt(arguments: &[&str]) -> Result<()> {
-    let root = succeeds("sh", &["-c", "test \"$(id -u)\" = 0"]);
-    if !succeeds("apt-get", &["--version"]) || !(root || succeeds("sudo", &["-n", "true"])) {
+    if !succeeds("apt-get", &["--version"]) || !(is_root() || succeeds("sudo", &["-n", "true"])) {
         let what = arguments.join(" ");
         let way_out = "cannot be done here (needs apt-get, as root or with sudo): do it and run this again";
         return Err(Failure::new(format!("apt-get {what} {way_out}")));
     }
-    let (first, rest) =
-        if root { ("apt-get", arguments.to_vec()) } else { ("sudo", [&["apt-get"], arguments].concat()) };
-    run(program(first, &rest).env("DEBIAN_FRONTEND", "noninteractive"))
+    run(as_root("apt-get", arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+fn is_root() -> bool {
+    succeeds("sh", &["-c", "test \"$(id -u)\" = 0"])
+}
+
+fn as_root(name: &str, arguments: &[&str]) -> Command {
+    if is_root() { program(name, arguments) } else { program("sudo", &[&[name], arguments].concat()) }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub(crate) fn run(full: bool) -> Result<()> {
     install::nbd_clients()?;
     install::disk_images()?;
     install::node_tests()?;
+    install::etcd()?;
     install::nightly()?;
     let mut steps = Steps::new();
     let builds = Chain::default()

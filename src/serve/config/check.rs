@@ -4,13 +4,14 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::arbiter::arbiter;
 use super::claims::{Claims, Place};
 use super::error::{ConfigError, Mistake, place};
-use super::raw::{Dataset, File, Mediator, Node, Text, Tls, Volume};
+use super::raw::{Dataset, File, Node, Text, Tls, Volume};
 use super::value::{self, Outcome};
 use super::{
-    DATASETS_MAX, DatasetConfig, Durability, FILE_BYTES_MAX, MediatorConfig, NBD_ADDRESSES_MAX, NbdAddress,
-    NodeConfig, REGION_BYTES_MAX, TlsConfig, VOLUMES_MAX, VolumeConfig, parse_dataset_id,
+    DATASETS_MAX, DatasetConfig, Durability, FILE_BYTES_MAX, NBD_ADDRESSES_MAX, NbdAddress, NodeConfig,
+    REGION_BYTES_MAX, TlsConfig, VOLUMES_MAX, VolumeConfig, parse_dataset_id,
 };
 use crate::base::{BlockSize, DatasetId, FabricUrl, format_bytes};
 use crate::memory::LockPolicy;
@@ -118,8 +119,7 @@ impl Checker<'_> {
         let durability = raw.durability.as_ref().map(|text| value::durability(text, "durability"));
         let lock = raw.lock.as_ref().map(|lock| value::lock(lock, "lock"));
         let tls = raw.tls.as_ref().map(tls).transpose()?;
-        let mediator = raw.mediator.as_ref().map(|mediator| self::mediator(mediator, &key, &peer));
-        let mediator = mediator.transpose()?;
+        let (mediator, etcd) = arbiter(raw, &key, &peer)?;
         let nbd = self.nbd(raw, &name, tls.as_ref())?;
         let hooks = super::hooks::hooks(raw)?;
         let volumes = self.volumes(&raw.volume)?;
@@ -138,6 +138,7 @@ impl Checker<'_> {
             tls,
             hooks,
             mediator,
+            etcd,
             volumes,
         })
     }
@@ -311,22 +312,4 @@ fn tls(raw: &Tls) -> Outcome<TlsConfig> {
         client_ca: optional(&raw.client_ca, "client_ca")?,
         required: raw.required.unwrap_or(true),
     })
-}
-
-/// The mediator: somebody else than the pair, with a key of its own.
-fn mediator(raw: &Mediator, pair_key: &Path, peer: &FabricUrl) -> Outcome<MediatorConfig> {
-    let address = value::mediator_url(&raw.address, "address")?;
-    if Place::of_url(&address) == Place::of_url(peer) {
-        let why = format!(
-            "{address} is the peer's: a mediator has an address of its own, and is best on a third machine"
-        );
-        return Err(Mistake::new(raw.address.span(), "address", why));
-    }
-    let key = value::path(&raw.key, "key")?;
-    if key == pair_key {
-        let why = format!("{} is the pair's key: the mediator has one of its own", key.display());
-        return Err(Mistake::new(raw.key.span(), "key", why));
-    }
-    let preferred = raw.preferred.as_ref().map(|name| value::name(name, "preferred"));
-    Ok(MediatorConfig { address, key, preferred: preferred.transpose()? })
 }

@@ -13,6 +13,7 @@
 
 use std::time::Duration;
 
+mod arbiter;
 mod check;
 mod claims;
 mod dataset_id;
@@ -25,7 +26,7 @@ mod value;
 pub use dataset_id::{new_dataset_id, parse_dataset_id};
 pub use error::ConfigError;
 pub use types::{
-    DatasetConfig, Durability, HooksConfig, MediatorConfig, NbdAddress, NodeConfig, TlsConfig, VolumeConfig,
+    DatasetConfig, Durability, EtcdConfig, HooksConfig, MediatorConfig, NbdAddress, NodeConfig, TlsConfig, VolumeConfig,
 };
 
 /// Bytes of the file at most.
@@ -44,6 +45,8 @@ pub const HOOK_WORDS_MAX: usize = 64;
 pub const HOOK_TIME: Duration = Duration::from_secs(30);
 /// See [`HOOK_TIME`].
 pub const HOOK_TIME_MAX: Duration = Duration::from_secs(600);
+/// Endpoints of an etcd at most.
+pub const ENDPOINTS_MAX: usize = 16;
 
 /// Volumes of a dataset at most.
 pub const VOLUMES_MAX: usize = 1024;

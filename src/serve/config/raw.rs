@@ -48,6 +48,7 @@ pub(super) struct Dataset {
     pub(super) hook_seconds: Option<Spanned<i64>>,
     pub(super) tls: Option<Tls>,
     pub(super) mediator: Option<Mediator>,
+    pub(super) etcd: Option<Etcd>,
     #[serde(default)]
     pub(super) volume: Vec<Volume>,
 }
@@ -66,6 +67,19 @@ pub(super) struct Tls {
 pub(super) struct Mediator {
     pub(super) address: Text,
     pub(super) key: Text,
+    pub(super) preferred: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Etcd {
+    pub(super) endpoints: Spanned<Vec<Text>>,
+    pub(super) prefix: Option<Text>,
+    pub(super) ca: Option<Text>,
+    pub(super) certificate: Option<Text>,
+    pub(super) key: Option<Text>,
+    pub(super) user: Option<Text>,
+    pub(super) password: Option<Text>,
     pub(super) preferred: Option<Text>,
 }
 

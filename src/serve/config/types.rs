@@ -50,8 +50,10 @@ pub struct DatasetConfig {
     pub tls: Option<TlsConfig>,
     /// What is run when this node begins to serve, and when it ceases to.
     pub hooks: HooksConfig,
-    /// Who decides which node serves; without one, the operator.
+    /// Who decides which node serves; without one, and without `etcd`, the operator.
     pub mediator: Option<MediatorConfig>,
+    /// Who does in place of a mediator; then there is none.
+    pub etcd: Option<EtcdConfig>,
     /// Volumes to make at the very first start, when the dataset is empty. Names are distinct.
     pub volumes: Vec<VolumeConfig>,
 }
@@ -134,6 +136,23 @@ impl HooksConfig {
     pub const fn is_empty(&self) -> bool {
         self.on_promote.is_empty() && self.on_demote.is_empty()
     }
+}
+
+/// etcd as the arbiter of a dataset; the same registers for both nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdConfig {
+    /// Where it listens for clients, at least one: `http://HOST:PORT`, or `https://HOST:PORT` for all of them.
+    pub endpoints: Vec<String>,
+    /// What the keys of registers begin with.
+    pub prefix: String,
+    /// Who signed etcd's certificate, PEM; an absolute path. There is one if the endpoints are `https`.
+    pub ca: Option<PathBuf>,
+    /// This node's certificate and its private key, PEM, if etcd asks for one; absolute paths. Only with a CA.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The user that this node is, and the file with the password; an absolute path.
+    pub login: Option<(String, PathBuf)>,
+    /// The name of the node that goes on when each of the two could; without one, that which serves.
+    pub preferred: Option<String>,
 }
 
 /// A volume to make.

@@ -145,6 +145,30 @@ pub(super) fn mediator_url(text: &Text, key: &str) -> Outcome<FabricUrl> {
     }
 }
 
+/// Where etcd listens for clients, without a slash at its end.
+pub(super) fn http_url(text: &Text, key: &str) -> Outcome<String> {
+    let url = text.get_ref().trim_end_matches('/');
+    let address = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let is_sound = address.is_some_and(|address| {
+        let (host, port) = address.rsplit_once(':').unwrap_or(("", ""));
+        let is_host = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let is_named = match bracketed {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.len() <= 253 && host.chars().all(is_host),
+        };
+        is_named
+            && port.bytes().all(|byte| byte.is_ascii_digit())
+            && port.parse().is_ok_and(|port: u16| port != 0)
+    });
+    if is_sound {
+        return Ok(url.to_owned());
+    }
+    let why =
+        format!("{:?} is no endpoint of etcd: write http://HOST:PORT or https://HOST:PORT", text.get_ref());
+    refuse(text, key, why)
+}
+
 /// Bytes.
 pub(super) fn size(size: &Spanned<Size>, key: &str) -> Outcome<u64> {
     let bytes = match size.get_ref() {

@@ -1,6 +1,6 @@
-//! Changes of the configuration: by the mediator where there is one, else by the operator's word, in this node's own register.
+//! Changes of the configuration: by the mediator or by etcd where there is one, else by the operator's word, in this node's own register.
 //!
-//! With a mediator this node's register is what it was told last. A change counts when the mediator took it. Until its outcome is known it
+//! With an arbiter this node's register is what it was told last. A change counts when the arbiter took it. Until its outcome is known it
 //! may have been taken, or be yet: whoever asked for it acknowledges nothing that the other outcome would lose, and asks for the same again,
 //! word by word, before it asks for anything else.
 
@@ -8,15 +8,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Pair;
-use crate::cluster::{Configuration, Grants, Request, Sight, Verdict};
-use crate::mediator::{Client, MediatorError};
+use crate::cluster::{ArbiterClient, ArbiterError, Configuration, Grants, Request, Sight, Verdict};
+use crate::mediator;
 use crate::node::random_bytes;
-use crate::store::config::{CommandError, DatasetConfig};
+use crate::store::config::{ArbiterKind, CommandError, DatasetConfig};
 use crate::store::read_lease::now;
 use crate::store::register::Register;
 use crate::store::state::Role;
 
-/// How long the mediator has to answer.
+/// How long the arbiter has to answer.
 pub(super) const MEDIATOR_TIME: Duration = Duration::from_secs(1);
 /// And to a command of the operator.
 const SEED_TIME: Duration = Duration::from_secs(5);
@@ -24,10 +24,10 @@ const SEED_TIME: Duration = Duration::from_secs(5);
 /// it grants anything to the other node.
 const REFRESH_TIME: Duration = Duration::from_secs(1);
 
-/// A node's side of the mediator.
+/// A node's side of the arbiter.
 #[derive(Debug)]
 pub(super) struct Arbiter {
-    client: Mutex<Client>,
+    client: Mutex<Box<dyn ArbiterClient>>,
     /// A change that may have been taken, or may yet be.
     pending: Mutex<Option<Request>>,
     /// The id of the configuration in this node's register if that is not the mediator's of this id: it names a peer for which that was only
@@ -59,8 +59,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Arbiter {
     pub(super) fn of(config: &DatasetConfig) -> Option<Self> {
-        let mediator = config.mediator.as_ref()?;
-        let client = Client::new(mediator.url.clone(), mediator.keys.clone(), config.id, &config.node);
+        let arbiter = config.arbiter.as_ref()?;
+        let (id, node) = (config.id, &config.node);
+        let client: Box<dyn ArbiterClient> = match &arbiter.kind {
+            ArbiterKind::Mediator { url, keys } => {
+                Box::new(mediator::Client::new(url.clone(), keys.clone(), id, node))
+            }
+            #[cfg(feature = "etcd")]
+            ArbiterKind::Etcd(gateway) => {
+                Box::new(crate::etcd::Client::new(gateway.clone(), id, node, REFRESH_TIME))
+            }
+        };
         Some(Self {
             client: Mutex::new(client),
             pending: Mutex::default(),
@@ -73,7 +82,7 @@ impl Arbiter {
             heard: Mutex::new(Instant::now()),
             missed: Mutex::default(),
             refreshed: Mutex::default(),
-            preferred: mediator.preferred.clone(),
+            preferred: arbiter.preferred.clone(),
         })
     }
 
@@ -176,7 +185,7 @@ impl Arbiter {
     }
 
     /// What the register holds. `known` is the id that this node knows.
-    pub(super) fn read(&self, known: u64) -> Result<Option<Configuration>, MediatorError> {
+    pub(super) fn read(&self, known: u64) -> Result<Option<Configuration>, ArbiterError> {
         lock(&self.client).read(known, MEDIATOR_TIME)
     }
 }
@@ -268,9 +277,9 @@ impl Pair {
                 }
                 Err(CommandError::Overtaken { expected: request.expected, found })
             }
-            Err(MediatorError::Unknown(why)) => {
+            Err(ArbiterError::Unknown(why)) => {
                 *lock(&arbiter.pending) = Some(request);
-                Err(MediatorError::Unknown(why).into())
+                Err(ArbiterError::Unknown(why).into())
             }
             Err(error) => Err(error.into()),
         }
@@ -326,7 +335,7 @@ impl Pair {
     pub(in crate::store) fn seed(&self) -> Result<(), CommandError> {
         let refuse = |why: String| Err(CommandError::Refused(why));
         let Some(arbiter) = &self.arbiter else {
-            let why = "there is no mediator in this node's configuration: `mirrorbus promote` and `mirrorbus alone` say who serves";
+            let why = "there is no arbiter in this node's configuration: `mirrorbus promote` and `mirrorbus alone` say who serves";
             return refuse(why.into());
         };
         let Some(known) = self.configuration() else {

@@ -37,9 +37,12 @@ pub(super) struct Hello {
     pub(super) device_block_bytes: u64,
     pub(super) places: u64,
     pub(super) window_bytes: u64,
-    /// Whether a mediator decides who serves.
+    /// Whether an arbiter decides who serves.
     #[serde(default)]
     pub(super) is_mediated: bool,
+    /// If that is etcd, what the keys of its registers begin with.
+    #[serde(default)]
+    pub(super) etcd_prefix: Option<String>,
     /// The node that goes on when each could.
     #[serde(default)]
     pub(super) preferred: Option<String>,
@@ -78,7 +81,7 @@ pub(super) enum Question {
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Answer {
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// It follows, and has the log to there.
     Following {
         end: u64,
@@ -127,13 +130,13 @@ impl Hello {
         if other.window_bytes != self.window_bytes {
             return differs("bytes of the window of a resync", &self.window_bytes, &other.window_bytes);
         }
-        if other.is_mediated != self.is_mediated {
-            let arbiter = |mediated| if mediated { "a mediator" } else { "the operator" };
-            return differs(
-                "who decides which serves",
-                &arbiter(self.is_mediated),
-                &arbiter(other.is_mediated),
-            );
+        if (other.is_mediated, &other.etcd_prefix) != (self.is_mediated, &self.etcd_prefix) {
+            let arbiter = |hello: &Self| match &hello.etcd_prefix {
+                Some(prefix) => format!("etcd, at {prefix}"),
+                None if hello.is_mediated => "a mediator".into(),
+                None => "the operator".into(),
+            };
+            return differs("who decides which serves", &arbiter(self), &arbiter(other));
         }
         if other.preferred != self.preferred {
             let name = |hello: &Self| hello.preferred.clone().unwrap_or_else(|| "none".into());
@@ -203,6 +206,7 @@ mod tests {
             places: 3,
             window_bytes: 4,
             is_mediated: false,
+            etcd_prefix: None,
             preferred: None,
         }
     }
@@ -259,6 +263,19 @@ mod tests {
         assert_eq!(a.refuse(&b).map(|(code, _)| code), Some("configuration-differs"));
         let c = Hello { is_mediated: true, preferred: Some("b".into()), ..hello("c", 1, 1) };
         assert_eq!(b.refuse(&c).map(|(code, _)| code), Some("configuration-differs"));
+        let by_etcd = |node: &str, prefix: &str| Hello {
+            is_mediated: true,
+            etcd_prefix: Some(prefix.into()),
+            ..hello(node, 1, 1)
+        };
+        let (d, e) = (by_etcd("d", "/one/"), by_etcd("e", "/two/"));
+        let told = |one: &Hello, other: &Hello| one.refuse(other).map(|(_, text)| text);
+        assert_eq!(told(&b, &d).unwrap(), "who decides which serves: a mediator here, etcd, at /one/ at d");
+        assert_eq!(
+            told(&d, &e).unwrap(),
+            "who decides which serves: etcd, at /one/ here, etcd, at /two/ at e"
+        );
+        assert_eq!(told(&d, &by_etcd("f", "/one/")), None);
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl Pair {
     const fn way_out(&self) -> &'static str {
         match self.arbiter {
             None => "`mirrorbus alone` if the peer does not serve",
-            Some(_) => "the mediator is asked which node goes on",
+            Some(_) => "the arbiter is asked which node goes on",
         }
     }
 

@@ -38,6 +38,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::Checkpoint;
+use super::config::ArbiterConfig;
 use super::engine::Engine;
 use super::marker::Marker;
 use super::primary::{HandOver, Mode};
@@ -237,6 +238,7 @@ impl Pair {
             places: config.places,
             window_bytes: WINDOW_BYTES as u64,
             is_mediated: self.arbiter.is_some(),
+            etcd_prefix: config.arbiter.as_ref().and_then(ArbiterConfig::etcd_prefix),
             preferred: self.arbiter.as_ref().and_then(|arbiter| arbiter.preferred.clone()),
         }
     }
@@ -254,7 +256,7 @@ impl Pair {
     fn ask_hello(&self) -> Result<(Hello, Hello), Reason> {
         let ours = self.hello();
         let theirs = match self.ask(&Question::Hello(ours.clone()), ANSWER_TIME)? {
-            Answer::Hello(theirs) => theirs,
+            Answer::Hello(theirs) => *theirs,
             Answer::Refused { code, text } => {
                 return Err(Reason::new("peer-refuses", format!("the peer refuses ({code}): {text}")));
             }

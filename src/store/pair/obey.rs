@@ -80,7 +80,7 @@ impl Pair {
             Question::Resync { .. } | Question::Lease { .. } => {}
         }
         match question {
-            Question::Hello(_) => Answer::Hello(self.hello()),
+            Question::Hello(_) => Answer::Hello(Box::new(self.hello())),
             Question::Follow { from, configuration, fork, history } => {
                 self.follow(&from, configuration, Lsn(fork), &history)
             }

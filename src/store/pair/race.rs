@@ -61,7 +61,7 @@ impl Pair {
             let text = "serves alone: the peer was lost, and had agreed to that while the mediator was";
             Reason::new("alone", text)
         } else {
-            Reason::new("alone", "serves alone: the peer was lost, and the mediator has set it out")
+            Reason::new("alone", "serves alone: the peer was lost, and the arbiter has set it out")
         };
         match self.leave(reason) {
             Ok(()) => arbiter.find(),
@@ -182,7 +182,7 @@ impl Pair {
         let by = found.map_or("nobody".into(), |found| found.primary.clone());
         if self.served_alone() {
             let text = format!(
-                "the mediator lets {by} serve, though this node served alone and acknowledged what the other does not have: decide which \
+                "the arbiter lets {by} serve, though this node served alone and acknowledged what the other does not have: decide which \
                  of the two copies counts, and empty the directory of the other"
             );
             let _moves = self.moves();

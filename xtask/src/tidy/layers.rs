@@ -24,18 +24,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("replica", &["base", "memory", "fabric", "mirror", "segment", "volume"]),
     ("node", &["base", "memory", "control", "fabric", "mirror", "segment", "volume", "cluster", "replica"]),
     ("mediator", &["base", "memory", "cluster", "node"]),
+    ("etcd", &["base", "cluster"]),
     (
         "store",
         &[
             "base", "memory", "control", "fabric", "mirror", "segment", "volume", "cluster", "replica",
-            "node", "mediator",
+            "node", "mediator", "etcd",
         ],
     ),
     (
         "serve",
         &[
             "base", "memory", "control", "fabric", "mirror", "segment", "volume", "cluster", "replica",
-            "node", "mediator", "store",
+            "node", "mediator", "etcd", "store",
         ],
     ),
     // Drives all of the others in tests. Nobody may name it, so nothing of it can get into the library.
@@ -43,7 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "sim",
         &[
             "base", "memory", "control", "fabric", "mirror", "segment", "volume", "cluster", "replica",
-            "node", "mediator", "store", "serve",
+            "node", "mediator", "etcd", "store", "serve",
         ],
     ),
 ];
