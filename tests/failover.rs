@@ -1,4 +1,4 @@
-//! Failover by a mediator: pairs of real nodes and a real mediator, killed, paused and cut off from each other.
+//! Failover by an arbiter: pairs of real nodes and a real mediator, or etcd, killed, paused and cut off from each other.
 //!
 //! Nobody says `promote` or `alone` here. What was acknowledged is known in this process, which lives. Which of the two serves is not
 //! taken for granted: on a machine that does much else a node may be silent for long enough to be taken for dead. `MIRRORBUS_FULL=1` runs
@@ -6,11 +6,15 @@
 
 mod common;
 
+#[path = "nodes/arbiter.rs"]
+mod arbiter;
 #[allow(dead_code, reason = "each test binary uses its part")]
 #[path = "common/line_child.rs"]
 mod child;
 #[path = "common/nbd_client.rs"]
 mod client;
+#[path = "nodes/etcd.rs"]
+mod etcd;
 #[path = "nodes/ledger.rs"]
 mod ledger;
 #[path = "nodes/mediator.rs"]
@@ -22,6 +26,8 @@ mod rig;
 #[path = "nodes/writer.rs"]
 mod writer;
 
+#[path = "failover/by_etcd.rs"]
+mod by_etcd;
 #[path = "failover/can_stop.rs"]
 mod can_stop;
 #[path = "failover/cut.rs"]
@@ -52,6 +58,7 @@ use std::time::{Duration, Instant};
 
 use mirrorbus::serve::admin::{DatasetStatus, ReplicationState, Role};
 
+use arbiter::Decider;
 use client::Client;
 use ledger::{Kept, Ledger};
 use rig::{Medium, NAMES, PATIENCE, Plan, Rig};
@@ -61,7 +68,7 @@ const BLOCKS: usize = 2048;
 
 /// A pair with a mediator.
 fn plan(medium: Medium) -> Plan {
-    Plan { mediator: true, ..Plan::new(medium) }
+    Plan { decider: Decider::Mediator, ..Plan::new(medium) }
 }
 
 /// And with ways that can be cut.

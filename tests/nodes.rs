@@ -14,6 +14,8 @@ mod client;
 #[path = "common/tool.rs"]
 mod tool;
 
+#[path = "nodes/arbiter.rs"]
+mod arbiter;
 #[path = "nodes/bad_files.rs"]
 mod bad_files;
 #[path = "nodes/databases.rs"]
@@ -22,6 +24,8 @@ mod databases;
 mod device;
 #[path = "nodes/disk.rs"]
 mod disk;
+#[path = "nodes/etcd.rs"]
+mod etcd;
 #[path = "nodes/full.rs"]
 mod full;
 #[path = "nodes/kills.rs"]

@@ -81,9 +81,9 @@ fn either_of_a_pair_may_be_stopped_and_nothing_is_lost() {
 fn neither_may_be_stopped_without_the_mediator() {
     let mut rig = Rig::pair(plan(Medium::Tcp));
     rig.wait_for_pair();
-    rig.mediator().kill();
+    rig.arbiter().kill();
     assert_eq!([code(&rig, 0), code(&rig, 1)], ["no-mediator", "no-mediator"]);
-    rig.mediator().start();
+    rig.arbiter().start();
     wait_for(&rig, 0, "may-stop");
     wait_for(&rig, 1, "may-stop");
     let unknown = rig.ask(0, &["can-stop", "other"]);

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use mirrorbus::serve::admin::{ReplicationState, Role};
 
+use crate::arbiter::Decider;
 use crate::client::Client;
 use crate::probe::{Probes, Taken, assert_there};
 use crate::proxy::Passage;
@@ -15,8 +16,8 @@ const STEADY_TIME: Duration = Duration::from_millis(1500);
 
 /// Cuts the link of a pair of which `primary` serves, until one of them has won; the other must not have acknowledged anything that
 /// was asked for since.
-fn exactly_one_serves(cut: Passage, preferred: Option<usize>, primary: usize) {
-    let mut rig = Rig::pair(Plan { preferred, ..cuttable() });
+pub(crate) fn exactly_one_serves(plan: Plan, cut: Passage, preferred: Option<usize>, primary: usize) {
+    let mut rig = Rig::pair(Plan { preferred, ..plan });
     make_primary(&mut rig, primary);
     let probes = Probes::start(&rig);
     let began = Instant::now();
@@ -73,32 +74,32 @@ fn assert_one_acknowledged(rig: &Rig, winner: usize, when_cut: Instant, taken: &
 
 #[test]
 fn exactly_one_serves_when_the_link_is_cut_hard() {
-    exactly_one_serves(Passage::Closed, None, 0);
+    exactly_one_serves(cuttable(), Passage::Closed, None, 0);
 }
 
 #[test]
 fn exactly_one_serves_when_the_link_is_cut_in_silence() {
-    exactly_one_serves(Passage::Silent, None, 0);
+    exactly_one_serves(cuttable(), Passage::Silent, None, 0);
 }
 
 #[test]
 fn the_preferred_primary_wins_when_the_link_is_cut_hard() {
-    exactly_one_serves(Passage::Closed, Some(0), 0);
+    exactly_one_serves(cuttable(), Passage::Closed, Some(0), 0);
 }
 
 #[test]
 fn the_preferred_primary_wins_when_the_link_is_cut_in_silence() {
-    exactly_one_serves(Passage::Silent, Some(0), 0);
+    exactly_one_serves(cuttable(), Passage::Silent, Some(0), 0);
 }
 
 #[test]
 fn the_preferred_secondary_wins_when_the_link_is_cut_hard() {
-    exactly_one_serves(Passage::Closed, Some(1), 0);
+    exactly_one_serves(cuttable(), Passage::Closed, Some(1), 0);
 }
 
 #[test]
 fn the_preferred_secondary_wins_when_the_link_is_cut_in_silence() {
-    exactly_one_serves(Passage::Silent, Some(1), 0);
+    exactly_one_serves(cuttable(), Passage::Silent, Some(1), 0);
 }
 
 /// Nobody can decide, so nobody acknowledges anything; afterwards they go on.
@@ -128,7 +129,7 @@ fn link_and_mediator_together() {
 /// Without a mediator it is the operator who decides, however the link is cut.
 #[test]
 fn without_a_mediator_nobody_goes_on() {
-    let rig = Rig::pair(Plan { mediator: false, ..cuttable() });
+    let rig = Rig::pair(Plan { decider: Decider::Operator, ..cuttable() });
     let serving = rig.wait_for_pair();
     let probes = Probes::start(&rig);
     for cut in [Passage::Closed, Passage::Silent] {

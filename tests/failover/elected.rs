@@ -12,7 +12,7 @@ use crate::{assert_kept, assert_whole, cuttable, is_alone, plan};
 /// A pair under writes that has lost its mediator, and has agreed that the node that serves goes on.
 fn elected(medium: Medium) -> Written {
     let mut written = Written::new(plan(medium));
-    written.rig.mediator().kill();
+    written.rig.arbiter().kill();
     written.rig.wait(written.serving, "elected", is_elected);
     written.wait_for_answers();
     written
@@ -32,7 +32,7 @@ fn the_elected_one_goes_on(medium: Medium) {
     written.rig.start(other);
     written.rig.wait(serving, "caught up", |status| status.reason.code == "cannot-set-in");
     written.wait_for_answers();
-    written.rig.mediator().start();
+    written.rig.arbiter().start();
     assert_eq!(assert_whole(&written.rig), serving);
     written.wait_for_answers();
     assert_eq!(written.stop_writing(), Ended::Stopped, "its client never noticed");
@@ -66,7 +66,7 @@ fn mediator_lost_first_and_the_other_one_does_not_go_on() {
     assert!(!promoted.status.success(), "{promoted:?}\n{}", written.rig.logs());
     written.assert_quiet(other);
     // Not by the mediator's word either: the one that was elected may have gone on.
-    written.rig.mediator().start();
+    written.rig.arbiter().start();
     written.assert_quiet(other);
     assert!(Client::connect(&written.rig.socket(other), "root").is_err(), "it serves");
     written.rig.start(serving);
@@ -79,7 +79,7 @@ fn mediator_lost_first_and_the_other_one_does_not_go_on() {
 fn the_mediator_decides_again_when_it_is_back() {
     let mut written = elected(Medium::Tcp);
     let other = 1 - written.serving;
-    written.rig.mediator().start();
+    written.rig.arbiter().start();
     written.rig.wait(written.serving, "mirrored as before", |status| status.reason.code == "mirrored");
     written.wait_for_answers();
     written.kill_serving();
@@ -99,7 +99,7 @@ fn the_elected_one_is_lost_before_the_mediator_is_back() {
     written.wait_for_answers();
     written.kill_serving();
     written.rig.start(other);
-    written.rig.mediator().start();
+    written.rig.arbiter().start();
     written.assert_quiet(other);
     assert!(Client::connect(&written.rig.socket(other), "root").is_err(), "it serves");
     written.rig.start(serving);
@@ -119,7 +119,7 @@ fn the_elected_one_restarts_by_itself() {
     // Not without the mediator: it cannot know that it was not overtaken since.
     written.rig.start(serving);
     written.assert_quiet(serving);
-    written.rig.mediator().start();
+    written.rig.arbiter().start();
     written.rig.wait(serving, "alone", is_alone);
     assert_kept(&written.rig, serving, &written.ledger);
     written.rig.start(other);
@@ -131,13 +131,13 @@ fn the_elected_one_restarts_by_itself() {
 fn the_link_is_cut_behind_the_mediator() {
     let mut written = Written::new(cuttable());
     let (serving, other) = (written.serving, 1 - written.serving);
-    written.rig.ways().mediator[0].set(Passage::Silent);
-    written.rig.ways().mediator[1].set(Passage::Silent);
+    written.rig.ways().arbiter[0].set(Passage::Silent);
+    written.rig.ways().arbiter[1].set(Passage::Silent);
     written.rig.wait(serving, "elected", is_elected);
     written.rig.ways().set_link(Passage::Silent);
     written.rig.wait(serving, "alone", is_alone);
     written.wait_for_answers();
-    written.rig.ways().mediator[other].set(Passage::Open);
+    written.rig.ways().arbiter[other].set(Passage::Open);
     written.wait_for_answers();
     assert!(Client::connect(&written.rig.socket(other), "root").is_err(), "it serves");
     written.rig.ways().set_all(Passage::Open);

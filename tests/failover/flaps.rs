@@ -26,7 +26,7 @@ fn flaps_lose_nothing() {
         std::thread::sleep(Duration::from_millis(50 + random.below(400) as u64));
         // Whoever does not reach the mediator loses: in every other round the one that serves, and for long enough.
         let (cut_off, least) = if cut % 2 == 0 { (served, 500) } else { (random.below(2), 50) };
-        let cut_off = &rig.ways().mediator[cut_off];
+        let cut_off = &rig.ways().arbiter[cut_off];
         rig.ways().set_link(Passage::Closed);
         cut_off.set(Passage::Closed);
         std::thread::sleep(Duration::from_millis(least + random.below(700) as u64));

@@ -24,12 +24,12 @@ fn kill_primary(rig: &mut Rig, ledger: &Arc<Mutex<Ledger>>, random: &mut Random)
     1 - serving
 }
 
-fn a_killed_primary_is_taken_over(medium: Medium) {
+pub(crate) fn a_killed_primary_is_taken_over(plan: Plan, rounds: u32) {
     let mut random = Random(seed("a killed primary"));
-    let mut rig = Rig::pair(plan(medium));
+    let mut rig = Rig::pair(plan);
     let ledger = Arc::new(Mutex::new(Ledger::new(BLOCKS)));
     // What was killed comes back, follows, and takes over in its turn.
-    for _ in 0..3 {
+    for _ in 0..rounds {
         let serving = kill_primary(&mut rig, &ledger, &mut random);
         rig.wait(serving, "alone", is_alone);
         // It takes writes, which the other one lacks.
@@ -44,12 +44,12 @@ fn a_killed_primary_is_taken_over(medium: Medium) {
 
 #[test]
 fn a_killed_primary_is_taken_over_via_shm() {
-    a_killed_primary_is_taken_over(Medium::Shm);
+    a_killed_primary_is_taken_over(plan(Medium::Shm), 3);
 }
 
 #[test]
 fn a_killed_primary_is_taken_over_via_tcp() {
-    a_killed_primary_is_taken_over(Medium::Tcp);
+    a_killed_primary_is_taken_over(plan(Medium::Tcp), 3);
 }
 
 fn a_killed_secondary_is_set_out(medium: Medium) {

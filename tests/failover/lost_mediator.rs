@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use mirrorbus::serve::admin::{ReplicationState, Role};
 
+use crate::arbiter::Decider;
 use crate::child::seed;
 use crate::client::Client;
 use crate::common::Random;
@@ -15,9 +16,12 @@ use crate::{BLOCKS, assert_kept, assert_whole, is_alone, plan, wait_until};
 
 /// How long nothing must happen.
 const QUIET_TIME: Duration = Duration::from_secs(3);
+/// What a node does meanwhile is the same with etcd: long enough for what differs.
+const QUIET_TIME_ETCD: Duration = Duration::from_secs(1);
 
 /// A pair under writes.
 pub(crate) struct Written {
+    quiet_time: Duration,
     pub(crate) rig: Rig,
     pub(crate) ledger: Arc<Mutex<Ledger>>,
     pub(crate) serving: usize,
@@ -27,12 +31,13 @@ pub(crate) struct Written {
 impl Written {
     pub(crate) fn new(plan: Plan) -> Self {
         let mut random = Random(seed("a lost mediator"));
+        let quiet_time = if plan.decider == Decider::Etcd { QUIET_TIME_ETCD } else { QUIET_TIME };
         let rig = Rig::pair(plan);
         let ledger = Arc::new(Mutex::new(Ledger::new(BLOCKS)));
         let serving = rig.wait_for_pair();
         let writer = Some(Writer::start(rig.client(serving), ledger.clone(), random.next()));
         std::thread::sleep(Duration::from_millis(50));
-        Self { rig, ledger, serving, writer }
+        Self { quiet_time, rig, ledger, serving, writer }
     }
 
     pub(crate) fn acknowledged(&self) -> u64 {
@@ -47,7 +52,7 @@ impl Written {
     /// The client is not answered, and a node lets nobody in, for a while.
     pub(crate) fn assert_quiet(&self, node: usize) {
         let (before, began) = (self.acknowledged(), Instant::now());
-        while began.elapsed() < QUIET_TIME {
+        while began.elapsed() < self.quiet_time {
             assert_eq!(self.acknowledged(), before, "acknowledged without the peer\n{}", self.rig.logs());
             let status = self.rig.status(node);
             let alone = status.as_ref().is_some_and(is_alone);
@@ -69,7 +74,7 @@ impl Written {
 #[test]
 fn without_the_mediator_service_goes_on() {
     let mut written = Written::new(plan(Medium::Tcp));
-    written.rig.mediator().kill();
+    written.rig.arbiter().kill();
     let began = Instant::now();
     while began.elapsed() < QUIET_TIME {
         written.wait_for_answers();
@@ -77,7 +82,7 @@ fn without_the_mediator_service_goes_on() {
         let pair = (status.role, status.replication_state);
         assert_eq!(pair, (Role::Primary, ReplicationState::Established), "{}", written.rig.logs());
     }
-    written.rig.mediator().start();
+    written.rig.arbiter().start();
     written.wait_for_answers();
     assert_eq!(written.stop_writing(), Ended::Stopped, "its client never noticed");
     assert_eq!(assert_whole(&written.rig), written.serving);
@@ -88,7 +93,7 @@ fn without_the_mediator_service_goes_on() {
 fn mediator_lost_first_and_then_the_primary() {
     let mut written = Written::new(plan(Medium::Tcp));
     let (serving, other) = (written.serving, 1 - written.serving);
-    written.rig.mediator().kill();
+    written.rig.arbiter().kill();
     std::thread::sleep(Duration::from_millis(100));
     written.kill_serving();
     assert!(Client::connect(&written.rig.socket(other), "root").is_err(), "it serves");
@@ -97,7 +102,7 @@ fn mediator_lost_first_and_then_the_primary() {
     let promoted = written.rig.ask(other, &["promote", "vm"]);
     assert!(!promoted.status.success(), "{promoted:?}\n{}", written.rig.logs());
     written.assert_quiet(other);
-    written.rig.mediator().start();
+    written.rig.arbiter().start();
     written.rig.wait(other, "alone", is_alone);
     assert_kept(&written.rig, other, &written.ledger);
     written.rig.start(serving);
@@ -106,9 +111,13 @@ fn mediator_lost_first_and_then_the_primary() {
 
 #[test]
 fn mediator_lost_first_and_then_the_secondary() {
-    let mut written = Written::new(plan(Medium::Tcp));
+    lost_first_and_then_the_secondary(plan(Medium::Tcp));
+}
+
+pub(crate) fn lost_first_and_then_the_secondary(plan: Plan) {
+    let mut written = Written::new(plan);
     let (serving, other) = (written.serving, 1 - written.serving);
-    written.rig.mediator().kill();
+    written.rig.arbiter().kill();
     std::thread::sleep(Duration::from_millis(100));
     written.rig.kill(other);
     written
@@ -118,7 +127,7 @@ fn mediator_lost_first_and_then_the_secondary() {
     let alone = written.rig.ask(serving, &["alone", "vm"]);
     assert!(!alone.status.success(), "{alone:?}\n{}", written.rig.logs());
     written.assert_quiet(serving);
-    written.rig.mediator().start();
+    written.rig.arbiter().start();
     written.rig.wait(serving, "alone", is_alone);
     written.wait_for_answers();
     assert_eq!(written.stop_writing(), Ended::Stopped, "its client never noticed");
@@ -129,11 +138,15 @@ fn mediator_lost_first_and_then_the_secondary() {
 
 #[test]
 fn a_lost_mediator_state_is_refused_until_seeded() {
-    let mut written = Written::new(plan(Medium::Tcp));
+    a_lost_state_is_refused_until_seeded(plan(Medium::Tcp));
+}
+
+pub(crate) fn a_lost_state_is_refused_until_seeded(plan: Plan) {
+    let mut written = Written::new(plan);
     let (serving, other) = (written.serving, 1 - written.serving);
-    written.rig.mediator().kill();
-    written.rig.mediator().forget();
-    written.rig.mediator().start();
+    written.rig.arbiter().kill();
+    written.rig.arbiter().forget();
+    written.rig.arbiter().start();
     written.rig.kill(other);
     let told = |status: &mirrorbus::serve::admin::DatasetStatus| status.reason.text.contains("seed");
     written.rig.wait(serving, "told to be seeded", told);

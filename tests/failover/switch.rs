@@ -136,9 +136,9 @@ fn what_cannot_be_switched_is_served_on() {
         assert!(text.contains(words), "{text}\n{}", rig.logs());
     };
     refused(&rig, 1 - serving, "does not serve");
-    rig.mediator().kill();
+    rig.arbiter().kill();
     refused(&rig, serving, "mediator");
-    rig.mediator().start();
+    rig.arbiter().start();
     rig.kill(1 - serving);
     rig.wait(serving, "alone", is_alone);
     refused(&rig, serving, "does not have every acknowledged write");

@@ -81,15 +81,15 @@ impl Drop for Mediator {
 pub(crate) struct Ways {
     /// From each node to the other.
     pub(crate) link: [Proxy; 2],
-    /// From each node to the mediator.
-    pub(crate) mediator: [Proxy; 2],
+    /// From each node to the arbiter.
+    pub(crate) arbiter: [Proxy; 2],
 }
 
 impl Ways {
-    /// Before the addresses of the nodes and the mediator.
-    pub(crate) fn new(nodes: &[String; 2], mediator: &str) -> Self {
+    /// Before the addresses of the nodes and the arbiter.
+    pub(crate) fn new(nodes: &[String; 2], arbiter: &str) -> Self {
         let proxy = |url: &str| Proxy::start(url.trim_start_matches("tcp://"));
-        Self { link: [proxy(&nodes[1]), proxy(&nodes[0])], mediator: [proxy(mediator), proxy(mediator)] }
+        Self { link: [proxy(&nodes[1]), proxy(&nodes[0])], arbiter: [proxy(arbiter), proxy(arbiter)] }
     }
 
     /// Between the nodes.
@@ -99,6 +99,6 @@ impl Ways {
 
     /// All of them.
     pub(crate) fn set_all(&self, passage: Passage) {
-        self.link.iter().chain(&self.mediator).for_each(|proxy| proxy.set(passage));
+        self.link.iter().chain(&self.arbiter).for_each(|proxy| proxy.set(passage));
     }
 }

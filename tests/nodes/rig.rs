@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use mirrorbus::serve::admin::{DatasetStatus, NodeStatus, ReplicationState, Role};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::arbiter::{Arbiter, Decider};
 use crate::client::Client;
 use crate::common::Scratch;
-use crate::mediator::{Mediator, Ways};
+use crate::mediator::Ways;
 
 /// How long anything that must happen may take on a machine that does much else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,9 +39,9 @@ pub(crate) struct Plan {
     pub(crate) volume_mib: u64,
     /// Put before the command that starts a node; `NODE` is its name, `SCRATCH` the directory of everything.
     pub(crate) under: Vec<String>,
-    /// Whether they have a mediator; it starts with [`Rig::pair`].
-    pub(crate) mediator: bool,
-    /// The node that it prefers.
+    /// Who decides which serves. What is a process starts with [`Rig::pair`].
+    pub(crate) decider: Decider,
+    /// The node that is preferred.
     pub(crate) preferred: Option<usize>,
     /// Whether all ways, of TCP, can be cut: see [`Rig::ways`].
     pub(crate) proxied: bool,
@@ -55,7 +56,7 @@ impl Plan {
             ring_mib: 16,
             volume_mib: 8,
             under: Vec::new(),
-            mediator: false,
+            decider: Decider::Operator,
             preferred: None,
             proxied: false,
             lines: String::new(),
@@ -66,7 +67,7 @@ impl Plan {
 /// The pair. Its nodes are killed when it is dropped.
 pub(crate) struct Rig {
     nodes: [Option<Child>; 2],
-    mediator: Option<Mediator>,
+    arbiter: Option<Arbiter>,
     ways: Option<Ways>,
     plan: Plan,
     scratch: Scratch,
@@ -82,7 +83,7 @@ fn free_port() -> u16 {
 impl Rig {
     /// The configuration of two nodes, and neither of them.
     pub(crate) fn new(plan: Plan) -> Self {
-        let mut rig = Self { nodes: [None, None], mediator: None, ways: None, plan, scratch: Scratch::new() };
+        let mut rig = Self { nodes: [None, None], arbiter: None, ways: None, plan, scratch: Scratch::new() };
         let key = rig.path("key");
         assert!(rig.run(&["keygen", text(&key)]).status.success());
         let id = rig.run(&["dataset-id"]);
@@ -92,8 +93,9 @@ impl Rig {
             Medium::Tcp => format!("tcp://127.0.0.1:{}", free_port()),
         };
         let (urls, mediator) = (NAMES.map(url), url("mediator"));
-        rig.ways = rig.plan.proxied.then(|| Ways::new(&urls, &mediator));
-        rig.mediator = rig.plan.mediator.then(|| Mediator::new(mediator, &rig.scratch.0));
+        rig.arbiter = Arbiter::new(rig.plan.decider, mediator.clone(), &rig.scratch.0);
+        let arbiter = rig.arbiter.as_ref().map_or(mediator, Arbiter::url);
+        rig.ways = rig.plan.proxied.then(|| Ways::new(&urls, &arbiter));
         for node in 0..2 {
             rig.write_config(node, id.trim(), &urls);
         }
@@ -103,8 +105,8 @@ impl Rig {
     /// Both nodes, mirrored.
     pub(crate) fn pair(plan: Plan) -> Self {
         let mut rig = Self::new(plan);
-        if let Some(mediator) = &mut rig.mediator {
-            mediator.start();
+        if let Some(arbiter) = &mut rig.arbiter {
+            arbiter.start();
         }
         rig.start(0);
         rig.start(1);
@@ -147,20 +149,19 @@ impl Rig {
             self.plan.lines.replace("SCRATCH", &self.scratch.0.display().to_string()),
             self.plan.volume_mib,
         );
-        std::fs::write(self.config(node), config + &self.mediator_table(node)).unwrap();
+        std::fs::write(self.config(node), config + &self.arbiter_table(node)).unwrap();
     }
 
-    fn mediator_table(&self, node: usize) -> String {
-        let Some(Mediator { url, key, .. }) = &self.mediator else { return String::new() };
-        let address = self.ways.as_ref().map_or(url.clone(), |ways| ways.mediator[node].url());
-        let preferred = self.plan.preferred.map(|node| format!("preferred = \"{}\"", NAMES[node]));
-        let preferred = preferred.unwrap_or_default();
-        format!("[dataset.mediator]\naddress = \"{address}\"\nkey = \"{}\"\n{preferred}\n", key.display())
+    fn arbiter_table(&self, node: usize) -> String {
+        let Some(arbiter) = &self.arbiter else { return String::new() };
+        let url = self.ways.as_ref().map_or(arbiter.url(), |ways| ways.arbiter[node].url());
+        let preferred = self.plan.preferred.map(|node| format!("preferred = \"{}\"\n", NAMES[node]));
+        arbiter.table(&url) + &preferred.unwrap_or_default()
     }
 
-    /// The mediator, of a plan that has one.
-    pub(crate) const fn mediator(&mut self) -> &mut Mediator {
-        self.mediator.as_mut().unwrap()
+    /// The arbiter, of a plan that has one.
+    pub(crate) const fn arbiter(&mut self) -> &mut Arbiter {
+        self.arbiter.as_mut().unwrap()
     }
 
     /// What can be cut, of a plan that says so.
@@ -356,7 +357,7 @@ impl Rig {
     /// The ends of all logs.
     pub(crate) fn logs(&self) -> String {
         let mut all = format!("in {}\n", self.scratch.0.display());
-        for name in NAMES.into_iter().chain(self.mediator.as_ref().map(|_| "mediator")) {
+        for name in NAMES.into_iter().chain(self.arbiter.as_ref().map(Arbiter::name)) {
             let log = std::fs::read_to_string(self.path(name).with_extension("log")).unwrap_or_default();
             let lines: Vec<_> = log.lines().collect();
             let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");

@@ -26,7 +26,8 @@ mod value;
 pub use dataset_id::{new_dataset_id, parse_dataset_id};
 pub use error::ConfigError;
 pub use types::{
-    DatasetConfig, Durability, EtcdConfig, HooksConfig, MediatorConfig, NbdAddress, NodeConfig, TlsConfig, VolumeConfig,
+    DatasetConfig, Durability, EtcdConfig, HooksConfig, MediatorConfig, NbdAddress, NodeConfig, TlsConfig,
+    VolumeConfig,
 };
 
 /// Bytes of the file at most.

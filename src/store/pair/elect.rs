@@ -259,7 +259,7 @@ impl Pair {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::config::MediatorConfig;
+    use crate::store::config::{ArbiterConfig, ArbiterKind};
     use crate::store::pair::rig;
     use crate::store::register::Contents;
 
@@ -267,12 +267,11 @@ mod tests {
 
     /// A node that has a mediator which nobody has looked for, and knows one configuration, of itself and the peer that serves.
     fn mediated(directory: &std::path::Path) -> Pair {
-        let mediator = MediatorConfig {
+        let kind = ArbiterKind::Mediator {
             url: format!("shm:{}/mediator.sock", directory.display()).parse().unwrap(),
             keys: crate::node::KeySet::from_bytes(&[[7; 32]]).unwrap(),
-            preferred: None,
         };
-        let pair = rig::pair_with(directory, Some(mediator));
+        let pair = rig::pair_with(directory, Some(ArbiterConfig { kind, preferred: None }));
         let members = vec!["alpha".to_owned(), "beta".to_owned()];
         let configuration = Configuration { id: ID, members, primary: "beta".into(), floor: 0 };
         let contents = Contents { configuration: Some(configuration), ..Contents::default() };

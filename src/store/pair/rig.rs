@@ -9,7 +9,7 @@ use crate::memory::LockPolicy;
 use crate::node::KeySet;
 use crate::segment::SegmentLayout;
 use crate::store::checkpoint::Checkpoint;
-use crate::store::config::{DatasetConfig, MediatorConfig};
+use crate::store::config::{ArbiterConfig, DatasetConfig};
 use crate::store::directory::Directory;
 use crate::store::durable_mark::DurableMark;
 use crate::store::engine::Engine;
@@ -28,15 +28,15 @@ pub(in crate::store) fn pair(directory: &Path) -> Pair {
     pair_with(directory, None)
 }
 
-/// The same, with this mediator.
-pub(in crate::store) fn pair_with(directory: &Path, mediator: Option<MediatorConfig>) -> Pair {
+/// The same, with this arbiter.
+pub(in crate::store) fn pair_with(directory: &Path, arbiter: Option<ArbiterConfig>) -> Pair {
     std::fs::create_dir_all(directory).unwrap();
     let url = |name: &str| format!("shm:{}/{name}.sock", directory.display()).parse().unwrap();
     let (path, id) = (directory.join("node"), DatasetId::from_bytes([5; 16]));
     let mut config = DatasetConfig::new("test", id, "alpha", path, url("a"), url("b"));
     config.layout = SegmentLayout::new(1 << 20, 4096).unwrap();
     config.lock = LockPolicy::Off;
-    config.mediator = mediator;
+    config.arbiter = arbiter;
     let place = Directory::open(&config.directory, id, &config.node, config.layout, true).unwrap();
     let files = SegmentFiles::open(&place.segments(), config.layout).unwrap();
     let checkpoint = Checkpoint::open(&place.checkpoint(), id, true).unwrap();
