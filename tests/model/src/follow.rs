@@ -1,0 +1,203 @@
+//! What a node does that does not serve: meets the other, follows, takes over.
+
+use std::cmp::Reverse;
+
+use crate::config::{Config, Name, Writes, common, end};
+use crate::model::{Failover, Rule};
+use crate::state::{Ask, Mode, Request, Role, State};
+
+impl State {
+    /// What is told to follow does; `name` says so. Whether it does, whatever of it was done.
+    pub(crate) fn follow(&mut self, name: Name, config: Config, behind: u8, by_primary: bool) -> bool {
+        let (node, peer) = (self[name], self[name.other()]);
+        let fork = match common(node.log, peer.log) {
+            // Of one generation, as far as anybody knows: a new one is begun behind its end.
+            fork if fork == node.log && !by_primary => peer.log,
+            fork => fork,
+        };
+        let has_more = peer.log & !fork != 0;
+        if peer.mode().is_some() || peer.ask != Ask::Nothing || has_more && peer.known.is_alone(name.other())
+        {
+            return false;
+        }
+        if peer.behind < behind {
+            return false; // it knows of a later one
+        }
+        let is_void = by_primary || (self.is_only_member(name) == Some(true) && !self.lacks_floor(name));
+        self.drain(name.other());
+        if !is_void && peer.log > node.log {
+            return false;
+        }
+        let peer = &mut self[name.other()];
+        if behind < peer.behind {
+            peer.request = None;
+        }
+        (peer.known, peer.behind) = (config, behind);
+        (peer.log, peer.disk, peer.role) = (fork, fork, Role::Follows);
+        (peer.session, peer.has_followed, peer.is_member) = (false, false, false);
+        true
+    }
+
+    /// Nobody writes to the node's memory any more, and all that came is on its disk.
+    fn drain(&mut self, name: Name) {
+        let node = &mut self[name];
+        (node.session, node.disk) = (false, node.log);
+    }
+
+    /// The later of the two configurations that the nodes know.
+    fn last(&self) -> &Config {
+        let known = self
+            .nodes
+            .iter()
+            .max_by_key(|node| (Reverse(node.behind), Reverse(node.known.members.count_ones())));
+        &known.expect("two").known
+    }
+
+    /// Whether that lets one of the two alone go on: whether this one.
+    fn is_only_member(&self, name: Name) -> Option<bool> {
+        let last = self.last();
+        (last.members != 3).then(|| last.has(name))
+    }
+
+    /// Whether it had more when it came to be the only member.
+    fn lacks_floor(&self, name: Name) -> bool {
+        self.is_only_member(name) == Some(true) && end(self[name].log) < self.last().floor
+    }
+
+    /// Of two that do not serve, whether this one is to.
+    fn goes_first(&self, name: Name) -> bool {
+        let had = |name: Name| -> Writes { self[name].log };
+        match self.is_only_member(name) {
+            Some(is_first) => is_first,
+            _ if had(name) != had(name.other()) => had(name) > had(name.other()),
+            _ => self.last().primary == name,
+        }
+    }
+
+    /// Whether it looks for the other one, and has nothing of its own under way.
+    fn meets(&self, name: Name) -> bool {
+        let node = &self[name];
+        match node.role {
+            Role::Undecided => node.ask == Ask::Nothing,
+            Role::Follows => node.is_settled() && !self.is_guard(name),
+            Role::Serves(_) => false,
+        }
+    }
+
+    /// Whether it may take over.
+    fn is_guard(&self, name: Name) -> bool {
+        let node = &self[name];
+        node.role == Role::Follows && node.is_member && node.known.has(name)
+    }
+
+    /// Asks the mediator what it holds.
+    pub(crate) fn look(&mut self, name: Name, model: &Failover) -> bool {
+        if self.meets(name) || (self.is_guard(name) && self[name].is_settled()) {
+            self.learn(name, model);
+            return true;
+        }
+        if model.lacks(Rule::OnlyAnswersSettle) && self[name].is_undetermined() {
+            self[name].request = None;
+            self.learn(name, model);
+            return true;
+        }
+        false
+    }
+
+    /// The other one is not there, and this node was the only member: under a fresh id it goes on.
+    pub(crate) fn go_on(&mut self, name: Name, model: &Failover) -> bool {
+        let node = self[name];
+        // The mediator was just asked, and holds what was before the join.
+        let is_not_joined = || {
+            let is_noted = node.known == Request::Join.config(name) && node.behind == 0;
+            model.join_stays_noted && is_noted && self.register.is_alone(name)
+        };
+        let is_only_member = node.known.is_alone(name) || is_not_joined();
+        if !self.meets(name) || !is_only_member || end(node.disk) < node.known.floor {
+            return false;
+        }
+        if model.lacks(Rule::FreshId) {
+            self[name].ask = Ask::Won;
+            return true;
+        }
+        self.ask_again_or_for(name, Request::Alone(node.known.floor));
+        true
+    }
+
+    /// Neither serves: tells the other one to follow, and asks for a fresh id if the answer is heard.
+    pub(crate) fn go_first(&mut self, name: Name, is_heard: bool) -> bool {
+        let peer = name.other();
+        let meets = self.meets(name) && self[peer].mode().is_none() && !self.is_attached(peer);
+        if !meets || !self.goes_first(name) {
+            return false;
+        }
+        self.drain(name);
+        if self.lacks_floor(name) {
+            return true;
+        }
+        let floor = end(self[name].log);
+        let behind = self[name].behind.min(self[peer].behind);
+        if self.follow(name, Config::alone(name, floor), behind, false) && is_heard {
+            self.ask_again_or_for(name, Request::Alone(floor));
+        }
+        true
+    }
+
+    /// A member that does not hear the other one takes its access away, writes out what came, and asks; or does not, if the mediator is gone
+    /// since it was looked for.
+    pub(crate) fn race(&mut self, name: Name, is_sent: bool, model: &Failover) -> bool {
+        let may = self.is_guard(name) && self[name].is_settled() && self[name].behind == 0;
+        if may {
+            let node = &mut self[name];
+            node.session &= model.lacks(Rule::Fence);
+            if !model.lacks(Rule::Drain) {
+                node.disk = node.log;
+            }
+            if is_sent {
+                self.ask_again_or_for(name, Request::Alone(end(self[name].log)));
+            }
+        }
+        may
+    }
+
+    /// Asks for what is undetermined once more.
+    pub(crate) fn again(&mut self, name: Name) -> bool {
+        let node = self[name];
+        let may = match node.role {
+            Role::Undecided => false,
+            Role::Serves(mode) => mode != Mode::Held || node.disk & node.committed == node.committed,
+            Role::Follows => true,
+        };
+        if may && node.is_undetermined() {
+            if node.role == Role::Follows {
+                self.drain(name);
+            }
+            (self[name].ask, self[name].again) = (Ask::Sent, true);
+            return true;
+        }
+        false
+    }
+
+    fn ask_again_or_for(&mut self, name: Name, request: Request) {
+        let node = &mut self[name];
+        node.again = node.request.is_some();
+        node.request.get_or_insert(request);
+        node.ask = Ask::Sent;
+    }
+
+    /// Has the configuration, waits until nobody holds a lease of its, and serves.
+    pub(crate) fn serve(&mut self, name: Name, model: &Failover) -> bool {
+        if self[name].ask != Ask::Won {
+            return false;
+        }
+        let is_new = self[name].role == Role::Undecided;
+        if !(model.lacks(Rule::OutlastLease) || model.lacks(Rule::OutlastAfterRestart) && is_new) {
+            self[name.other()].lease = false;
+        }
+        let node = &mut self[name];
+        (node.ask, node.request) = (Ask::Nothing, None);
+        node.log = node.disk;
+        node.role = Role::Serves(Mode::Alone);
+        true
+    }
+}

@@ -1,0 +1,146 @@
+//! With all rules nothing breaks, and service is reached from wherever it can be.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use mirrorbus_model::{Ask, Failover, Graph, MEDIATOR, Mode, Name, Node, Role, Rule, State, Step};
+use stateright::{Checker, HasDiscoveries, Model};
+
+/// Whether this is to be the long version.
+fn is_full() -> bool {
+    std::env::var_os("MIRRORBUS_FULL").is_some_and(|value| value == "1")
+}
+
+/// Explores all states, and returns how many there are.
+fn explore(writes: u8, crashes: u8) -> usize {
+    let start = Instant::now();
+    let model = Failover::new(writes, crashes);
+    let explored = model.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let (states, depth) = (explored.unique_state_count(), explored.max_depth());
+    println!(
+        "{writes} writes, {crashes} crashes: {states} states, {depth} steps deep, {:.1?}",
+        start.elapsed()
+    );
+    if let Some((name, path)) = explored.discoveries().into_iter().next() {
+        panic!("not so: {name}: {:?}", path.into_actions());
+    }
+    states
+}
+
+#[test]
+fn nothing_breaks() {
+    // The numbers stand in the documentation.
+    assert_eq!(explore(2, 1), 1_324_453);
+    assert_eq!(explore(1, 2), 456_003);
+    if is_full() {
+        assert_eq!(explore(2, 2), 2_507_286);
+    }
+}
+
+/// Whether the register lets this node go on, which has what a member has: it has not lost its memory since it became one of two, nor agreed to
+/// follow the other anew.
+fn is_whole(state: &State, name: Name) -> bool {
+    let node = &state[name];
+    let is_there = node.mode().is_some() || node.has_followed;
+    state.register.is_alone(name) || (state.register.has(name) && is_there)
+}
+
+fn serves(state: &State) -> bool {
+    state.nodes.iter().any(Node::may_answer)
+}
+
+/// Asserts that each state of `of` is in `good`.
+fn assert_each(graph: &Graph, what: &str, good: &[bool], of: impl Fn(&State) -> bool) {
+    let of = |at: &usize| of(&graph.states()[*at]);
+    let all = (0..good.len()).filter(of);
+    let bad = all.clone().find(|at| !good[*at]);
+    println!("{what}: from {} states", all.count());
+    if let Some(at) = bad {
+        panic!("{what}: not from {:#?}, by {:?}", graph.states()[at], graph.way_to(at));
+    }
+}
+
+/// The graph in which it is looked whether something is reached.
+fn graph(model: &Failover) -> Graph {
+    let start = Instant::now();
+    let graph = Graph::explore(model);
+    println!("{} states, {} steps, {:.1?}", graph.states().len(), graph.steps().len(), start.elapsed());
+    graph
+}
+
+fn to_reach() -> Failover {
+    if is_full() { Failover::new(2, 2) } else { Failover::new(1, 1) }
+}
+
+#[test]
+fn each_step_is_taken_somewhere() {
+    let graph = graph(&Failover::new(1, 1));
+    let kind = |step: &Step| format!("{step:?}").split('(').next().map(str::to_owned);
+    let taken: BTreeSet<_> = graph.steps().iter().map(|(step, _)| kind(step)).collect();
+    assert_eq!(taken.len(), 31, "{taken:?}");
+}
+
+#[test]
+fn a_member_and_the_mediator_get_to_serve() {
+    let model = to_reach();
+    let graph = graph(&model);
+    for name in Name::ALL {
+        let there = MEDIATOR | 1 << name as u8;
+        // The other one is down or cut off; what it has sent may come or not.
+        let may = |_: &State, step: Step| step.needs(&model) & !there == 0 && !step.is_failure();
+        let good = graph.reach(may, |state| state[name].may_answer());
+        let what = format!("{name:?} and the mediator");
+        assert_each(&graph, &what, &good, |state| is_whole(state, name));
+    }
+    let good = graph.reach(is_calm, serves);
+    assert_each(&graph, "all three", &good, |_| true);
+}
+
+/// Nothing fails, and nobody thinks so.
+fn is_calm(state: &State, step: Step) -> bool {
+    !step.is_failure() && !step.is_false_alarm(state)
+}
+
+/// A primary and its member, with nothing undetermined, and a session that stands at the member.
+fn is_pair(state: &State) -> bool {
+    let is_settled = |node: &Node| node.request.is_none() && node.ask == Ask::Nothing;
+    let has_member = |node: &Node| matches!(node.mode(), Some(Mode::SettingIn | Mode::Mirrored | Mode::Held));
+    let of = |name: Name| has_member(&state[name]) && state[name.other()].session;
+    state.nodes.iter().all(is_settled) && Name::ALL.into_iter().any(of)
+}
+
+/// The states that a pair gets into from when the mediator is gone, crashes aside, and from which it does not come to serve.
+fn stuck_pairs(model: &Failover) -> usize {
+    let graph = graph(model);
+    let without_mediator = |step: Step| step.needs(model) & MEDIATOR == 0;
+    let may = |_: &State, step: Step| without_mediator(step) && !matches!(step, Step::Crash(_));
+    let from = graph.reached(is_pair, may);
+    let good = graph.reach(|state, step| without_mediator(step) && is_calm(state, step), serves);
+    println!("a pair whose mediator is gone: {} states", from.iter().filter(|from| **from).count());
+    from.iter().zip(&good).filter(|(from, good)| **from && !**good).count()
+}
+
+#[test]
+fn a_pair_serves_on_without_its_mediator() {
+    assert_eq!(stuck_pairs(&to_reach()), 0);
+    assert_ne!(stuck_pairs(&Failover::new(1, 1).without(Rule::LookFirst)), 0);
+}
+
+/// It takes itself for one that acknowledged alone, and the register does not.
+fn is_left_out(state: &State, name: Name) -> bool {
+    state[name].known.is_alone(name) && !state.register.has(name)
+}
+
+#[test]
+fn the_pair_is_mirrored_again_unless_a_join_came_late() {
+    let is_mirrored = |node: &Node| node.role == Role::Serves(Mode::Mirrored) && node.lease;
+    let mut model = to_reach();
+    for join_stays_noted in [false, true] {
+        model.join_stays_noted = join_stays_noted;
+        let graph = graph(&model);
+        let good = graph.reach(is_calm, |state| state.nodes.iter().any(is_mirrored));
+        let is_late = |state: &State| Name::ALL.into_iter().any(|name| is_left_out(state, name));
+        assert_each(&graph, "mirrored", &good, |state| join_stays_noted || !is_late(state));
+        assert_eq!(good.contains(&false), !join_stays_noted);
+    }
+}
