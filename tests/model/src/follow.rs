@@ -31,6 +31,7 @@ impl State {
         let peer = &mut self[name.other()];
         if behind < peer.behind {
             peer.request = None;
+            peer.renew();
         }
         (peer.known, peer.behind) = (config, behind);
         (peer.log, peer.disk, peer.role) = (fork, fork, Role::Follows);
@@ -75,11 +76,14 @@ impl State {
     }
 
     /// Whether it looks for the other one, and has nothing of its own under way.
-    fn meets(&self, name: Name) -> bool {
+    fn meets(&self, name: Name, model: &Failover) -> bool {
         let node = &self[name];
         match node.role {
             Role::Undecided => node.ask == Ask::Nothing,
-            Role::Follows => node.is_settled() && !self.is_guard(name),
+            Role::Follows => {
+                let has_renounced = node.has_renounced && !model.lacks(Rule::RenouncedMeets);
+                node.is_settled() && (has_renounced || !self.is_guard(name))
+            }
             Role::Serves(_) => false,
         }
     }
@@ -92,13 +96,17 @@ impl State {
 
     /// Asks the mediator what it holds.
     pub(crate) fn look(&mut self, name: Name, model: &Failover) -> bool {
-        if self.meets(name) || (self.is_guard(name) && self[name].is_settled()) {
+        if self.meets(name, model) || (self.is_guard(name) && self[name].is_settled()) {
             self.learn(name, model);
             return true;
         }
-        if model.lacks(Rule::OnlyAnswersSettle) && self[name].is_undetermined() {
-            self[name].request = None;
-            self.learn(name, model);
+        let node = &mut self[name];
+        let is_as_before = node.behind == 0 && node.is_undetermined();
+        if let (true, true, Some(request)) =
+            (model.lacks(Rule::OnlyAnswersSettle), is_as_before, node.request)
+        {
+            // It is on its way all the same.
+            (node.request, node.late) = (None, node.late | request.bit());
             return true;
         }
         false
@@ -113,7 +121,7 @@ impl State {
             model.join_stays_noted && is_noted && self.register.is_alone(name)
         };
         let is_only_member = node.known.is_alone(name) || is_not_joined();
-        if !self.meets(name) || !is_only_member || end(node.disk) < node.known.floor {
+        if !self.meets(name, model) || !is_only_member || end(node.disk) < node.known.floor {
             return false;
         }
         if model.lacks(Rule::FreshId) {
@@ -125,9 +133,9 @@ impl State {
     }
 
     /// Neither serves: tells the other one to follow, and asks for a fresh id if the answer is heard.
-    pub(crate) fn go_first(&mut self, name: Name, is_heard: bool) -> bool {
+    pub(crate) fn go_first(&mut self, name: Name, is_heard: bool, model: &Failover) -> bool {
         let peer = name.other();
-        let meets = self.meets(name) && self[peer].mode().is_none() && !self.is_attached(peer);
+        let meets = self.meets(name, model) && self[peer].mode().is_none() && !self.is_attached(peer);
         if !meets || !self.goes_first(name) {
             return false;
         }
@@ -146,7 +154,8 @@ impl State {
     /// A member that does not hear the other one takes its access away, writes out what came, and asks; or does not, if the mediator is gone
     /// since it was looked for.
     pub(crate) fn race(&mut self, name: Name, is_sent: bool, model: &Failover) -> bool {
-        let may = self.is_guard(name) && self[name].is_settled() && self[name].behind == 0;
+        let has_renounced = self[name].has_renounced && !model.lacks(Rule::RenouncedStays);
+        let may = self.is_guard(name) && self[name].is_settled() && self[name].behind == 0 && !has_renounced;
         if may {
             let node = &mut self[name];
             node.session &= model.lacks(Rule::Fence);
@@ -195,8 +204,7 @@ impl State {
             self[name.other()].lease = false;
         }
         let node = &mut self[name];
-        (node.ask, node.request) = (Ask::Nothing, None);
-        node.log = node.disk;
+        (node.ask, node.log) = (Ask::Nothing, node.disk);
         node.role = Role::Serves(Mode::Alone);
         true
     }

@@ -10,6 +10,7 @@
 //! takes away a rule of, by [`Rule`], has to break. `docs/failover.md`, "The model", has what is looked for, how far, and what is left out.
 
 mod config;
+mod election;
 mod follow;
 mod mediator;
 mod model;

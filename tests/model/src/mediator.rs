@@ -59,6 +59,7 @@ impl State {
         let node = &mut self[name];
         let (Ask::Taken, Some(request)) = (node.ask, node.request) else { return false };
         (node.known, node.behind) = (request.config(name), node.behind - 1);
+        node.renew();
         (node.ask, node.request) = (Ask::Nothing, None);
         match (node.role, request) {
             (Role::Serves(Mode::Held), Request::Alone(_)) => {
@@ -90,12 +91,15 @@ impl State {
         let node = &mut self[name];
         if node.behind > 0 {
             node.request = None;
+            node.renew();
         }
         if node.known.is_alone(name) && !found.has(name) {
             return; // what it acknowledged alone nobody else has
         }
         let is_noted = node.known == Request::Join.config(name) && node.behind == 0;
-        if !(model.join_stays_noted && is_noted && found.is_alone(name)) {
+        let is_by_election = node.by_election && !model.lacks(Rule::ElectionStaysNoted);
+        let join_stays = model.join_stays_noted && is_noted && found.is_alone(name);
+        if !(is_by_election || join_stays) {
             (node.known, node.behind) = (found, 0);
         }
         self.be_named(name, &found, model);
@@ -119,6 +123,7 @@ impl State {
         }
         if node.behind > behind {
             (node.request, node.ask) = (None, Ask::Nothing);
+            node.renew();
         }
         (node.known, node.behind) = (config, behind);
         self.be_named(name, &config, model);
@@ -146,6 +151,9 @@ impl State {
         }
         (node.request, node.ask, node.again, node.note) = (None, Ask::Nothing, false, None);
         (node.role, node.log, node.lease) = (Role::Undecided, node.disk, false);
+        node.is_freed = false;
+        node.is_elected &= model.lacks(Rule::ElectionEndsWithLife);
+        node.has_renounced &= !model.lacks(Rule::RenounceOnDisk);
         if model.lacks(Rule::NoMemberAfterRestart) && before.is_member {
             node.role = Role::Follows;
         }

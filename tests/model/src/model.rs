@@ -2,7 +2,7 @@
 
 use stateright::{Model, Property};
 
-use crate::config::Name;
+use crate::config::{Config, Name};
 use crate::state::{Mode, Role, State};
 use crate::step::Step;
 
@@ -48,6 +48,34 @@ pub enum Rule {
     MemberByFollowing,
     /// Before the primary's access is taken away one looks whether the mediator is there.
     LookFirst,
+    /// A member renounces for the configuration that the primary knows: a later one makes it void.
+    RenounceForSameId,
+    /// A primary is not elected while it does not know whether a join was taken: the renunciation would be for an earlier configuration.
+    ElectWithoutJoin,
+    /// A member renounces only in the life in which it was told to follow: it does not know what it asked for before.
+    RenounceInLife,
+    /// And only if nothing that it asked for is undetermined.
+    RenounceWhenSettled,
+    /// The primary is elected when it hears that the member has.
+    ElectedByAnswer,
+    /// It is no more before the member is told that it need not have.
+    ElectedEndsFirst,
+    /// A word of an earlier election says nothing about this one.
+    NumberElections,
+    /// Its own disk has all that was committed before it goes on alone.
+    DiskBeforeAlone,
+    /// Who restarts is not elected any more, unless it was alone already.
+    ElectionEndsWithLife,
+    /// Who has gone on alone does not take what the mediator held before for its own word.
+    ElectionStaysNoted,
+    /// Who has renounced does not take over.
+    RenouncedStays,
+    /// It looks for the other one, as one that restarted does: that may have.
+    RenouncedMeets,
+    /// It has renounced also when it restarted since.
+    RenounceOnDisk,
+    /// The other one is let in only when the mediator has taken that it was set out.
+    InviteWhenConfirmed,
 }
 
 /// The model.
@@ -55,27 +83,35 @@ pub enum Rule {
 pub struct Failover {
     /// How far.
     pub bounds: Bounds,
-    /// Without this rule.
-    pub without: Option<Rule>,
+    /// Without these rules, a bit for each.
+    pub without: u64,
     /// A join that was noted stays noted when a look finds the configuration before it, of the same id: the pair does not do so.
     pub join_stays_noted: bool,
+    /// A member and a primary that have no mediator elect one in advance: the pair does not do so.
+    pub elects: bool,
 }
 
 impl Failover {
-    /// With all rules.
+    /// The pair as it is, with all rules.
     #[must_use]
     pub const fn new(writes: u8, crashes: u8) -> Self {
-        Self { bounds: Bounds { writes, crashes }, without: None, join_stays_noted: false }
+        Self { bounds: Bounds { writes, crashes }, without: 0, join_stays_noted: false, elects: false }
     }
 
-    /// Without one.
+    /// One that elects in advance.
+    #[must_use]
+    pub const fn electing(self) -> Self {
+        Self { elects: true, join_stays_noted: true, ..self }
+    }
+
+    /// Without one more.
     #[must_use]
     pub const fn without(self, rule: Rule) -> Self {
-        Self { without: Some(rule), ..self }
+        Self { without: self.without | 1 << rule as u64, ..self }
     }
 
-    pub(crate) fn lacks(&self, rule: Rule) -> bool {
-        self.without == Some(rule)
+    pub(crate) const fn lacks(&self, rule: Rule) -> bool {
+        self.without & (1 << rule as u64) != 0
     }
 }
 
@@ -121,12 +157,14 @@ fn reads_newest(state: &State) -> bool {
     state.nodes.iter().all(|node| !node.may_answer() || has(state.acked, node.log))
 }
 
-/// The only member on its disk; each of two in its memory, as long as it did not lose that.
+/// The only member on its disk; each of two in its memory, as long as it did not lose that. Who has gone on alone without the mediator is the only one.
 fn members_have_all(state: &State) -> bool {
-    Name::ALL.iter().filter(|name| state.register.has(**name)).all(|name| {
+    let elected = Name::ALL.into_iter().find(|name| state[*name].by_election);
+    let register = elected.map_or(state.register, |name| Config::alone(name, 0));
+    Name::ALL.iter().filter(|name| register.has(**name)).all(|name| {
         let node = &state[*name];
         let is_whole = node.has_followed || node.mode().is_some();
-        match state.register.is_alone(*name) {
+        match register.is_alone(*name) {
             true => has(state.acked, node.disk),
             false => !is_whole || has(state.acked, node.log),
         }
@@ -138,6 +176,8 @@ fn alone_by_register(state: &State) -> bool {
     Name::ALL.iter().all(|name| {
         let node = &state[*name];
         let is_alone = matches!(node.role, Role::Serves(Mode::Alone | Mode::CatchingUp));
-        !is_alone || (node.behind == 0 && node.known == state.register && node.known.is_alone(*name))
+        !is_alone
+            || node.by_election
+            || (node.behind == 0 && node.known == state.register && node.known.is_alone(*name))
     })
 }

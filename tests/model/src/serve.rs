@@ -85,9 +85,10 @@ impl State {
     }
 
     /// The peer is told to follow, and is given the ring, if its answer is heard.
-    pub(crate) fn invite(&mut self, name: Name, is_heard: bool) -> bool {
+    pub(crate) fn invite(&mut self, name: Name, is_heard: bool, model: &Failover) -> bool {
         let node = self[name];
         let may = node.mode() == Some(Mode::Alone) && node.is_settled() && node.known.is_alone(name);
+        let may = may && (!node.by_election || model.lacks(Rule::InviteWhenConfirmed));
         if !may || self[name.other()].mode().is_some() {
             return false;
         }

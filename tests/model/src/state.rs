@@ -117,6 +117,14 @@ pub struct Node {
     pub lease: bool,
     /// It lost its memory under the configuration that stands.
     pub is_hurt: bool,
+    /// The peer has renounced: if it is lost, this node goes on without the mediator. Ends with this life.
+    pub is_elected: bool,
+    /// It has done so, and the mediator has not taken it yet; on its disk.
+    pub by_election: bool,
+    /// It does not go on by the configuration that it knows; on its disk.
+    pub has_renounced: bool,
+    /// Word that it need not have is on its way.
+    pub is_freed: bool,
 }
 
 /// All of it.
@@ -161,7 +169,9 @@ impl Hash for Node {
         let [log, committed] = writes;
         let small = role << 5 | (self.ask as u8) << 3 | known;
         let behind = self.behind << 4 | note;
-        let numbers = [small, self.known.floor, request, self.late, behind, log, committed, flags];
+        let election = [self.is_elected, self.by_election, self.has_renounced, self.is_freed];
+        let election = election.iter().fold(self.known.floor, |all, flag| all << 1 | u8::from(*flag));
+        let numbers = [small, election, request, self.late, behind, log, committed, flags];
         hasher.write_u64(u64::from_le_bytes(numbers));
     }
 }
@@ -212,6 +222,10 @@ impl Node {
             is_told: false,
             lease: false,
             is_hurt: false,
+            is_elected: false,
+            by_election: false,
+            has_renounced: false,
+            is_freed: false,
         }
     }
 
@@ -222,6 +236,11 @@ impl Node {
             Role::Serves(mode) => Some(mode),
             Role::Undecided | Role::Follows => None,
         }
+    }
+
+    /// It knows of a later configuration: what was said for the one before is void.
+    pub(crate) const fn renew(&mut self) {
+        (self.is_elected, self.by_election, self.has_renounced, self.is_freed) = (false, false, false, false);
     }
 
     /// Whether nothing is asked for, nor undetermined.
@@ -300,6 +319,7 @@ impl State {
             if node.ask == Ask::Nothing {
                 node.again = false;
             }
+            node.by_election &= node.known.is_alone(name);
             node.note = node.note.filter(|note| *note <= node.behind);
             if self[name].request.is_none() && self.made_by == Some(name) {
                 self.made_by = None;

@@ -39,6 +39,14 @@ pub enum Step {
     Hear(Name),
     TimeOut(Name),
     Crash(Name),
+    Elect(Name),
+    ElectUnheard(Name),
+    EndElection(Name),
+    EndElectionLate(Name),
+    HearFreed(Name),
+    GoAlone(Name),
+    GoOnElected(Name),
+    Confirm(Name),
 }
 
 /// Writes that are told apart.
@@ -77,6 +85,9 @@ impl Step {
                 name
             }
             Self::Serve(name) | Self::Decide(name) | Self::DecideLate(name) => name,
+            Self::Elect(name) | Self::ElectUnheard(name) | Self::EndElection(name) => name,
+            Self::EndElectionLate(name) | Self::HearFreed(name) | Self::GoAlone(name) => name,
+            Self::GoOnElected(name) | Self::Confirm(name) => name,
             Self::DecideForDead(name, _) | Self::Hear(name) | Self::TimeOut(name) | Self::Crash(name) => name,
         }
     }
@@ -94,6 +105,7 @@ impl Step {
             Self::SetIn(_) | Self::Note(_) | Self::Grant(_) | Self::GoFirst(_) | Self::GoFirstUnheard(_) => {
                 BOTH
             }
+            Self::Elect(_) | Self::ElectUnheard(_) | Self::EndElection(_) => BOTH,
             Self::DecideLate(_) | Self::DecideForDead(..) => MEDIATOR,
             Self::RaceUnsent(_) if model.lacks(Rule::LookFirst) => name,
             Self::Look(_) | Self::Race(_) | Self::RaceUnsent(_) | Self::Decide(_) | Self::Hear(_) => {
@@ -107,7 +119,10 @@ impl Step {
     #[must_use]
     pub const fn is_failure(self) -> bool {
         let is_unheard = matches!(self, Self::InviteUnheard(_) | Self::NoteLate(_) | Self::GoFirstUnheard(_));
-        is_unheard || matches!(self, Self::RaceUnsent(_) | Self::TimeOut(_) | Self::Crash(_))
+        let is_of_election = matches!(self, Self::ElectUnheard(_) | Self::EndElectionLate(_));
+        is_unheard
+            || is_of_election
+            || matches!(self, Self::RaceUnsent(_) | Self::TimeOut(_) | Self::Crash(_))
     }
 
     /// Whether a node takes the other for lost that is there, and linked.
@@ -131,8 +146,8 @@ impl Step {
             Self::Destage(name) => state.destage(name),
             Self::Lose(name) => state.lose(name),
             Self::Reconnect(name) => state.reconnect(name),
-            Self::Invite(name) => state.invite(name, true),
-            Self::InviteUnheard(name) => state.invite(name, false),
+            Self::Invite(name) => state.invite(name, true, model),
+            Self::InviteUnheard(name) => state.invite(name, false, model),
             Self::SetIn(name) => state.set_in(name),
             Self::Join(name) => state.join(name, model),
             Self::Note(name) => state.note(name, true, model),
@@ -144,8 +159,8 @@ impl Step {
             Self::Grant(name) => state.grant(name),
             Self::Look(name) => state.look(name, model),
             Self::GoOn(name) => state.go_on(name, model),
-            Self::GoFirst(name) => state.go_first(name, true),
-            Self::GoFirstUnheard(name) => state.go_first(name, false),
+            Self::GoFirst(name) => state.go_first(name, true, model),
+            Self::GoFirstUnheard(name) => state.go_first(name, false, model),
             Self::Race(name) => state.race(name, true, model),
             Self::RaceUnsent(name) => state.race(name, false, model),
             Self::Again(name) => state.again(name),
@@ -156,6 +171,14 @@ impl Step {
             Self::Hear(name) => state.hear(name),
             Self::TimeOut(name) => state.time_out(name),
             Self::Crash(name) => state.crash(name, model),
+            Self::Elect(name) => state.elect(name, true, model),
+            Self::ElectUnheard(name) => state.elect(name, false, model),
+            Self::EndElection(name) => state.end_election(name, true, model),
+            Self::EndElectionLate(name) => state.end_election(name, false, model),
+            Self::HearFreed(name) => state.hear_freed(name),
+            Self::GoAlone(name) => state.go_alone(name, model),
+            Self::GoOnElected(name) => state.go_on_elected(name, model),
+            Self::Confirm(name) => state.confirm(name),
         };
         if !happens {
             return None;
@@ -181,6 +204,12 @@ const SERVING: &[fn(Name) -> Step] = &[
     Step::Leave,
     Step::BeAlone,
     Step::StepDown,
+    Step::Elect,
+    Step::ElectUnheard,
+    Step::EndElection,
+    Step::EndElectionLate,
+    Step::GoAlone,
+    Step::Confirm,
 ];
 
 /// What only one does that does not.
@@ -192,6 +221,7 @@ const WAITING: &[fn(Name) -> Step] = &[
     Step::Race,
     Step::RaceUnsent,
     Step::Serve,
+    Step::GoOnElected,
 ];
 
 /// What both do.
@@ -205,4 +235,5 @@ const ANY: &[fn(Name) -> Step] = &[
     Step::Hear,
     Step::TimeOut,
     Step::Crash,
+    Step::HearFreed,
 ];

@@ -1,6 +1,7 @@
 //! With all rules nothing breaks, and service is reached from wherever it can be.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use mirrorbus_model::{Ask, Failover, Graph, MEDIATOR, Mode, Name, Node, Role, Rule, State, Step};
@@ -12,13 +13,14 @@ fn is_full() -> bool {
 }
 
 /// Explores all states, and returns how many there are.
-fn explore(writes: u8, crashes: u8) -> usize {
+fn explore(model: Failover) -> usize {
     let start = Instant::now();
-    let model = Failover::new(writes, crashes);
     let explored = model.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let (states, depth) = (explored.unique_state_count(), explored.max_depth());
+    let what = if model.elects { "electing, " } else { "" };
+    let (writes, crashes) = (model.bounds.writes, model.bounds.crashes);
     println!(
-        "{writes} writes, {crashes} crashes: {states} states, {depth} steps deep, {:.1?}",
+        "{what}{writes} writes, {crashes} crashes: {states} states, {depth} steps deep, {:.1?}",
         start.elapsed()
     );
     if let Some((name, path)) = explored.discoveries().into_iter().next() {
@@ -30,10 +32,12 @@ fn explore(writes: u8, crashes: u8) -> usize {
 #[test]
 fn nothing_breaks() {
     // The numbers stand in the documentation.
-    assert_eq!(explore(2, 1), 1_324_453);
-    assert_eq!(explore(1, 2), 456_003);
+    assert_eq!(explore(Failover::new(2, 1)), 1_324_453);
+    assert_eq!(explore(Failover::new(1, 2)), 456_003);
     if is_full() {
-        assert_eq!(explore(2, 2), 2_507_286);
+        assert_eq!(explore(Failover::new(2, 2)), 2_507_286);
+        assert_eq!(explore(Failover::new(3, 2)), 10_623_495);
+        assert_eq!(explore(Failover::new(2, 2).electing()), 3_434_856);
     }
 }
 
@@ -60,7 +64,7 @@ fn assert_each(graph: &Graph, what: &str, good: &[bool], of: impl Fn(&State) -> 
     }
 }
 
-/// The graph in which it is looked whether something is reached.
+/// All states of a model.
 fn graph(model: &Failover) -> Graph {
     let start = Instant::now();
     let graph = Graph::explore(model);
@@ -68,32 +72,38 @@ fn graph(model: &Failover) -> Graph {
     graph
 }
 
+/// In which it is looked whether something is reached.
 fn to_reach() -> Failover {
     if is_full() { Failover::new(2, 2) } else { Failover::new(1, 1) }
 }
 
+/// Its graph, for all who look.
+fn graph_to_reach() -> &'static Graph {
+    static GRAPH: LazyLock<Graph> = LazyLock::new(|| graph(&to_reach()));
+    &GRAPH
+}
+
 #[test]
 fn each_step_is_taken_somewhere() {
-    let graph = graph(&Failover::new(1, 1));
     let kind = |step: &Step| format!("{step:?}").split('(').next().map(str::to_owned);
-    let taken: BTreeSet<_> = graph.steps().iter().map(|(step, _)| kind(step)).collect();
-    assert_eq!(taken.len(), 31, "{taken:?}");
+    let taken = |graph: &Graph| graph.steps().iter().map(|(step, _)| kind(step)).collect::<BTreeSet<_>>();
+    assert_eq!(taken(graph_to_reach()).len(), 31);
+    assert_eq!(taken(&graph(&Failover::new(1, 1).electing())).len(), 39);
 }
 
 #[test]
 fn a_member_and_the_mediator_get_to_serve() {
-    let model = to_reach();
-    let graph = graph(&model);
+    let (model, graph) = (to_reach(), graph_to_reach());
     for name in Name::ALL {
         let there = MEDIATOR | 1 << name as u8;
         // The other one is down or cut off; what it has sent may come or not.
         let may = |_: &State, step: Step| step.needs(&model) & !there == 0 && !step.is_failure();
         let good = graph.reach(may, |state| state[name].may_answer());
         let what = format!("{name:?} and the mediator");
-        assert_each(&graph, &what, &good, |state| is_whole(state, name));
+        assert_each(graph, &what, &good, |state| is_whole(state, name));
     }
     let good = graph.reach(is_calm, serves);
-    assert_each(&graph, "all three", &good, |_| true);
+    assert_each(graph, "all three", &good, |_| true);
 }
 
 /// Nothing fails, and nobody thinks so.
@@ -110,8 +120,7 @@ fn is_pair(state: &State) -> bool {
 }
 
 /// The states that a pair gets into from when the mediator is gone, crashes aside, and from which it does not come to serve.
-fn stuck_pairs(model: &Failover) -> usize {
-    let graph = graph(model);
+fn stuck_pairs(model: &Failover, graph: &Graph) -> usize {
     let without_mediator = |step: Step| step.needs(model) & MEDIATOR == 0;
     let may = |_: &State, step: Step| without_mediator(step) && !matches!(step, Step::Crash(_));
     let from = graph.reached(is_pair, may);
@@ -122,8 +131,9 @@ fn stuck_pairs(model: &Failover) -> usize {
 
 #[test]
 fn a_pair_serves_on_without_its_mediator() {
-    assert_eq!(stuck_pairs(&to_reach()), 0);
-    assert_ne!(stuck_pairs(&Failover::new(1, 1).without(Rule::LookFirst)), 0);
+    assert_eq!(stuck_pairs(&to_reach(), graph_to_reach()), 0);
+    let hasty = Failover::new(1, 1).without(Rule::LookFirst);
+    assert_ne!(stuck_pairs(&hasty, &graph(&hasty)), 0);
 }
 
 /// It takes itself for one that acknowledged alone, and the register does not.
@@ -134,13 +144,36 @@ fn is_left_out(state: &State, name: Name) -> bool {
 #[test]
 fn the_pair_is_mirrored_again_unless_a_join_came_late() {
     let is_mirrored = |node: &Node| node.role == Role::Serves(Mode::Mirrored) && node.lease;
-    let mut model = to_reach();
-    for join_stays_noted in [false, true] {
-        model.join_stays_noted = join_stays_noted;
-        let graph = graph(&model);
-        let good = graph.reach(is_calm, |state| state.nodes.iter().any(is_mirrored));
-        let is_late = |state: &State| Name::ALL.into_iter().any(|name| is_left_out(state, name));
-        assert_each(&graph, "mirrored", &good, |state| join_stays_noted || !is_late(state));
-        assert_eq!(good.contains(&false), !join_stays_noted);
+    let is_late = |state: &State| Name::ALL.into_iter().any(|name| is_left_out(state, name));
+    let good = |graph: &Graph| graph.reach(is_calm, |state| state.nodes.iter().any(is_mirrored));
+    let reached = good(graph_to_reach());
+    assert_each(graph_to_reach(), "mirrored", &reached, |state| !is_late(state));
+    assert!(reached.contains(&false));
+    let graph = graph(&Failover { join_stays_noted: true, ..to_reach() });
+    assert_each(&graph, "mirrored, a join stays noted", &good(&graph), |_| true);
+}
+
+#[test]
+fn an_election_in_advance_lets_the_elected_one_serve() {
+    let model = to_reach().electing();
+    let graph = graph(&model);
+    let all_three = graph.reach(is_calm, serves);
+    assert_each(&graph, "electing, all three", &all_three, |_| true);
+    for name in Name::ALL {
+        let with = |there: u8| {
+            // Who hears nothing waits no longer.
+            let may = |_: &State, step: Step| {
+                step.needs(&model) & !there == 0 && (!step.is_failure() || matches!(step, Step::TimeOut(_)))
+            };
+            graph.reach(may, |state| state[name].may_answer())
+        };
+        let good = with(1 << name as u8 | MEDIATOR);
+        let is_free = |state: &State| is_whole(state, name) && !state[name].has_renounced;
+        assert_each(&graph, &format!("electing, {name:?} and the mediator"), &good, is_free);
+        let good = with(1 << name as u8);
+        let is_elected = |state: &State| state[name].is_elected || state[name].by_election;
+        assert_each(&graph, &format!("{name:?}, elected"), &good, is_elected);
     }
+    let model = Failover::new(1, 1).electing().without(Rule::RenouncedMeets);
+    assert!(Graph::explore(&model).reach(is_calm, serves).contains(&false));
 }
