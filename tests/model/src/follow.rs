@@ -1,31 +1,42 @@
 //! What a node does that does not serve: meets the other, follows, takes over.
 
-use std::cmp::Reverse;
-
 use crate::config::{Config, Name, Writes, common, end};
 use crate::model::{Failover, Rule};
-use crate::state::{Ask, Mode, Request, Role, State};
+use crate::state::{Ask, Mode, Node, Request, Role, State, Told, Word};
 
 impl State {
-    /// What is told to follow does; `name` says so. Whether it does, whatever of it was done.
-    pub(crate) fn follow(&mut self, name: Name, config: Config, behind: u8, by_primary: bool) -> bool {
+    /// What the node says to the other one that is to follow it.
+    pub(crate) fn told(&self, name: Name, by_primary: bool) -> Told {
         let (node, peer) = (self[name], self[name.other()]);
         let fork = match common(node.log, peer.log) {
             // Of one generation, as far as anybody knows: a new one is begun behind its end.
             fork if fork == node.log && !by_primary => peer.log,
             fork => fork,
         };
+        let behind = if by_primary { node.behind } else { node.behind.min(peer.behind) };
+        let floor = if by_primary { node.known.floor } else { end(node.log) };
+        let known = (node.behind == behind).then_some(node.known);
+        Told { behind, floor, fork, log: node.log, by_primary, known }
+    }
+
+    /// What is told to follow does; `name` says so. Whether it does, whatever of it was done.
+    pub(crate) fn follow(&mut self, name: Name, told: &Told, model: &Failover) -> bool {
+        let Told { behind, floor, fork, log, by_primary, known } = *told;
+        let peer = self[name.other()];
         let has_more = peer.log & !fork != 0;
         if peer.mode().is_some() || peer.ask != Ask::Nothing || has_more && peer.known.is_alone(name.other())
         {
             return false;
         }
-        if peer.behind < behind {
-            return false; // it knows of a later one
+        if peer.behind < behind && !model.lacks(Rule::OlderIsRefused) {
+            return false;
         }
-        let is_void = by_primary || (self.is_only_member(name) == Some(true) && !self.lacks_floor(name));
+        let its = (peer.behind == behind).then_some(peer.known);
+        let last = [its, known].into_iter().flatten().min_by_key(|known| known.members.count_ones());
+        let may_go_on = |last: Config| last.is_alone(name) && end(log) >= last.floor;
+        let is_void = by_primary || last.is_some_and(may_go_on);
         self.drain(name.other());
-        if !is_void && peer.log > node.log {
+        if !is_void && peer.log > log {
             return false;
         }
         let peer = &mut self[name.other()];
@@ -33,10 +44,26 @@ impl State {
             peer.request = None;
             peer.renew();
         }
-        (peer.known, peer.behind) = (config, behind);
-        (peer.log, peer.disk, peer.role) = (fork, fork, Role::Follows);
+        (peer.known, peer.behind) = (Config::alone(name, floor), behind);
+        let kept = peer.log & fork;
+        (peer.log, peer.disk, peer.role) = (kept, kept, Role::Follows);
         (peer.session, peer.has_followed, peer.is_member) = (false, false, false);
         true
+    }
+
+    /// What the node was told comes late.
+    pub(crate) fn follow_late(&mut self, name: Name, model: &Failover) -> bool {
+        let told = self[name].told.take();
+        told.is_some_and(|told| {
+            self.follow(name.other(), &told, model);
+            true
+        })
+    }
+
+    /// It is under way, and nobody waits for the answer any more.
+    pub(crate) fn tell_late(&mut self, name: Name, by_primary: bool) {
+        let told = self.told(name, by_primary);
+        self[name.other()].told = Some(told);
     }
 
     /// Nobody writes to the node's memory any more, and all that came is on its disk.
@@ -45,24 +72,22 @@ impl State {
         (node.session, node.disk) = (false, node.log);
     }
 
-    /// The later of the two configurations that the nodes know.
-    fn last(&self) -> &Config {
-        let known = self
-            .nodes
-            .iter()
-            .max_by_key(|node| (Reverse(node.behind), Reverse(node.known.members.count_ones())));
-        &known.expect("two").known
+    /// The later of the two configurations that the nodes know; of equals the other one's.
+    fn last(&self, name: Name) -> Config {
+        let (node, peer) = (&self[name], &self[name.other()]);
+        let rank = |node: &Node| (node.behind, node.known.members.count_ones());
+        if rank(node) < rank(peer) { node.known } else { peer.known }
     }
 
     /// Whether that lets one of the two alone go on: whether this one.
     fn is_only_member(&self, name: Name) -> Option<bool> {
-        let last = self.last();
+        let last = self.last(name);
         (last.members != 3).then(|| last.has(name))
     }
 
     /// Whether it had more when it came to be the only member.
     fn lacks_floor(&self, name: Name) -> bool {
-        self.is_only_member(name) == Some(true) && end(self[name].log) < self.last().floor
+        self.is_only_member(name) == Some(true) && end(self[name].log) < self.last(name).floor
     }
 
     /// Of two that do not serve, whether this one is to.
@@ -71,7 +96,7 @@ impl State {
         match self.is_only_member(name) {
             Some(is_first) => is_first,
             _ if had(name) != had(name.other()) => had(name) > had(name.other()),
-            _ => self.last().primary == name,
+            _ => self.last(name).primary == name,
         }
     }
 
@@ -132,8 +157,8 @@ impl State {
         true
     }
 
-    /// Neither serves: tells the other one to follow, and asks for a fresh id if the answer is heard.
-    pub(crate) fn go_first(&mut self, name: Name, is_heard: bool, model: &Failover) -> bool {
+    /// Neither serves: tells the other one to follow, and asks for a fresh id when it hears that it does.
+    pub(crate) fn go_first(&mut self, name: Name, word: Word, model: &Failover) -> bool {
         let peer = name.other();
         let meets = self.meets(name, model) && self[peer].mode().is_none() && !self.is_attached(peer);
         if !meets || !self.goes_first(name) {
@@ -143,10 +168,15 @@ impl State {
         if self.lacks_floor(name) {
             return true;
         }
-        let floor = end(self[name].log);
-        let behind = self[name].behind.min(self[peer].behind);
-        if self.follow(name, Config::alone(name, floor), behind, false) && is_heard {
-            self.ask_again_or_for(name, Request::Alone(floor));
+        let told = self.told(name, false);
+        match word {
+            Word::Late => self.tell_late(name, false),
+            Word::Unheard => _ = self.follow(name, &told, model),
+            Word::Heard => {
+                if self.follow(name, &told, model) {
+                    self.ask_again_or_for(name, Request::Alone(told.floor));
+                }
+            }
         }
         true
     }

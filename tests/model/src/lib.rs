@@ -22,5 +22,5 @@ mod step;
 pub use config::{Config, Name};
 pub use model::{Bounds, Failover, Rule};
 pub use reach::Graph;
-pub use state::{Ask, Mode, Node, Request, Role, State};
+pub use state::{Ask, Mode, Node, Request, Role, State, Told};
 pub use step::{MEDIATOR, Step};

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Name};
 use crate::model::{Failover, Rule};
-use crate::state::{Ask, Mode, Request, Role, State};
+use crate::state::{Ask, Mode, Request, Role, State, Told};
 
 impl State {
     /// A change is taken.
@@ -12,6 +12,7 @@ impl State {
             let node = &mut self[name];
             node.behind += 1;
             node.note = node.note.map(|note| note + 1);
+            node.told = node.told.map(|told| Told { behind: told.behind + 1, ..told });
             // Made for an earlier one: never taken any more.
             (node.late, node.is_hurt) = (0, false);
         }
@@ -151,7 +152,7 @@ impl State {
         }
         (node.request, node.ask, node.again, node.note) = (None, Ask::Nothing, false, None);
         (node.role, node.log, node.lease) = (Role::Undecided, node.disk, false);
-        node.is_freed = false;
+        (node.is_freed, node.told) = (false, None);
         node.is_elected &= model.lacks(Rule::ElectionEndsWithLife);
         node.has_renounced &= !model.lacks(Rule::RenounceOnDisk);
         if model.lacks(Rule::NoMemberAfterRestart) && before.is_member {

@@ -46,6 +46,8 @@ pub enum Rule {
     NoMemberAfterRestart,
     /// Who is named is a member only if it followed since it was told to.
     MemberByFollowing,
+    /// Who knows of a later configuration is not told to follow by an earlier one.
+    OlderIsRefused,
     /// Before the primary's access is taken away one looks whether the mediator is there.
     LookFirst,
     /// A member renounces for the configuration that the primary knows: a later one makes it void.
@@ -89,13 +91,27 @@ pub struct Failover {
     pub join_stays_noted: bool,
     /// A member and a primary that have no mediator elect one in advance: the pair does not do so.
     pub elects: bool,
+    /// A node's word that the other one is to follow it may come late, too.
+    pub late_words: bool,
 }
 
 impl Failover {
     /// The pair as it is, with all rules.
     #[must_use]
     pub const fn new(writes: u8, crashes: u8) -> Self {
-        Self { bounds: Bounds { writes, crashes }, without: 0, join_stays_noted: false, elects: false }
+        Self {
+            bounds: Bounds { writes, crashes },
+            without: 0,
+            join_stays_noted: false,
+            elects: false,
+            late_words: false,
+        }
+    }
+
+    /// One in which word to follow may come late.
+    #[must_use]
+    pub const fn with_late_words(self) -> Self {
+        Self { late_words: true, ..self }
     }
 
     /// One that elects in advance.

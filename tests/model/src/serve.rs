@@ -2,7 +2,7 @@
 
 use crate::config::{Name, end};
 use crate::model::{Failover, Rule};
-use crate::state::{Ask, Mode, Request, Role, State};
+use crate::state::{Ask, Mode, Request, Role, State, Word};
 
 impl State {
     /// A client writes.
@@ -85,15 +85,18 @@ impl State {
     }
 
     /// The peer is told to follow, and is given the ring, if its answer is heard.
-    pub(crate) fn invite(&mut self, name: Name, is_heard: bool, model: &Failover) -> bool {
+    pub(crate) fn invite(&mut self, name: Name, word: Word, model: &Failover) -> bool {
         let node = self[name];
         let may = node.mode() == Some(Mode::Alone) && node.is_settled() && node.known.is_alone(name);
         let may = may && (!node.by_election || model.lacks(Rule::InviteWhenConfirmed));
         if !may || self[name.other()].mode().is_some() {
             return false;
         }
-        let follows = self.follow(name, node.known, node.behind, true);
-        if follows && is_heard {
+        if word == Word::Late {
+            self.tell_late(name, true);
+            return true;
+        }
+        if self.follow(name, &self.told(name, true), model) && word == Word::Heard {
             let peer = &mut self[name.other()];
             (peer.session, peer.has_followed, peer.log) = (true, true, node.log);
             let node = &mut self[name];

@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::ops::{Index, IndexMut};
 
 use crate::config::{Config, Name, Writes};
+use crate::model::{Failover, Rule};
 
 /// Ids that are further apart than this are no more so than those that are.
 const GAP: u8 = 2;
@@ -65,6 +66,34 @@ impl Request {
     }
 }
 
+/// What becomes of a word to the other node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// It is heard, and so is the answer.
+    Heard,
+    /// The answer is not.
+    Unheard,
+    /// It comes when nobody waits for the answer any more.
+    Late,
+}
+
+/// What a node is told that is to follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// By how many the mediator's configuration is later than that of the word, which is whoever says it, alone.
+    pub behind: u8,
+    /// And its floor.
+    pub floor: u8,
+    /// To where the logs are the same.
+    pub fork: Writes,
+    /// What whoever says it has.
+    pub log: Writes,
+    /// It serves.
+    pub by_primary: bool,
+    /// What it knows, if nobody knew of a later one.
+    pub known: Option<Config>,
+}
+
 /// How far a question to the mediator is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ask {
@@ -97,6 +126,8 @@ pub struct Node {
     pub late: u8,
     /// Word of the peer that this node is a member is on its way, and by how many the mediator's configuration is later than that one.
     pub note: Option<u8>,
+    /// Word to follow the peer is on its way.
+    pub told: Option<Told>,
     /// The log, in memory.
     pub log: Writes,
     /// What the disk has of it.
@@ -173,6 +204,21 @@ impl Hash for Node {
         let election = election.iter().fold(self.known.floor, |all, flag| all << 1 | u8::from(*flag));
         let numbers = [small, election, request, self.late, behind, log, committed, flags];
         hasher.write_u64(u64::from_le_bytes(numbers));
+        if let Some(told) = self.told {
+            let known =
+                told.known.map_or([0, 0], |known| [known.members << 1 | known.primary as u8, known.floor]);
+            let numbers = [
+                told.behind,
+                told.floor,
+                told.fork,
+                told.log,
+                u8::from(told.by_primary),
+                known[0],
+                known[1],
+                1,
+            ];
+            hasher.write_u64(u64::from_le_bytes(numbers));
+        }
     }
 }
 
@@ -212,6 +258,7 @@ impl Node {
             again: false,
             late: 0,
             note: None,
+            told: None,
             log: 0,
             disk: 0,
             committed: 0,
@@ -282,7 +329,11 @@ impl State {
 
     /// Ids are compared, and followed by the next one: by how many one is later than another is the same from two on.
     fn close_gaps(&mut self) {
-        let all = self.nodes.iter().flat_map(|node| [Some(node.behind), node.note]).flatten();
+        let all = self
+            .nodes
+            .iter()
+            .flat_map(|node| [Some(node.behind), node.note, node.told.map(|told| told.behind)])
+            .flatten();
         let (mut left, mut before, mut to) = (all.collect::<Vec<_>>(), 0, 0);
         if left.iter().all(|behind| *behind <= GAP) {
             return;
@@ -297,11 +348,12 @@ impl State {
         let of = |behind| moved.iter().find(|(from, _)| *from == behind).expect("each is there").1;
         for node in &mut self.nodes {
             (node.behind, node.note) = (of(node.behind), node.note.map(of));
+            node.told = node.told.map(|told| Told { behind: of(told.behind), ..told });
         }
     }
 
     /// The one form of what is the same.
-    pub(crate) fn tidy(&mut self) {
+    pub(crate) fn tidy(&mut self, model: &Failover) {
         for name in Name::ALL {
             let node = &mut self[name];
             if let Some(Mode::Alone | Mode::CatchingUp) = node.mode() {
@@ -321,6 +373,8 @@ impl State {
             }
             node.by_election &= node.known.is_alone(name);
             node.note = node.note.filter(|note| *note <= node.behind);
+            node.told =
+                node.told.filter(|told| told.behind <= node.behind || model.lacks(Rule::OlderIsRefused));
             if self[name].request.is_none() && self.made_by == Some(name) {
                 self.made_by = None;
             }

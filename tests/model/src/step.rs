@@ -2,7 +2,7 @@
 
 use crate::config::Name;
 use crate::model::{Failover, Rule};
-use crate::state::{Mode, Request, Role, State};
+use crate::state::{Mode, Request, Role, State, Word};
 
 /// Something that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +47,9 @@ pub enum Step {
     GoAlone(Name),
     GoOnElected(Name),
     Confirm(Name),
+    InviteLate(Name),
+    GoFirstLate(Name),
+    FollowLate(Name),
 }
 
 /// Writes that are told apart.
@@ -88,6 +91,7 @@ impl Step {
             Self::Elect(name) | Self::ElectUnheard(name) | Self::EndElection(name) => name,
             Self::EndElectionLate(name) | Self::HearFreed(name) | Self::GoAlone(name) => name,
             Self::GoOnElected(name) | Self::Confirm(name) => name,
+            Self::InviteLate(name) | Self::GoFirstLate(name) | Self::FollowLate(name) => name,
             Self::DecideForDead(name, _) | Self::Hear(name) | Self::TimeOut(name) | Self::Crash(name) => name,
         }
     }
@@ -119,7 +123,10 @@ impl Step {
     #[must_use]
     pub const fn is_failure(self) -> bool {
         let is_unheard = matches!(self, Self::InviteUnheard(_) | Self::NoteLate(_) | Self::GoFirstUnheard(_));
-        let is_of_election = matches!(self, Self::ElectUnheard(_) | Self::EndElectionLate(_));
+        let is_of_election = matches!(
+            self,
+            Self::ElectUnheard(_) | Self::EndElectionLate(_) | Self::InviteLate(_) | Self::GoFirstLate(_)
+        );
         is_unheard
             || is_of_election
             || matches!(self, Self::RaceUnsent(_) | Self::TimeOut(_) | Self::Crash(_))
@@ -146,8 +153,8 @@ impl Step {
             Self::Destage(name) => state.destage(name),
             Self::Lose(name) => state.lose(name),
             Self::Reconnect(name) => state.reconnect(name),
-            Self::Invite(name) => state.invite(name, true, model),
-            Self::InviteUnheard(name) => state.invite(name, false, model),
+            Self::Invite(name) => state.invite(name, Word::Heard, model),
+            Self::InviteUnheard(name) => state.invite(name, Word::Unheard, model),
             Self::SetIn(name) => state.set_in(name),
             Self::Join(name) => state.join(name, model),
             Self::Note(name) => state.note(name, true, model),
@@ -159,8 +166,8 @@ impl Step {
             Self::Grant(name) => state.grant(name),
             Self::Look(name) => state.look(name, model),
             Self::GoOn(name) => state.go_on(name, model),
-            Self::GoFirst(name) => state.go_first(name, true, model),
-            Self::GoFirstUnheard(name) => state.go_first(name, false, model),
+            Self::GoFirst(name) => state.go_first(name, Word::Heard, model),
+            Self::GoFirstUnheard(name) => state.go_first(name, Word::Unheard, model),
             Self::Race(name) => state.race(name, true, model),
             Self::RaceUnsent(name) => state.race(name, false, model),
             Self::Again(name) => state.again(name),
@@ -179,11 +186,14 @@ impl Step {
             Self::GoAlone(name) => state.go_alone(name, model),
             Self::GoOnElected(name) => state.go_on_elected(name, model),
             Self::Confirm(name) => state.confirm(name),
+            Self::InviteLate(name) => model.late_words && state.invite(name, Word::Late, model),
+            Self::GoFirstLate(name) => model.late_words && state.go_first(name, Word::Late, model),
+            Self::FollowLate(name) => state.follow_late(name, model),
         };
         if !happens {
             return None;
         }
-        state.tidy();
+        state.tidy(model);
         (state != *before).then_some(state)
     }
 }
@@ -210,6 +220,7 @@ const SERVING: &[fn(Name) -> Step] = &[
     Step::EndElectionLate,
     Step::GoAlone,
     Step::Confirm,
+    Step::InviteLate,
 ];
 
 /// What only one does that does not.
@@ -222,6 +233,8 @@ const WAITING: &[fn(Name) -> Step] = &[
     Step::RaceUnsent,
     Step::Serve,
     Step::GoOnElected,
+    Step::GoFirstLate,
+    Step::FollowLate,
 ];
 
 /// What both do.

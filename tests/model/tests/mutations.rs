@@ -39,6 +39,7 @@ fn each_rule_is_needed() {
     ] {
         assert_broken(Failover::new(1, crashes), &[rule]);
     }
+    assert_broken(Failover::new(1, 0).with_late_words(), &[Rule::OlderIsRefused]);
 }
 
 #[test]
