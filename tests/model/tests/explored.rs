@@ -34,10 +34,13 @@ fn explore(model: Failover) -> usize {
 fn nothing_breaks() {
     // The numbers stand in the documentation.
     assert_eq!(explore(Failover::new(1, 1).with_late_words()), 548_328);
+    assert_eq!(explore(Failover::new(1, 1).electing()), 328_232);
     assert_eq!(explore(Failover::new(1, 2)), 459_060);
     assert_eq!(explore(Failover::new(2, 1)), 1_330_514);
     if is_full() {
         assert_eq!(explore(Failover::new(2, 2)), 2_535_162);
+        assert_eq!(explore(Failover::new(2, 2).with_late_words()), 8_385_208);
+        assert_eq!(explore(Failover::new(2, 2).electing()), 3_462_732);
         assert_eq!(explore(Failover::new(1, 2).electing().with_late_words()), 1_848_064);
     }
 }
