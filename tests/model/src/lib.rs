@@ -6,8 +6,8 @@
 //!       compare-and-set ──────── mediator ───────────────             a state: what each of the three knows, and what is under way
 //! ```
 //!
-//! It says of the protocol what `src/store/pair` does, in the same words, without the data: a log is the set of writes that it has. What it
-//! takes away a rule of, by [`Rule`], has to break. `docs/failover.md`, "The model", has what is looked for, how far, and what is left out.
+//! It does what `src/store/pair` does, in the same words, without the data: a log is the set of writes that it has. Without any one of its rules,
+//! by [`Rule`], something breaks. `docs/failover.md`, "The model", has what is looked for, how far, and what is left out.
 
 mod config;
 mod election;
