@@ -391,8 +391,7 @@ fn what_is_no_configuration_is_refused() {
     assert!(error.contains("node.toml:2:10: TOML: ") && error.contains("UTF-8"), "{error}");
     let long = "#".repeat(FILE_BYTES_MAX + 1);
     assert!(matches!(load(long.as_bytes()), Err(ConfigError::TooLong { .. })));
-    let mut cut = "#".repeat(FILE_BYTES_MAX).into_bytes();
-    cut.extend("é".as_bytes());
+    let cut = ["#".repeat(FILE_BYTES_MAX).as_bytes(), "é".as_bytes()].concat();
     assert!(matches!(load(&cut), Err(ConfigError::TooLong { .. })));
     assert!(matches!(NodeConfig::load(&directory), Err(ConfigError::NotRegular { .. })));
     assert!(matches!(NodeConfig::load(&directory.join("none")), Err(ConfigError::Read { .. })));

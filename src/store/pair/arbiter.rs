@@ -292,7 +292,11 @@ impl Pair {
         if self.served_alone() && !found.members.contains(&self.engine.config.node) {
             return Ok(());
         }
-        let kept = self.note_configuration(|last| newer(last, found.clone()))?;
+        let kept = self.note_configuration(|last| match last {
+            // What this node has noted under the mediator's id says more: that it was asked for a peer to join, or that it went on alone.
+            Some(last) if last.id >= found.id => last.clone(),
+            Some(_) | None => found.clone(),
+        })?;
         self.be_named(&kept);
         Ok(())
     }

@@ -25,9 +25,9 @@ impl Pair {
         }
         match met {
             Err(reason) => {
-                self.ask_mediator();
-                if self.served_alone() {
-                    self.go_on_alone();
+                let found = self.ask_mediator();
+                if let Some(floor) = self.floor_alone(found.as_ref()) {
+                    self.go_on_alone(floor);
                 } else if self.has_renounced() {
                     let text = "the other node is not heard, and this one agreed, while the mediator was lost, that the other goes on: start \
                                 it, or say promote --flushed-only if it is gone for good";
@@ -77,22 +77,32 @@ impl Pair {
         })
     }
 
-    /// What the mediator holds may be later than what this node knows: the reply to its own request was lost.
-    fn ask_mediator(&self) {
-        let Some(arbiter) = &self.arbiter else { return };
+    /// What the mediator holds, if it answers: it may be later than what this node knows, as the reply to its own request was lost.
+    fn ask_mediator(&self) -> Option<Configuration> {
+        let arbiter = self.arbiter.as_ref()?;
         let known = self.configuration().map_or(0, |known| known.id);
-        if let Ok(Some(found)) = arbiter.read(known)
-            && let Err(error) = self.learn(&found)
-        {
+        let found = arbiter.read(known).ok().flatten()?;
+        if let Err(error) = self.learn(&found) {
             log::warn!("{}: {error}", self.engine.config.name);
         }
+        Some(found)
+    }
+
+    /// To where this node had the log when it came to be the only member, if it may ask to go on as that: by its own register, or because the peer that
+    /// it asked for before its restart has not become one yet. That may still come about: what is asked for then finds another id.
+    fn floor_alone(&self, found: Option<&Configuration>) -> Option<Lsn> {
+        let known = self.configuration()?;
+        let node = &self.engine.config.node;
+        let is_alone = |of: &Configuration| of.primary == *node && of.members == std::slice::from_ref(node);
+        let alone = found.filter(|found| found.id == known.id && is_alone(found));
+        let alone = alone.or_else(|| Some(&known).filter(|known| is_alone(known)))?;
+        Some(Lsn(alone.floor))
     }
 
     /// This node served alone, and it restarted: a fresh id, then it goes on.
-    fn go_on_alone(&self) {
+    fn go_on_alone(&self, floor: Lsn) {
         let node = self.engine.config.node.clone();
         let end = super::position(&self.engine.shared.lock()).end();
-        let floor = Lsn(self.configuration().map_or(0, |known| known.floor));
         if self.arbiter.is_some() && end < floor {
             self.explain(below_floor(end, floor));
             return;

@@ -87,22 +87,22 @@ pub struct Failover {
     pub bounds: Bounds,
     /// Without these rules, a bit for each.
     pub without: u64,
-    /// A join that was noted stays noted when a look finds the configuration before it, of the same id: the pair does not do so.
+    /// A join that was noted stays noted when a look finds the configuration before it, of the same id.
     pub join_stays_noted: bool,
-    /// A member and a primary that have no mediator elect one in advance: the pair does not do so.
+    /// A member and a primary that have no mediator elect one in advance.
     pub elects: bool,
     /// A node's word that the other one is to follow it may come late, too.
     pub late_words: bool,
 }
 
 impl Failover {
-    /// The pair as it is, with all rules.
+    /// The pair with all rules, as long as it has its mediator.
     #[must_use]
     pub const fn new(writes: u8, crashes: u8) -> Self {
         Self {
             bounds: Bounds { writes, crashes },
             without: 0,
-            join_stays_noted: false,
+            join_stays_noted: true,
             elects: false,
             late_words: false,
         }
@@ -114,10 +114,10 @@ impl Failover {
         Self { late_words: true, ..self }
     }
 
-    /// One that elects in advance.
+    /// One that elects in advance, as the pair does when it loses the mediator.
     #[must_use]
     pub const fn electing(self) -> Self {
-        Self { elects: true, join_stays_noted: true, ..self }
+        Self { elects: true, ..self }
     }
 
     /// Without one more.

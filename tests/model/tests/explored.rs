@@ -33,13 +33,13 @@ fn explore(model: Failover) -> usize {
 #[test]
 fn nothing_breaks() {
     // The numbers stand in the documentation.
-    assert_eq!(explore(Failover::new(1, 1).with_late_words()), 548_328);
+    assert_eq!(explore(Failover::new(1, 1).with_late_words()), 529_252);
     assert_eq!(explore(Failover::new(1, 1).electing()), 328_232);
-    assert_eq!(explore(Failover::new(1, 2)), 459_060);
-    assert_eq!(explore(Failover::new(2, 1)), 1_330_514);
+    assert_eq!(explore(Failover::new(1, 2)), 456_062);
+    assert_eq!(explore(Failover::new(2, 1)), 1_326_674);
     if is_full() {
-        assert_eq!(explore(Failover::new(2, 2)), 2_535_162);
-        assert_eq!(explore(Failover::new(2, 2).with_late_words()), 8_385_208);
+        assert_eq!(explore(Failover::new(2, 2)), 2_528_634);
+        assert_eq!(explore(Failover::new(2, 2).with_late_words()), 8_193_506);
         assert_eq!(explore(Failover::new(2, 2).electing()), 3_462_530);
         assert_eq!(explore(Failover::new(1, 2).electing().with_late_words()), 1_766_506);
     }
@@ -153,15 +153,16 @@ fn is_left_out(state: &State, name: Name) -> bool {
 }
 
 #[test]
-fn the_pair_is_mirrored_again_unless_a_join_came_late() {
+fn the_pair_is_mirrored_again() {
     let is_mirrored = |node: &Node| node.role == Role::Serves(Mode::Mirrored) && node.lease;
-    let is_late = |state: &State| Name::ALL.into_iter().any(|name| is_left_out(state, name));
     let good = |graph: &Graph| graph.reach(is_calm, |state| state.nodes.iter().any(is_mirrored));
-    let reached = good(graph_to_reach());
-    assert_each(graph_to_reach(), "mirrored", &reached, |state| !is_late(state));
+    assert_each(graph_to_reach(), "mirrored", &good(graph_to_reach()), |_| true);
+    // Where a look ends a note, whoever asked for a join that comes late takes itself for one that acknowledged alone.
+    let graph = graph(&Failover { join_stays_noted: false, ..to_reach() });
+    let is_late = |state: &State| Name::ALL.into_iter().any(|name| is_left_out(state, name));
+    let reached = good(&graph);
+    assert_each(&graph, "mirrored, a join does not stay noted", &reached, |state| !is_late(state));
     assert!(reached.contains(&false));
-    let graph = graph(&Failover { join_stays_noted: true, ..to_reach() });
-    assert_each(&graph, "mirrored, a join stays noted", &good(&graph), |_| true);
 }
 
 #[test]
