@@ -389,10 +389,9 @@ fn what_is_no_configuration_is_refused() {
     assert_eq!(load(SAMPLE.as_bytes()).unwrap(), parse(SAMPLE).unwrap());
     let error = load(b"[node]\nname = \"a\xff\"\n").unwrap_err().to_string();
     assert!(error.contains("node.toml:2:10: TOML: ") && error.contains("UTF-8"), "{error}");
-    let long = "#".repeat(FILE_BYTES_MAX + 1);
-    assert!(matches!(load(long.as_bytes()), Err(ConfigError::TooLong { .. })));
-    let cut = ["#".repeat(FILE_BYTES_MAX).as_bytes(), "é".as_bytes()].concat();
-    assert!(matches!(load(&cut), Err(ConfigError::TooLong { .. })));
+    let too_long = |found| matches!(found, Err(ConfigError::TooLong { .. }));
+    assert!(too_long(load("#".repeat(FILE_BYTES_MAX + 1).as_bytes())));
+    assert!(too_long(load(&["#".repeat(FILE_BYTES_MAX).as_bytes(), "é".as_bytes()].concat())));
     assert!(matches!(NodeConfig::load(&directory), Err(ConfigError::NotRegular { .. })));
     assert!(matches!(NodeConfig::load(&directory.join("none")), Err(ConfigError::Read { .. })));
     std::fs::remove_dir_all(&directory).unwrap();
