@@ -23,6 +23,7 @@ pub use owner::{
     Attach, CallError, Inquirer, LinkStatus, OpenError, ReconnectError, Reconnected, Region, RegionConfig,
     ask,
 };
+#[cfg(feature = "store")]
 pub(crate) use stream::is_vacant;
 
 use crate::fabric::WindowId;

@@ -44,6 +44,7 @@ pub(crate) fn dial(url: &FabricUrl, deadline: &mut Deadline) -> io::Result<Owned
 
 /// Whether nobody listens at `url`, by the word of the machine there: so a process that has ended is told from one that is not heard. `false`
 /// when there is no word within the time.
+#[cfg(feature = "store")]
 pub(crate) fn is_vacant(url: &FabricUrl, within: Duration) -> bool {
     let is_file = matches!(url, FabricUrl::Shm { .. });
     match dial(url, &mut Deadline::within(within)) {
