@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::failure::{Failure, Result};
 use crate::shell::{cargo, program, root, run as run_program, tee, without_outer_cargo};
 use crate::steps::{Chain, Counts, Steps};
-use crate::{commands, demo, fuzz, install, rxe, tidy};
+use crate::{commands, demo, fuzz, install, rxe, test, tidy};
 
 /// Another processor that the project is meant for: weaker memory order, so worth at least a type check.
 const OTHER_TARGET: &str = "aarch64-unknown-linux-gnu";
@@ -66,6 +66,9 @@ fn checked_builds() -> Chain<'static> {
             let bench = ["--package", "mirrorbus-bench", "--no-default-features", "--all-targets"];
             one(cargo(&["clippy"]).args(bench).args(DENY_WARNINGS))
         })
+        .then("clippy, the model", || {
+            one(cargo(&["clippy", "--all-targets"]).args(test::MODEL).args(DENY_WARNINGS))
+        })
         .then("check for aarch64", other_target)
         .then("documentation", || {
             one(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
@@ -81,8 +84,8 @@ fn one(command: &mut Command) -> Result<Counts> {
 
 fn format() -> Result<Counts> {
     let mut counts = one(&mut cargo(&["fmt", "--all", "--check"]))?;
-    if root().join("fuzz/Cargo.toml").exists() {
-        run_program(&mut cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))?;
+    for other in ["fuzz/Cargo.toml", "tests/model/Cargo.toml"] {
+        run_program(&mut cargo(&["fmt", "--manifest-path", other, "--check"]))?;
         counts.passed += 1;
     }
     Ok(counts)
@@ -91,7 +94,13 @@ fn format() -> Result<Counts> {
 fn deny() -> Result<Counts> {
     install::cargo_tool("deny", "it checks licences, sources and advisories of the dependencies")?;
     let check = ["check", "--hide-inclusion-graph", "bans", "licenses", "sources"];
-    one(cargo(&["deny", "--all-features"]).args(check))
+    let mut counts = Counts::default();
+    for workspace in ["Cargo.toml", "tests/model/Cargo.toml"] {
+        one(cargo(&["deny", "--all-features", "--config", "deny.toml", "--manifest-path", workspace])
+            .args(check))?;
+        counts.passed += 1;
+    }
+    Ok(counts)
 }
 
 /// The advisory database is a git repository elsewhere; a machine that reaches only a package registry cannot fetch it.

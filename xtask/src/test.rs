@@ -31,7 +31,11 @@ pub(crate) fn run(full: bool) -> Result<()> {
         .then("build of the tests", || built(with_rdma()))
         .then("build of the tests without RDMA", move || built(without_rdma(full)))
         .then("documentation tests", documentation);
-    steps.run_together([builds, Chain::default().then("loom", loom).then("miri", miri)]);
+    let others = Chain::default()
+        .then("loom", loom)
+        .then("miri", miri)
+        .then("the model of failover", move || model(full));
+    steps.run_together([builds, others]);
     steps.run("unit and integration tests", || {
         let mut command = with_rdma();
         if full {
@@ -98,6 +102,18 @@ fn miri() -> Result<Counts> {
     command.args(["--", "memory::", "mirror::window", "fabric::shm::queue", "fabric::shm::snapshot"]);
     // Isolated from the machine, a program has neither files nor a clock.
     counted_at_end(command.env("MIRIFLAGS", "-Zmiri-disable-isolation"))
+}
+
+/// A workspace of its own.
+pub(crate) const MODEL: [&str; 4] =
+    ["--manifest-path", "tests/model/Cargo.toml", "--target-dir", "target/model"];
+
+fn model(full: bool) -> Result<Counts> {
+    let mut command = cargo(&["test", "--no-fail-fast"]);
+    if full {
+        command.env("MIRRORBUS_FULL", "1");
+    }
+    counted_at_end(command.args(MODEL))
 }
 
 /// Whether it measures at all: figures of a debug build on a busy machine mean nothing, and may be void.
