@@ -218,8 +218,8 @@ impl ArbiterClient for Client {
     fn ask(&mut self, asked: Asked, within: Duration) -> Result<Told, ArbiterError> {
         let until = Instant::now() + within;
         let question = Question { dataset: self.dataset.clone(), node: self.node.clone(), asked };
-        for _ in 0..RACES_MAX {
-            let found = self.range(until)?;
+        for race in 0..RACES_MAX {
+            let found = self.range(until).map_err(|error| if race == 0 { error } else { unknown(error) })?;
             let age = self.see(found.header);
             let decision = self.rules.decide(found.entry.as_ref(), 0, &question, age);
             let Some(entry) = decision.write else { return Ok(decision.told) };
@@ -235,15 +235,21 @@ impl ArbiterClient for Client {
                 (Err(error), _) => return Err(error),
             }
         }
-        let text = format!("others have written the register {RACES_MAX} times meanwhile: ask again");
-        Err(ArbiterError::Refused { code: "busy".into(), text })
+        Err(ArbiterError::Unknown(format!(
+            "etcd: others have written the register {RACES_MAX} times meanwhile"
+        )))
     }
+}
+
+/// A write that found another revision was sent: something on the way that sends what it was given twice may have had it taken.
+fn unknown(error: ArbiterError) -> ArbiterError {
+    ArbiterError::Unknown(error.to_string())
 }
 
 /// etcd does not let this node.
 fn refusal(text: String) -> ArbiterError {
     let way_out = "the log of etcd says more; `user` and `password` of [dataset.etcd] are for an etcd with users, whose role must have \
-                   read and write at the prefix; one without room needs to be compacted, and its alarm disarmed";
+                   read and write at the prefix";
     ArbiterError::Refused { code: "etcd".into(), text: format!("{text}: {way_out}") }
 }
 

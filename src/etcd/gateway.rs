@@ -20,9 +20,10 @@ use super::secret;
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// Bytes of an answer's headers at most.
 const HEADER_BYTES_MAX: usize = 16 << 10;
-/// Of gRPC: refused before anything was done, since what was asked makes no sense, may not be done, finds no room, is not for an etcd in this
-/// state, or because the token is not valid (any more). Behind every other one it may have been done, or be yet.
-const CODES_OF_NOTHING_DONE: [u32; 5] = [3, 7, 8, NOT_IN_THIS_STATE, 16];
+/// Of gRPC: refused before anything was done, since what was asked makes no sense, may not be done, is not for an etcd in this
+/// state, or because the token is not valid (any more). Behind every other one it may have been done, or be yet: 8, no room, is said of
+/// the write too by which etcd found that it has none left.
+const CODES_OF_NOTHING_DONE: [u32; 4] = [3, 7, NOT_IN_THIS_STATE, 16];
 /// Said where somebody asks for a token, and there are no users.
 pub(super) const NOT_IN_THIS_STATE: u32 = 9;
 

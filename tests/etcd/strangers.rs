@@ -97,13 +97,16 @@ fn an_answer_to_a_change_that_is_none_leaves_it_unknown() {
     let unavailable =
         r#"{"error":"etcdserver: request timed out","message":"etcdserver: request timed out","code":14}"#;
     let no_space = r#"{"error":"etcdserver: mvcc: database space exceeded","code":8}"#;
+    let denied = r#"{"error":"etcdserver: permission denied","code":7}"#;
     for (answer, is_unknown) in [
         (Vec::new(), true),
         (http("200 OK", "{}"), true),
         (http("200 OK", r#"{"succeeded":true}"#), true),
         (http("502 Bad Gateway", "<html>"), true),
         (http("503 Service Unavailable", unavailable), true),
-        (http("429 Too Many Requests", no_space), false),
+        // Said behind the write that took the last room, too.
+        (http("429 Too Many Requests", no_space), true),
+        (http("403 Forbidden", denied), false),
     ] {
         let shown = String::from_utf8_lossy(&answer).into_owned();
         let url = server(move |request, stream| {
@@ -115,7 +118,10 @@ fn an_answer_to_a_change_that_is_none_leaves_it_unknown() {
         match told {
             ArbiterError::Unknown(_) => assert!(is_unknown, "{shown}"),
             ArbiterError::Refused { code, text } => {
-                assert!(!is_unknown && code == "etcd" && text.contains("space exceeded"), "{shown}: {text}");
+                assert!(
+                    !is_unknown && code == "etcd" && text.contains("permission denied"),
+                    "{shown}: {text}"
+                );
             }
             other => panic!("{shown}: {other}"),
         }
@@ -127,7 +133,8 @@ fn an_answer_to_a_change_that_is_none_leaves_it_unknown() {
 fn a_race_that_is_lost_again_and_again_is_given_up() {
     let url = server(|_, stream| drop(stream.write_all(&http("200 OK", NOTHING))));
     let mut alpha = client_of(&[url], "alpha", AT_ONCE);
-    assert_eq!(refusal(alpha.compare_and_set(&change(0, "alpha"), PATIENCE)).0, "busy");
+    let told = alpha.compare_and_set(&change(0, "alpha"), PATIENCE);
+    assert!(matches!(told, Err(ArbiterError::Unknown(_))), "{told:?}");
 }
 
 /// What `printf %s TEXT | base64` says.

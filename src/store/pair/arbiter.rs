@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Pair;
+use super::hello::RoleWord;
 use crate::cluster::{ArbiterClient, ArbiterError, Configuration, Grants, Request, Sight, Verdict};
 use crate::mediator;
 use crate::node::random_bytes;
@@ -351,14 +352,19 @@ impl Pair {
         if !known.members.contains(node) {
             return refuse(format!("this node was set out: say it at {}, which served since", known.primary));
         }
-        if let Ok((_, theirs)) = self.ask_hello()
-            && let Some(later) = theirs.configuration.filter(|theirs| theirs.id > known.id)
-        {
-            let (ours, theirs_id) = (known.id, later.id);
-            return refuse(format!(
-                "{} knows configuration {theirs_id}, this node {ours}: say it there",
-                theirs.node
-            ));
+        if let Ok((_, theirs)) = self.ask_hello() {
+            if theirs.role == RoleWord::Primary {
+                // If that one finds a register where it asks, and this one none, they do not ask the same arbiter.
+                return refuse(format!("{} serves: say it there", theirs.node));
+            }
+            if let Some(later) = theirs.configuration.filter(|theirs| theirs.id > known.id) {
+                let (ours, theirs_id) = (known.id, later.id);
+                let text = format!(
+                    "{} knows configuration {theirs_id}, this node {ours}: say it there",
+                    theirs.node
+                );
+                return refuse(text);
+            }
         }
         lock(&arbiter.client).seed(&known, SEED_TIME)?;
         self.bell.ring();
