@@ -14,7 +14,7 @@
 use std::io::{ErrorKind, PipeReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -88,11 +88,13 @@ impl Hooks {
     /// No thread left.
     pub(super) fn start(
         config: HooksConfig,
-        dataset: Arc<Dataset>,
+        dataset: &Arc<Dataset>,
         desk: Arc<HookDesk>,
         events: Arc<EventLog>,
     ) -> std::io::Result<Self> {
-        let runner = Runner { config, dataset, desk: desk.clone(), events };
+        let (name, node) = (dataset.config().name.clone(), dataset.config().node.clone());
+        let dataset = Arc::downgrade(dataset);
+        let runner = Runner { config, dataset, name, node, desk: desk.clone(), events };
         let thread = std::thread::Builder::new().name("mirrorbus-hooks".into());
         Ok(Self { desk, thread: Some(thread.spawn(move || runner.run())?) })
     }
@@ -118,7 +120,10 @@ impl Drop for Hooks {
 
 struct Runner {
     config: HooksConfig,
-    dataset: Arc<Dataset>,
+    /// Not one that keeps it: a command that takes its time must not keep a node alive that is to end.
+    dataset: Weak<Dataset>,
+    name: String,
+    node: String,
     desk: Arc<HookDesk>,
     events: Arc<EventLog>,
 }
@@ -148,7 +153,7 @@ impl Runner {
 
     /// The generation in which this node serves, if it does, and why it is so; `None` while that cannot be told.
     fn served(&self) -> Option<(Option<u64>, &'static str)> {
-        let status = self.dataset.status();
+        let status = self.dataset.upgrade()?.status();
         let serves = status.role == RoleStatus::Primary;
         (!status.busy).then(|| (serves.then_some(status.generation.0), status.reason.code))
     }
@@ -163,17 +168,17 @@ impl Runner {
         let began = Instant::now();
         self.note(on, HookState::Running, format!("{program} runs"), false);
         let mut command = Command::new(program);
-        command.args(arguments).env("MIRRORBUS_DATASET", &self.dataset.config().name);
-        command.env("MIRRORBUS_NODE", &self.dataset.config().node).env("MIRRORBUS_REASON", reason);
+        command.args(arguments).env("MIRRORBUS_DATASET", &self.name);
+        command.env("MIRRORBUS_NODE", &self.node).env("MIRRORBUS_REASON", reason);
         let (state, text) = match self.carry_out(command, on) {
             Ok(()) => (HookState::Done, format!("{program} took {} ms", began.elapsed().as_millis())),
             Err((state, why)) => (state, format!("{program}: {why}")),
         };
         let has_failed = state != HookState::Done;
         if has_failed {
-            log::warn!("{}: on-{on}: {text}", self.dataset.config().name);
+            log::warn!("{}: on-{on}: {text}", self.name);
         }
-        self.events.add(Some(&self.dataset.config().name), &format!("on-{on}"), text.clone());
+        self.events.add(Some(&self.name), &format!("on-{on}"), text.clone());
         self.note(on, state, text, has_failed);
     }
 
@@ -212,7 +217,7 @@ impl Runner {
         }
         said.take(Duration::ZERO);
         for line in String::from_utf8_lossy(&said.bytes).lines() {
-            log::info!("{}: on-{on}: {line}", self.dataset.config().name);
+            log::info!("{}: on-{on}: {line}", self.name);
         }
         match status? {
             status if status.success() => Ok(()),

@@ -170,7 +170,7 @@ impl Node {
             let desk = Arc::new(HookDesk::default());
             if !dataset.hooks.is_empty() {
                 let config = dataset.hooks.clone();
-                hooks.push(Hooks::start(config, opened.clone(), desk.clone(), events.clone())?);
+                hooks.push(Hooks::start(config, &opened, desk.clone(), events.clone())?);
             }
             served.push(Served { dataset: opened, waits, hooks: desk });
         }

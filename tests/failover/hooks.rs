@@ -1,8 +1,9 @@
 //! Commands that nodes run when they begin to serve, and when they cease to.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mirrorbus::serve::admin::HookState;
+use rustix::process::Signal;
 
 use crate::client::content;
 use crate::rig::{Medium, NAMES, Plan, Rig};
@@ -108,6 +109,19 @@ fn a_command_that_fails_or_hangs_stops_nothing() {
     hangs(&rig, 1 - serving, HookState::Running);
     std::thread::sleep(Duration::from_millis(10));
     assert!(rig.stop(1 - serving).success());
+}
+
+#[test]
+fn a_command_that_takes_its_time_keeps_nobody_from_taking_over() {
+    let lines = "on-demote = [\"/bin/sleep\", \"20\"]\nhook-seconds = 30".to_owned();
+    let rig = Rig::pair(Plan { lines, ..plan(Medium::Tcp) });
+    let serving = rig.wait_for_pair();
+    assert_eq!(served(&rig, serving).write(0, &content(0, 1)), 0);
+    let began = Instant::now();
+    rig.signal(serving, Signal::TERM);
+    assert_eq!(served(&rig, 1 - serving).read(0, 4096), Ok(content(0, 1).to_vec()));
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "it waited for a command: {took:?}\n{}", rig.logs());
 }
 
 #[test]

@@ -135,15 +135,15 @@ impl Arbiter {
         lock(&self.sight)
     }
 
-    /// Looks whether the mediator is there.
-    pub(super) fn look(&self, known: u64) -> Sight {
+    /// Looks whether the mediator is there, and what it holds.
+    pub(super) fn look(&self, known: u64) -> (Sight, Option<Configuration>) {
         let found = self.read(known);
         let mut sight = self.sight();
         sight.note(found.is_ok(), Instant::now());
-        if let Err(error) = found {
+        if let Err(error) = &found {
             *lock(&self.why_mute) = error.to_string();
         }
-        *sight
+        (*sight, found.ok().flatten())
     }
 
     /// Why the mediator does not answer, as far as it does not.

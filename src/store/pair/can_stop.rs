@@ -88,6 +88,9 @@ impl Pair {
 
     /// Why this node would not serve, or not go on to, if the other one ended now.
     pub(super) fn would_go_on(&self) -> Result<(), Doubt> {
+        if self.is_ending() {
+            return Err(("stopping", "it is about to end itself".into()));
+        }
         let is_member = self.is_member();
         let goes_on_anyway = alone_or_ready(&mut self.engine.shared.lock(), is_member)?;
         if goes_on_anyway { Ok(()) } else { self.would_decide() }
@@ -152,6 +155,9 @@ fn resync(state: &mut State) -> Option<ResyncStatus> {
 fn alone_or_ready(state: &mut State, is_member: bool) -> Result<bool, Doubt> {
     let resync = resync(state);
     match &state.role {
+        Role::Primary(primary) if primary.hand_over != HandOver::No => {
+            Err(("switching", "it hands the service over just now".into()))
+        }
         Role::Primary(primary) => match &primary.mode {
             Mode::Alone | Mode::CatchingUp { .. } => Ok(true),
             Mode::Mirrored => Ok(false),

@@ -24,7 +24,7 @@ use crate::base::Lsn;
 use crate::cluster::{Configuration, LOOK_STEP};
 use crate::store::config::CommandError;
 use crate::store::follower::Stage;
-use crate::store::primary::Mode;
+use crate::store::primary::{HandOver, Mode};
 use crate::store::register::Register;
 use crate::store::state::{Reason, Role, State};
 
@@ -36,7 +36,11 @@ impl Pair {
     pub(in crate::store) fn run_looks(&self) {
         let Some(arbiter) = &self.arbiter else { return };
         while !self.stopping.load(Ordering::SeqCst) {
-            let sight = arbiter.look(self.configuration().map_or(0, |known| known.id));
+            let known = self.configuration().map_or(0, |known| known.id);
+            let (sight, found) = arbiter.look(known);
+            if let Some(found) = found.filter(|found| found.id > known) {
+                self.learn_as_follower(&found);
+            }
             let now = Instant::now();
             if sight.is_lost(now) {
                 self.ask_to_be_elected(arbiter);
@@ -47,9 +51,21 @@ impl Pair {
         }
     }
 
+    /// Of a change that it was not told of, since the word was lost, a node that follows hears so.
+    fn learn_as_follower(&self, found: &Configuration) {
+        let Some(_moves) = self.moves.try_lock() else { return };
+        if matches!(self.engine.shared.lock().role, Role::Secondary(_))
+            && let Err(error) = self.learn(found)
+        {
+            log::warn!("{}: {error}", self.engine.config.name);
+        }
+    }
+
     /// The configuration under which this node serves with the other beside it, or is held for its loss.
     fn served_with_peer(&self) -> Option<Configuration> {
         let serves = match &self.engine.shared.lock().role {
+            // One that is handed over is the peer's to change.
+            Role::Primary(primary) if primary.hand_over != HandOver::No => false,
             Role::Primary(primary) => matches!(primary.mode, Mode::Mirrored | Mode::Held { .. }),
             Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => false,
         };
