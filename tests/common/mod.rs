@@ -150,3 +150,16 @@ impl Random {
         (self.next() % bound as u64) as usize
     }
 }
+
+/// A port at which nobody listens, another one each time: the kernel gives one again that nobody has taken.
+pub(crate) fn free_port() -> u16 {
+    static GIVEN: std::sync::Mutex<Vec<u16>> = std::sync::Mutex::new(Vec::new());
+    loop {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut given = GIVEN.lock().unwrap();
+        if !given.contains(&port) {
+            given.push(port);
+            return port;
+        }
+    }
+}

@@ -26,7 +26,7 @@ pub(crate) struct Etcd {
 }
 
 fn free_address() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", crate::common::free_port())
 }
 
 impl Etcd {

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::arbiter::{Arbiter, Decider};
 use crate::client::Client;
-use crate::common::Scratch;
+use crate::common::{Scratch, free_port};
 use crate::mediator::Ways;
 
 /// How long anything that must happen may take on a machine that does much else.
@@ -75,10 +75,6 @@ pub(crate) struct Rig {
 
 /// The names of the nodes.
 pub(crate) const NAMES: [&str; 2] = ["alpha", "beta"];
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 impl Rig {
     /// The configuration of two nodes, and neither of them.
