@@ -14,3 +14,11 @@ pub struct Configuration {
     /// A node whose log ends before this position never serves by itself.
     pub floor: u64,
 }
+
+impl Configuration {
+    /// Whether this node is the only member: what it acknowledged under this the other one need not have.
+    #[must_use]
+    pub fn is_alone(&self, node: &str) -> bool {
+        self.primary == node && matches!(self.members.as_slice(), [only] if only == node)
+    }
+}

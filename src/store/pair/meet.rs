@@ -69,12 +69,7 @@ impl Pair {
 
     /// Whether the register names this node alone: what it acknowledged then the peer need not have.
     pub(super) fn served_alone(&self) -> bool {
-        let register = self.register();
-        let node = &self.engine.config.node;
-        let configuration = crate::store::register::Register::contents(&*register).configuration.as_ref();
-        configuration.is_some_and(|configuration| {
-            configuration.primary == *node && configuration.members == std::slice::from_ref(node)
-        })
+        self.configuration().is_some_and(|known| known.is_alone(&self.engine.config.node))
     }
 
     /// What the mediator holds, if it answers: it may be later than what this node knows, as the reply to its own request was lost.
@@ -93,9 +88,8 @@ impl Pair {
     fn floor_alone(&self, found: Option<&Configuration>) -> Option<Lsn> {
         let known = self.configuration()?;
         let node = &self.engine.config.node;
-        let is_alone = |of: &Configuration| of.primary == *node && of.members == std::slice::from_ref(node);
-        let alone = found.filter(|found| found.id == known.id && is_alone(found));
-        let alone = alone.or_else(|| Some(&known).filter(|known| is_alone(known)))?;
+        let alone = found.filter(|found| found.id == known.id && found.is_alone(node));
+        let alone = alone.or_else(|| Some(&known).filter(|known| known.is_alone(node)))?;
         Some(Lsn(alone.floor))
     }
 
