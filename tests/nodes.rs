@@ -38,6 +38,8 @@ mod mediator;
 mod memory;
 #[path = "nodes/mounted.rs"]
 mod mounted;
+#[path = "nodes/postgres.rs"]
+mod postgres;
 #[path = "nodes/proxy.rs"]
 mod proxy;
 #[path = "nodes/reclaim.rs"]
