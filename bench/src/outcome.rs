@@ -132,30 +132,33 @@ impl Outcome {
 
     /// Why the ratios of this kind mean nothing, if they do.
     pub(crate) fn void(&self, figure: Figure) -> Option<String> {
-        // A ratio that is no number lies in no range.
-        let near_one = |ratio: f64, tolerance: f64| (1.0 - tolerance..=1.0 + tolerance).contains(&ratio);
-        let Ratio { median, low, high } = self.control_of(figure);
-        let name = figure.name();
-        if self.schedule.rounds < ROUNDS_MIN {
-            let rounds = self.schedule.rounds;
-            return Some(format!("{rounds} rounds give no interval, {ROUNDS_MIN} do: give more --seconds"));
-        }
-        if !near_one(median, CONTROL_TOLERANCE) {
-            return Some(format!(
-                "the limit differs from itself by more than {:.0} % (control of the {name} {median:.3}): this machine is too unsteady \
-                 now. Run it again when nothing else runs",
-                CONTROL_TOLERANCE * 100.0
-            ));
-        }
-        if !near_one(low, SPREAD_TOLERANCE) || !near_one(high, SPREAD_TOLERANCE) {
-            return Some(format!(
-                "the limit may differ from itself by more than {:.0} % (control of the {name} [{low:.3}, {high:.3}]): ours \
-                 may as well, by chance. Give more --seconds, or run it again when nothing else runs",
-                SPREAD_TOLERANCE * 100.0
-            ));
-        }
-        None
+        void(self.schedule.rounds, figure.name(), self.control_of(figure))
     }
+}
+
+/// Why ratios mean nothing, if they do: after so many rounds, by the ratio of what they stand beside, the limit, to itself.
+pub(crate) fn void(rounds: u32, name: &str, control: Ratio) -> Option<String> {
+    // A ratio that is no number lies in no range.
+    let near_one = |ratio: f64, tolerance: f64| (1.0 - tolerance..=1.0 + tolerance).contains(&ratio);
+    let Ratio { median, low, high } = control;
+    if rounds < ROUNDS_MIN {
+        return Some(format!("{rounds} rounds give no interval, {ROUNDS_MIN} do: give more --seconds"));
+    }
+    if !near_one(median, CONTROL_TOLERANCE) {
+        return Some(format!(
+            "the limit differs from itself by more than {:.0} % (control of the {name} {median:.3}): this machine is too unsteady \
+             now. Run it again when nothing else runs",
+            CONTROL_TOLERANCE * 100.0
+        ));
+    }
+    if !near_one(low, SPREAD_TOLERANCE) || !near_one(high, SPREAD_TOLERANCE) {
+        return Some(format!(
+            "the limit may differ from itself by more than {:.0} % (control of the {name} [{low:.3}, {high:.3}]): ours \
+             may as well, by chance. Give more --seconds, or run it again when nothing else runs",
+            SPREAD_TOLERANCE * 100.0
+        ));
+    }
+    None
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 //!  messages: the same bytes sent to a process that receives them and answers, over tcp within this machine
 //! ```
 //!
+//! With `--safety` a pair that has a mediator stands beside one that has none.
+//!
 //! The limit is what memory allows for the copies made. It has no log, no map and no disk, so it stays one for every store.
 
 mod limit;
@@ -14,6 +16,7 @@ mod messages;
 mod options;
 mod peer;
 mod report;
+mod safety;
 mod steady;
 mod subject;
 mod turns;
@@ -35,6 +38,16 @@ pub(crate) use turns::run as run_turns;
 /// The pair did not come up, or a write failed.
 pub(crate) fn run(options: &StoreOptions) -> Result<ExitCode, Failure> {
     let machine = Machine::here();
+    if options.safety {
+        let safety = safety::run(options)?;
+        print!("{}", safety.table(&machine));
+        write(options, &safety.json())?;
+        return Ok(if safety.void().is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(crate::EXIT_VOID)
+        });
+    }
     let mut subject = subject::Subject::open(options)?;
     if let Some(rate) = options.steady {
         let steady = steady::run(options, &mut subject, rate)?;

@@ -47,6 +47,9 @@ pub(crate) struct StoreOptions {
     /// Make so many writes a second, one at a time, and tell latencies while a checkpoint is written or room given back from others.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000), conflicts_with = "depth")]
     pub steady: Option<u64>,
+    /// What a mediator costs while all is well: the pair has one, and beside it, in place of the limit, stands a pair without.
+    #[arg(long, conflicts_with = "steady")]
+    pub safety: bool,
     /// Write the figures here as JSON.
     #[arg(long)]
     pub json: Option<PathBuf>,
@@ -90,6 +93,9 @@ pub(crate) struct StorePeerOptions {
     /// Bytes of the ring.
     #[arg(long, value_parser = bytes)]
     pub ring: u64,
+    /// Where a mediator listens, if there is one.
+    #[arg(long)]
+    pub mediator: Option<FabricUrl>,
 }
 
 /// The store between two machines, measured turn by turn.

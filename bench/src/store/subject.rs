@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use mirrorbus::FabricUrl;
 use mirrorbus::base::BlockSize;
+use mirrorbus::mediator::{Mediator, MediatorServerConfig};
 use mirrorbus::store::{Dataset, DatasetConfig, DatasetStatus, ReplicationState, Source, Volume, VolumeSpec};
 
 use super::measure::{CHECK, measure, payload};
@@ -18,11 +19,22 @@ use crate::pair::Contender;
 /// How long the two may take to find each other.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
+/// Who decides which of a pair serves.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Decider {
+    /// Nobody, in a run.
+    Operator,
+    /// A mediator in this process: while all is well it is asked once a second whether it is there.
+    Mediator,
+}
+
 /// A mirrored pair with one volume.
 pub(super) struct Subject {
     volume: Volume,
     dataset: Option<Dataset>,
     peer: Option<Peer>,
+    /// Of a pair that has one.
+    mediator: Option<Mediator>,
     directory: PathBuf,
     payload: Vec<u8>,
     slots: u64,
@@ -34,10 +46,21 @@ pub(super) struct Subject {
 
 impl Subject {
     pub(super) fn open(options: &StoreOptions) -> Result<Self, Failure> {
-        let directory = options.directory.join(format!("mirrorbus-bench-{}", std::process::id()));
+        Self::open_with(options, Decider::Operator)
+    }
+
+    /// A pair with this one to decide which of the two serves.
+    pub(super) fn open_with(options: &StoreOptions, decider: Decider) -> Result<Self, Failure> {
+        let name = format!("mirrorbus-bench-{}-{decider:?}", std::process::id());
+        let directory = options.directory.join(name.to_lowercase());
         std::fs::create_dir_all(&directory)?;
         let [here, there] = urls(options, &directory)?;
-        let arguments = [
+        let mediator = match decider {
+            Decider::Operator => None,
+            Decider::Mediator => Some(mediator(&directory)?),
+        };
+        let url = mediator.as_ref().map(|mediator| mediator.url().clone());
+        let mut arguments = [
             "store-peer",
             "--directory",
             &directory.display().to_string(),
@@ -47,11 +70,14 @@ impl Subject {
             &here.to_string(),
             "--ring",
             &options.ring.to_string(),
-        ];
-        let peer = Peer::start(&arguments.map(str::to_owned))?;
-        let ours = config(Side::Primary, &directory, here, there, options.ring);
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        arguments.extend(url.iter().map(|url| format!("--mediator={url}")));
+        let peer = Peer::start(&arguments)?;
+        let ours = config(Side::Primary, &directory, here, there, options.ring, url)?;
         let mut subject = Self::of(ours, directory, options.volume, options.size)?;
-        (subject.peer, subject.depth) = (Some(peer), options.depth);
+        (subject.peer, subject.mediator, subject.depth) = (Some(peer), mediator, options.depth);
         if !options.empty {
             subject.fill()?;
         }
@@ -61,9 +87,9 @@ impl Subject {
     /// With a `store-peer` that runs already.
     pub(super) fn join(options: &StoreTurnsOptions, size: u64) -> Result<Self, Failure> {
         let StoreTurnsOptions { node, volume, .. } = options.clone();
-        let StorePeerOptions { directory, listen, peer, ring } = node;
+        let StorePeerOptions { directory, listen, peer, ring, mediator } = node;
         std::fs::create_dir_all(&directory)?;
-        let ours = config(Side::Primary, &directory, listen, peer, ring);
+        let ours = config(Side::Primary, &directory, listen, peer, ring, mediator)?;
         let mut subject = Self::of(ours, directory, volume, size)?;
         // Between machines a batch takes so long that the clock is nothing beside it.
         subject.check = 1;
@@ -81,6 +107,7 @@ impl Subject {
             volume,
             dataset: Some(dataset),
             peer: None,
+            mediator: None,
             directory,
             payload: payload(size),
             slots: bytes / size,
@@ -148,8 +175,14 @@ impl Drop for Subject {
     fn drop(&mut self) {
         drop(self.dataset.take());
         drop(self.peer.take());
+        drop(self.mediator.take());
         drop(std::fs::remove_dir_all(&self.directory));
     }
+}
+
+fn mediator(directory: &std::path::Path) -> Result<Mediator, Failure> {
+    let url = FabricUrl::Shm { socket: directory.join("mediator.sock") };
+    Ok(Mediator::start(MediatorServerConfig::new(url, directory.join("mediator")), keys()?)?)
 }
 
 fn urls(options: &StoreOptions, directory: &std::path::Path) -> Result<[FabricUrl; 2], Failure> {
