@@ -24,6 +24,8 @@ mod memory;
 mod reconnects;
 #[path = "across/region.rs"]
 mod region;
+#[path = "across/roaming.rs"]
+mod roaming;
 #[path = "across/store.rs"]
 mod store;
 #[path = "across/told.rs"]
@@ -54,6 +56,8 @@ fn role() {
         "reconnects" => reconnects::reconnects(),
         "disk-writer" => disk::disk_writer(),
         "disk-reader" => disk::disk_reader(),
+        "disk-roamer" => roaming::disk_roamer(),
+        "disk-watcher" => roaming::disk_watcher(),
         other => panic!("no role {other}"),
     }
 }

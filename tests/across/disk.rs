@@ -15,6 +15,7 @@
 
 use std::collections::HashMap;
 use std::io::{Write, stdout};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::child::{optional, variable};
@@ -38,12 +39,16 @@ enum Asked {
     Flush,
 }
 
-struct Work {
+/// A client at work.
+pub(crate) struct Work {
     client: Client,
     random: Random,
+    /// Of the blocks that it writes to the first.
+    first: usize,
     busy: Vec<bool>,
     most: usize,
     asked: HashMap<u64, Asked>,
+    flushes: bool,
     flushing: bool,
     next: u32,
 }
@@ -51,27 +56,46 @@ struct Work {
 /// Role: writes to the volume `TEST_VOLUME` at the socket `TEST_SOCKET`, of `TEST_BLOCKS` blocks, with numbers from `TEST_FIRST` on, until
 /// the connection is lost or it is told to stop.
 pub(crate) fn disk_writer() {
-    let go = PathBuf::from(variable::<String>("TEST_GO"));
-    let mut work = Work {
-        client: connect(),
-        random: Random(variable::<u64>("TEST_SEED") | 1),
-        busy: vec![false; variable("TEST_BLOCKS")],
-        most: optional("TEST_MOST").unwrap_or(BLOCKS_MAX),
-        asked: HashMap::new(),
-        flushing: false,
-        next: variable("TEST_FIRST"),
-    };
+    let mut work = Work::new(connect().unwrap(), 0..variable("TEST_BLOCKS"), true, variable("TEST_FIRST"));
     println!("writing");
-    println!("{}", if work.run(&go).is_ok() { "stopped" } else { "lost" });
+    println!("{}", if work.run(&go()).is_ok() { "stopped" } else { "lost" });
 }
 
-fn connect() -> Client {
+/// The file whose making tells a role to go on.
+pub(crate) fn go() -> PathBuf {
+    PathBuf::from(variable::<String>("TEST_GO"))
+}
+
+/// A connection to the volume, where it is served.
+pub(crate) fn connect() -> std::io::Result<Client> {
     let socket = variable::<String>("TEST_SOCKET");
-    Client::connect(Path::new(&socket), &variable::<String>("TEST_VOLUME")).unwrap()
+    Client::connect(Path::new(&socket), &variable::<String>("TEST_VOLUME"))
 }
 
 impl Work {
-    fn run(&mut self, go: &Path) -> std::io::Result<()> {
+    /// Writes to these blocks, with numbers from `next` on.
+    pub(crate) fn new(client: Client, blocks: Range<usize>, flushes: bool, next: u32) -> Self {
+        Self {
+            client,
+            // Another one for each.
+            random: Random(variable::<u64>("TEST_SEED") ^ u64::from(next) | 1),
+            first: blocks.start,
+            busy: vec![false; blocks.len()],
+            most: optional("TEST_MOST").unwrap_or(BLOCKS_MAX),
+            asked: HashMap::new(),
+            flushes,
+            flushing: false,
+            next,
+        }
+    }
+
+    /// The number of the next write.
+    pub(crate) const fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// Until the connection is lost, or `go` is there and everything answered.
+    pub(crate) fn run(&mut self, go: &Path) -> std::io::Result<()> {
         loop {
             let stops = go.exists();
             for _ in self.asked.len()..if stops { 0 } else { DEPTH } {
@@ -89,7 +113,7 @@ impl Work {
     }
 
     fn ask(&mut self) -> std::io::Result<()> {
-        if !self.flushing && self.random.below(FLUSH_ONE_IN) == 0 {
+        if self.flushes && !self.flushing && self.random.below(FLUSH_ONE_IN) == 0 {
             // Said before it is asked for: what is said to be covered was acknowledged before.
             println!("f");
             let asked = self.client.ask(Command::Flush, 0, 0, &[])?;
@@ -103,6 +127,7 @@ impl Work {
             return Ok(());
         }
         self.busy[first..first + count].fill(true);
+        let first = self.first + first;
         let number = self.next;
         self.next += 1;
         let payload: Vec<u8> =
@@ -118,7 +143,7 @@ impl Work {
         assert_eq!(error, 0, "a request failed");
         match self.asked.remove(&answered).expect("an answer to a question") {
             Asked::Write { number, first, count } => {
-                self.busy[first..first + count].fill(false);
+                self.busy[first - self.first..][..count].fill(false);
                 println!("w {number} {first} {count}");
             }
             Asked::Flush => {
@@ -132,7 +157,7 @@ impl Work {
 
 /// Role: says of each block after which write it has its content, flushes, and says so.
 pub(crate) fn disk_reader() {
-    let mut client = connect();
+    let mut client = connect().unwrap();
     let blocks: usize = variable("TEST_BLOCKS");
     let mut numbers = Vec::with_capacity(blocks);
     for first in (0..blocks).step_by(BLOCKS_READ) {

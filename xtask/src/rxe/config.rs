@@ -17,6 +17,8 @@ pub(crate) struct Config<'a> {
     /// The volume's name.
     pub(crate) volume: &'a str,
     pub(crate) size: &'a str,
+    /// Further lines of the dataset, and tables in it.
+    pub(crate) more: &'a str,
 }
 
 impl Config<'_> {
@@ -27,7 +29,7 @@ impl Config<'_> {
     }
 
     fn text(&self, name: &str, own: &str, peer: &str) -> String {
-        let Self { admin, directory, key, nbd, region, segment, volume, size } = self;
+        let Self { admin, directory, key, nbd, region, segment, volume, size, more } = self;
         format!(
             r#"[node]
 name = "{name}"
@@ -43,6 +45,7 @@ region = "{region}"
 segment = "{segment}"
 lock = "try"
 nbd = ["unix:{nbd}"]
+{more}
 [[dataset.volume]]
 name = "{volume}"
 size = "{size}"
@@ -66,6 +69,7 @@ mod tests {
             segment: "1MiB",
             volume: "disk",
             size: "64MiB",
+            more: "reads = \"confirm\"",
         };
         let text = config.text("a", "10.77.0.1", "10.77.0.2");
         let lines: Vec<_> = text.lines().collect();
@@ -81,6 +85,7 @@ mod tests {
             "nbd = [\"unix:/nbd\"]",
             "name = \"disk\"",
             "size = \"64MiB\"",
+            "reads = \"confirm\"",
         ] {
             assert_eq!(lines.iter().filter(|&&one| one == line).count(), 1, "{line} in {text}");
         }

@@ -15,7 +15,7 @@ use crate::failure::{Context, Failure, Result};
 
 use super::machine::Machine;
 use super::port::{End, Output, Port, Running};
-use super::qemu::{Hardware, PORTS, Qemu};
+use super::qemu::{Card, Hardware, PORTS, Qemu};
 
 /// How long a guest may take to answer after its start, on a machine that does much else.
 const BOOT: Duration = Duration::from_secs(60);
@@ -149,11 +149,20 @@ impl Guest {
         lock(&self.boot).is_some()
     }
 
-    /// Raises or drops the carrier of its network card; nothing if its power is off.
-    pub(crate) fn set_carrier(&self, up: bool) -> Result<()> {
+    /// Raises or drops the carrier of a network card; nothing if its power is off.
+    pub(crate) fn set_carrier(&self, card: Card, up: bool) -> Result<()> {
+        self.told(|qemu| qemu.set_carrier(card, up))
+    }
+
+    /// Has it stand still, its clocks too, or go on; nothing if its power is off.
+    pub(crate) fn set_running(&self, runs: bool) -> Result<()> {
+        self.told(|qemu| qemu.set_running(runs))
+    }
+
+    fn told(&self, tell: impl FnOnce(&Qemu) -> Result<()>) -> Result<()> {
         let Some(boot) = lock(&self.boot).clone() else { return Ok(()) };
         let qemu = lock(&boot.qemu);
-        qemu.as_ref().map_or(Ok(()), |qemu| qemu.set_carrier(up))
+        qemu.as_ref().map_or(Ok(()), tell)
     }
 
     /// Starts a command of the shell, which is killed after `limit` with all that it started.

@@ -4,7 +4,7 @@
 //! it, and nobody is told.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -13,7 +13,7 @@ use crate::failure::{Context, Result};
 
 use super::guest::Guest;
 use super::image::Image;
-use super::qemu::Hardware;
+use super::qemu::{Card, Hardware};
 
 /// Memory of a guest for tests. One without a disk has its files in here too.
 pub(crate) const MEMORY_MIB: u32 = 1024;
@@ -47,12 +47,14 @@ impl Cut {
 pub(crate) struct Guests {
     pub(crate) a: Guest,
     pub(crate) b: Guest,
+    /// The project's program, for what runs on this host.
+    pub(crate) program: PathBuf,
     _only: File,
 }
 
 impl Guests {
     /// Starts both, with their files in `directory`, and waits until soft-RoCE is active in each.
-    pub(crate) fn up(image: &Image, directory: &Path, memory_mib: u32) -> Result<Self> {
+    pub(crate) fn up(image: &Image, directory: &Path, memory_mib: u32, program: PathBuf) -> Result<Self> {
         let what = || format!("making {}", directory.display());
         fs::create_dir_all(directory).context(what)?;
         let only = File::create(directory.join("lock")).context(what)?;
@@ -74,7 +76,7 @@ impl Guests {
             Ok(Guest::new(name, hardware))
         };
         let (a, b) = (guest("a", 1, "b")?, guest("b", 2, "a")?);
-        let guests = Self { a, b, _only: only };
+        let guests = Self { a, b, program, _only: only };
         guests.mend()?;
         Ok(guests)
     }
@@ -87,21 +89,25 @@ impl Guests {
     /// Makes the link fail.
     pub(crate) fn cut(&self, how: Cut) -> Result<()> {
         match how {
-            Cut::Carrier => self.both().into_iter().try_for_each(|guest| guest.set_carrier(false)),
+            Cut::Carrier => {
+                self.both().into_iter().try_for_each(|guest| guest.set_carrier(Card::Link, false))
+            }
             Cut::Silent => self.both().into_iter().try_for_each(deafen),
             Cut::ToA => deafen(&self.a),
             Cut::ToB => deafen(&self.b),
         }
     }
 
-    /// Makes the link whole, in whatever way it failed.
+    /// Makes the link whole, in whatever way it failed, and what else was taken from a guest.
     pub(crate) fn heal(&self) -> Result<()> {
         for guest in self.both() {
             let (aside, link) = (guest.hardware.link_aside(), guest.hardware.link());
             if aside.exists() {
                 fs::rename(&aside, &link).context(|| format!("healing {}", link.display()))?;
             }
-            guest.set_carrier(true)?;
+            guest.set_carrier(Card::Link, true)?;
+            guest.set_carrier(Card::Aside, true)?;
+            guest.set_running(true)?;
         }
         Ok(())
     }

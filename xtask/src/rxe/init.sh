@@ -21,6 +21,9 @@ ip address add 10.77.0.$guest/24 dev eth0
 ip link set eth0 up
 # Known for good: a cut must not be found by asking for the address.
 arp -s 10.77.0.$peer 52:54:00:77:00:0$peer
+# This host, for what is outside of both guests.
+ip address add 10.0.2.15/24 dev eth1
+ip link set eth1 up
 rdma link add rxe0 type rxe netdev eth0
 
 # Carries out the requests of one port, one after another. A request is a line `ID LIMIT BYTES`, and a script of so many

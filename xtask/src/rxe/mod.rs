@@ -24,6 +24,7 @@ mod image;
 mod kernel;
 mod libraries;
 mod machine;
+mod mediator;
 mod modules;
 mod packages;
 mod pair;
@@ -145,7 +146,9 @@ fn guests(
     let artifacts = build()?;
     let (kernel, userland) = (packages::kernel(cache)?, packages::userland(cache, extra)?);
     let image = image::build(cache, &kernel, &userland, &artifacts, extra)?;
-    Guests::up(&image, &cache.join("run"), memory_mib)
+    let program = artifacts.into_iter().find(|artifact| artifact.name == "mirrorbus");
+    let program = program.ok_or_else(|| Failure::new("cargo built no mirrorbus".to_owned()))?.path;
+    Guests::up(&image, &cache.join("run"), memory_mib, program)
 }
 
 fn in_guests(

@@ -60,6 +60,7 @@ impl Pair {
             segment,
             volume: "disk",
             size: volume,
+            more: "",
         };
         for guest in guests.both() {
             let config = config.of(guest, guests);

@@ -162,6 +162,11 @@ impl Running {
         Err(Failure::new(format!("it ended ({:?}) without a line {beginning:?}: {output}", self.end)))
     }
 
+    /// Takes what it has printed so far, without waiting for more.
+    pub(crate) fn catch_up(&mut self) {
+        while let Ok(Some(_)) = self.line(Duration::ZERO) {}
+    }
+
     /// Waits for its end: all that it printed.
     pub(crate) fn wait(mut self) -> Result<Output> {
         while self.line(self.last.saturating_duration_since(Instant::now()))?.is_some() {}

@@ -22,7 +22,16 @@ pub(crate) const PORTS: usize = 8;
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// Runs a program until stdin ends: whatever becomes of us, the pipe behind it closes, and the guest is gone.
-const GUARD: &str = r#""$@" & read -r _; kill -KILL $!; wait $!"#;
+pub(super) const GUARD: &str = r#""$@" & read -r _; kill -KILL $!; wait $!"#;
+
+/// A network card of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Card {
+    /// To the other guest; soft-RoCE is on this one.
+    Link,
+    /// To this host.
+    Aside,
+}
 
 /// What a guest is made of.
 #[derive(Debug, Clone)]
@@ -101,6 +110,9 @@ impl Hardware {
             &format!(
                 "-device virtio-net-pci,id=nic,netdev=wire,mac=52:54:00:77:00:0{number},host_mtu=9000,romfile="
             ),
+            // What is outside of both guests is reached at 10.0.2.2, which is this host.
+            "-netdev user,id=outside,ipv6=off",
+            &format!("-device virtio-net-pci,id=aside,netdev=outside,mac=52:54:00:78:00:0{number},romfile="),
             &format!("-device virtio-serial-pci,max_ports={}", PORTS + 1),
         ]
         .iter()
@@ -168,9 +180,20 @@ impl Qemu {
         Ok(qemu)
     }
 
-    /// Raises or drops the carrier of its network card.
-    pub(crate) fn set_carrier(&self, up: bool) -> Result<()> {
-        self.command(&format!(r#"{{"execute":"set_link","arguments":{{"name":"nic","up":{up}}}}}"#)).map(drop)
+    /// Raises or drops the carrier of a network card.
+    pub(crate) fn set_carrier(&self, card: Card, up: bool) -> Result<()> {
+        let name = match card {
+            Card::Link => "nic",
+            Card::Aside => "aside",
+        };
+        self.command(&format!(r#"{{"execute":"set_link","arguments":{{"name":"{name}","up":{up}}}}}"#))
+            .map(drop)
+    }
+
+    /// Has the whole machine stand still, its clocks too, or go on.
+    pub(crate) fn set_running(&self, runs: bool) -> Result<()> {
+        let command = if runs { "cont" } else { "stop" };
+        self.command(&format!(r#"{{"execute":"{command}"}}"#)).map(drop)
     }
 
     /// Where its processors stand: for whoever looks for why it does not go on.

@@ -3,6 +3,7 @@
 //! A client in the guest of the primary writes, and says what it was answered; the ledger of that is kept here, outside of all that loses
 //! its power.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Result};
@@ -11,8 +12,10 @@ use crate::rxe::disk;
 use crate::rxe::guest::Guest;
 use crate::rxe::guests::Guests;
 use crate::rxe::machine::Machine;
+use crate::rxe::mediator::Mediator;
 use crate::rxe::port::{End, Running};
 use crate::rxe::random::Random;
+use crate::shell::root;
 
 use super::ledger::{Kept, Ledger};
 use super::roles::{GO, SOON};
@@ -35,6 +38,8 @@ pub(super) struct Plan {
     pub(super) most: usize,
     /// Variables that a node is started with.
     pub(super) under: &'static str,
+    /// A mediator decides which node serves, or whoever tells them.
+    pub(super) mediated: bool,
     /// Two nodes that meet are a pair by then.
     pub(super) paired: Duration,
     /// When all of a case is over in any event.
@@ -62,7 +67,10 @@ pub(super) fn with_nodes(
     }
     share_key(guests)?;
     let ledger = Ledger::new(plan.blocks);
-    let mut nodes = Nodes { guests, random, plan, ledger, serving: 0, cuts: 0 };
+    let mediator =
+        plan.mediated.then(|| Mediator::start(&guests.program, &root().join("target/rxe/run/mediator")));
+    let mediator = mediator.transpose()?;
+    let mut nodes = Nodes { guests, random, plan, ledger, mediator, serving: 0, cuts: 0 };
     let result = nodes.set_up().and_then(|()| body(&mut nodes));
     let Ledger { writes, flushes, .. } = nodes.ledger;
     println!("{} power cuts, {writes} writes and {flushes} flushes acknowledged", nodes.cuts);
@@ -74,6 +82,7 @@ pub(super) struct Nodes<'a> {
     plan: Plan,
     pub(super) random: &'a mut Random,
     pub(super) ledger: Ledger,
+    mediator: Option<Mediator>,
     /// Index of the guest that serves.
     pub(super) serving: usize,
     /// Of the power, so far.
@@ -92,6 +101,11 @@ impl<'a> Nodes<'a> {
 
     /// Puts key and configuration on the disks, and starts the nodes.
     fn set_up(&mut self) -> Result<()> {
+        let mediator = self.mediator.as_ref();
+        let table = |mediator: &Mediator| {
+            format!("[dataset.mediator]\naddress = \"{}\"\nkey = \"/disk/mediator.key\"", mediator.url())
+        };
+        let table = mediator.map(table).unwrap_or_default();
         let (ring, size) = (format!("{}MiB", self.plan.ring_mib), format!("{}KiB", self.plan.blocks * 4));
         let config = Config {
             admin: "/tmp/admin",
@@ -102,6 +116,7 @@ impl<'a> Nodes<'a> {
             segment: "1MiB",
             volume: "root",
             size: &size,
+            more: &table,
         };
         for guest in self.guests.both() {
             let config = config.of(guest, self.guests);
@@ -110,6 +125,10 @@ impl<'a> Nodes<'a> {
                  cat >/disk/node.toml <<'EOF' && sync\n{config}\nEOF\n"
             );
             guest.run(&script, SOON)?;
+            if let Some(mediator) = mediator {
+                guest.push(&mediator.key(), "/disk/mediator.key")?;
+                guest.run("chmod 600 /disk/mediator.key && sync", SOON)?;
+            }
         }
         self.start(&[0, 1])?;
         self.until_paired()
@@ -174,6 +193,28 @@ impl<'a> Nodes<'a> {
         }
     }
 
+    /// The other one is gone, and was a member: the node in this guest takes over, or is told to.
+    pub(super) fn take_over(&mut self, index: usize) -> Result<()> {
+        if self.mediator.is_none() {
+            self.tell(index, "promote")?;
+        }
+        self.until("serves", index, |status| status["role"] == "Primary")?;
+        self.serving = index;
+        Ok(())
+    }
+
+    /// Waits until the node in this guest is so.
+    pub(super) fn until(&self, what: &str, index: usize, is_so: impl Fn(&Status) -> bool) -> Result<()> {
+        let until = Instant::now() + SOON;
+        loop {
+            let status = self.status(index);
+            if status.as_ref().is_some_and(&is_so) {
+                return Ok(());
+            }
+            ensure(Instant::now() < until, || format!("node {index} is not so that it {what}: {status:?}"))?;
+        }
+    }
+
     /// The command of a role of `tests/across.rs` at the volume.
     fn role(&self, role: &str, seed: u64) -> String {
         format!(
@@ -183,6 +224,18 @@ impl<'a> Nodes<'a> {
             self.plan.most,
             self.ledger.next()
         )
+    }
+
+    /// Starts a client in this guest that goes to its node whenever that serves, for these blocks.
+    pub(super) fn start_role(&mut self, role: &str, index: usize, blocks: Range<usize>) -> Result<Running> {
+        let seed = self.random.number();
+        let command = format!(
+            "TEST_FROM={} TEST_TO={} TEST_CLOCK=/sys/class/rtc/rtc0/since_epoch {}",
+            blocks.start,
+            blocks.end,
+            self.role(role, seed)
+        );
+        self.guest(index).spawn(&command, self.plan.limit)
     }
 
     /// A client of the node that serves; on return a write of it is acknowledged.
@@ -205,10 +258,10 @@ impl<'a> Nodes<'a> {
 
     /// The other one is gone: the one that serves notices, and goes on without it.
     pub(super) fn go_alone(&self) -> Result<()> {
-        let until = Instant::now() + SOON;
-        while self.status(self.serving).is_none_or(|status| status["replication_state"] != "LinkLost") {
-            ensure(Instant::now() < until, || "the primary does not notice".to_owned())?;
+        if self.mediator.is_some() {
+            return self.until("serves alone", self.serving, |status| status["replication_state"] == "Alone");
         }
+        self.until("has lost the link", self.serving, |status| status["replication_state"] == "LinkLost")?;
         self.tell(self.serving, "alone")
     }
 

@@ -22,6 +22,7 @@ const PLAN: Plan = Plan {
     disk_bytes: 256 << 20,
     most: 8,
     under: "",
+    mediated: true,
     paired: Duration::from_secs(120),
     limit: Duration::from_secs(300),
 };
@@ -88,8 +89,7 @@ impl Nodes<'_> {
         let (gone, other) = (self.serving, 1 - self.serving);
         let writer = self.start_writer_for_a_moment()?;
         self.cut_under(writer, |nodes| nodes.cut(gone))?;
-        self.tell(other, "promote")?;
-        self.serving = other;
+        self.take_over(other)?;
         self.judge(Kept::Acknowledged)?;
         self.start(&[gone])?;
         self.until_paired()?;

@@ -67,7 +67,16 @@ pub(super) fn away(guests: &Guests, random: &mut Random, amounts: Amounts) -> Re
     let Amounts { volume_mib, ring_mib, limit, .. } = amounts;
     let blocks = usize::try_from((volume_mib << 20) / BLOCK).expect("a small volume");
     let disk_bytes = (2 * volume_mib + 128) << 20;
-    let plan = Plan { blocks, ring_mib, disk_bytes, most: 128, under: "", paired: limit / 2, limit };
+    let plan = Plan {
+        blocks,
+        ring_mib,
+        disk_bytes,
+        most: 128,
+        under: "",
+        mediated: false,
+        paired: limit / 2,
+        limit,
+    };
     with_nodes(guests, random, plan, |nodes| {
         // What is there before, and is not to be moved.
         nodes.write(amounts.before_mib << 20)?;
@@ -184,8 +193,7 @@ impl Nodes<'_> {
     fn resync_through_a_kill(&mut self, amounts: Amounts) -> Result<()> {
         let (gone, other) = (self.serving, 1 - self.serving);
         self.cut(gone);
-        self.tell(other, "promote")?;
-        self.serving = other;
+        self.take_over(other)?;
         self.judge(Kept::Acknowledged).context(|| "what was brought up to date".to_owned())?;
         self.write(amounts.changed_mib << 20)?;
         self.start(&[gone])?;

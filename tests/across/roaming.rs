@@ -1,0 +1,121 @@
+//! Roles: clients of a volume that connect again, for as long as it takes, wherever it is served on their machine. There is one on the machine of
+//! each node of a pair, and at most one of them is served.
+//!
+//! The writer's lines are those of `disk-writer`, and it flushes nothing. It writes to blocks of its own, so that of each block one client
+//! has the last word.
+
+use std::io::{Write, stdout};
+use std::time::Duration;
+
+use super::disk::{Work, connect, go};
+use crate::child::variable;
+use crate::client::{BLOCK, Client, Command, number_of};
+
+/// Between two attempts to connect.
+const REST: Duration = Duration::from_millis(10);
+
+/// Role: writes to the blocks of the volume from `TEST_FROM` to before `TEST_TO`, with numbers from `TEST_FIRST` on, until it is told to stop.
+pub(crate) fn disk_roamer() {
+    let (go, mut next) = (go(), variable("TEST_FIRST"));
+    println!("roaming");
+    while !go.exists() {
+        let Ok(client) = connect() else {
+            std::thread::sleep(REST);
+            continue;
+        };
+        let mut work = Work::new(client, variable("TEST_FROM")..variable("TEST_TO"), false, next);
+        let is_lost = work.run(&go).is_err();
+        next = work.next();
+        if is_lost {
+            println!("lost");
+        }
+        // What was answered is not to stay here.
+        stdout().flush().unwrap();
+    }
+    println!("stopped");
+}
+
+/// Role: reads the blocks of the volume from `TEST_FROM` to before `TEST_TO`, over and over, until it is told to stop. Of each answer it says when it
+/// came, by the file `TEST_CLOCK`, which has seconds, and after which write each block has its content: `found SECONDS NUMBER…`.
+pub(crate) fn disk_watcher() {
+    let (go, clock) = (go(), variable::<String>("TEST_CLOCK"));
+    println!("watching");
+    while !go.exists() {
+        let Ok(mut client) = connect() else {
+            std::thread::sleep(REST);
+            continue;
+        };
+        while !go.exists() {
+            let Some(found) = look(&mut client) else { break };
+            let seconds = std::fs::read_to_string(&clock).unwrap();
+            println!("found {} {found}", seconds.trim());
+        }
+    }
+    println!("stopped");
+}
+
+/// The numbers, if there was an answer.
+fn look(client: &mut Client) -> Option<String> {
+    let (from, to): (usize, usize) = (variable("TEST_FROM"), variable("TEST_TO"));
+    let bytes = u32::try_from((to - from) * BLOCK).unwrap();
+    client.ask(Command::Read, (from * BLOCK) as u64, bytes, &[]).ok()?;
+    let (_, error) = client.answer().ok()?;
+    if error != 0 {
+        return None;
+    }
+    let bytes = client.data(bytes).ok()?;
+    let number = |(block, bytes): (usize, &[u8])| number_of(block as u64, bytes).unwrap().to_string();
+    Some((from..).zip(bytes.chunks_exact(BLOCK)).map(number).collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(feature = "serve")]
+mod tests {
+    use super::BLOCK;
+    use crate::Stage;
+    use crate::memory::{Disks, Memory};
+    use mirrorbus::serve::nbd::{Server, ServerConfig};
+
+    const BLOCKS: usize = 64;
+
+    #[test]
+    fn a_roamer_goes_on_wherever_it_is_served_and_a_watcher_sees_it() {
+        let stage = Stage::new();
+        let (socket, clock) = (stage.scratch.path("nbd.sock"), stage.scratch.path("clock"));
+        std::fs::write(&clock, "1234\n").unwrap();
+        let disk = Memory::new((BLOCKS * BLOCK) as u64, false);
+        let [socket_text, clock] = [&socket, &clock].map(|path| path.display().to_string());
+        let told = [
+            ("TEST_SOCKET", socket_text.as_str()),
+            ("TEST_VOLUME", "disk"),
+            ("TEST_FROM", "16"),
+            ("TEST_TO", "48"),
+            ("TEST_FIRST", "1000"),
+            ("TEST_CLOCK", &clock),
+        ];
+        let (mut roamer, mut watcher) =
+            (stage.start("disk-roamer", &told), stage.start("disk-watcher", &told));
+        roamer.told("roaming");
+        watcher.told("watching");
+        let mut last = 0;
+        for _ in 0..2 {
+            let server = Server::start(&ServerConfig::new(socket.clone()), Disks::one(&disk)).unwrap();
+            let words = roamer.told("w ");
+            let words: Vec<usize> = words.split(' ').map(|word| word.parse().unwrap()).collect();
+            assert!(words[0] > last && words[1] >= 16 && words[1] + words[2] <= 48, "{words:?}");
+            last = words[0];
+            assert_eq!(watcher.told("found ").split(' ').count(), 1 + 32);
+            server.stop();
+            roamer.told("lost");
+        }
+        stage.go("");
+        for mut role in [roamer, watcher] {
+            role.told("stopped");
+            role.ends_well();
+        }
+        let content = disk.content();
+        let is_empty = |blocks: std::ops::Range<usize>| {
+            content[blocks.start * BLOCK..blocks.end * BLOCK].iter().all(|byte| *byte == 0)
+        };
+        assert!(is_empty(0..16) && is_empty(48..BLOCKS), "it wrote elsewhere");
+    }
+}

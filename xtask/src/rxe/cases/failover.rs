@@ -1,0 +1,385 @@
+//! Failover by a mediator, of a pair of nodes over RDMA: the link cut in each way, nodes killed, paused, without power, and the mediator out of reach.
+//!
+//! In each guest a client writes to blocks of its own whenever the node there serves, and says what it was answered; the ledger of that is
+//! kept here. After each fault both are mirrored again, and in the end all that was acknowledged to either is there.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::failure::{Context, Result};
+use crate::rxe::guests::Cut;
+use crate::rxe::guests::Guests;
+use crate::rxe::machine::Machine;
+use crate::rxe::port::Running;
+use crate::rxe::qemu::Card;
+use crate::rxe::random::Random;
+
+use super::ensure;
+use super::ledger::Kept;
+use super::nodes::{Nodes, Plan, Status, with_nodes};
+use super::roles::{GO, SOON};
+
+/// A small volume: moments matter, not amounts.
+const PLAN: Plan = Plan {
+    blocks: 1024,
+    ring_mib: 8,
+    disk_bytes: 256 << 20,
+    most: 8,
+    under: "",
+    mediated: true,
+    paired: Duration::from_secs(120),
+    limit: Duration::from_secs(1700),
+};
+
+/// When all of it is given up.
+pub(super) const LIMIT: Duration = Duration::from_secs(1800);
+
+/// The moment of a fault is chosen within this, from when the pair is whole.
+const MOMENT: Duration = Duration::from_millis(700);
+
+/// For so long nobody is to be answered where nobody may serve, and so long after a decision nobody but the one that serves.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// A pause, in which the other one takes over.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Blocks of the other client that a watcher reads.
+const WATCHED: usize = 32;
+
+/// Cuts of a link that flaps.
+const FLAPS: u32 = 100;
+
+/// What happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Link(Cut),
+    PrimaryKilled,
+    SecondaryKilled,
+    PrimaryLosesPower,
+    SecondaryLosesPower,
+    /// The mediator is out of reach for a while, and then the secondary is gone.
+    MediatorFirst,
+    MediatorAndLink,
+    /// The primary's process stands still.
+    Paused,
+}
+
+const FAULTS: [Fault; 11] = [
+    Fault::PrimaryLosesPower,
+    Fault::Link(Cut::Silent),
+    Fault::Paused,
+    Fault::Link(Cut::Carrier),
+    Fault::Link(Cut::ToA),
+    Fault::Link(Cut::ToB),
+    Fault::PrimaryKilled,
+    Fault::SecondaryKilled,
+    Fault::SecondaryLosesPower,
+    Fault::MediatorFirst,
+    Fault::MediatorAndLink,
+];
+
+/// So many faults, in an order that is chosen; all of them before one comes again.
+pub(super) fn faults(guests: &Guests, random: &mut Random, rounds: u32) -> Result<()> {
+    with_nodes(guests, random, PLAN, |nodes| {
+        let mut failover = Failover::new(nodes)?;
+        let mut left = Vec::new();
+        for round in 1..=rounds {
+            if left.is_empty() {
+                left.extend(FAULTS);
+            }
+            let fault = left.swap_remove(failover.below(left.len()));
+            failover.suffer(fault).context(|| format!("{fault:?}, {round} of {rounds}"))?;
+        }
+        failover.finish()
+    })
+}
+
+/// A link that comes and goes, while now this and now that node does not reach the mediator.
+pub(super) fn flaps(guests: &Guests, random: &mut Random) -> Result<()> {
+    with_nodes(guests, random, PLAN, |nodes| {
+        let mut failover = Failover::new(nodes)?;
+        for flap in 1..=FLAPS {
+            failover.flap().context(|| format!("flap {flap} of {FLAPS}"))?;
+        }
+        failover.finish()
+    })
+}
+
+struct Failover<'a, 'b> {
+    nodes: &'a mut Nodes<'b>,
+    /// The client of each guest.
+    roamers: [Option<Running>; 2],
+}
+
+impl<'a, 'b> Failover<'a, 'b> {
+    /// A pair under clients.
+    fn new(nodes: &'a mut Nodes<'b>) -> Result<Self> {
+        let mut failover = Self { nodes, roamers: [None, None] };
+        failover.start_roamers()?;
+        Ok(failover)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.nodes.random.number() >> 32).expect("32 bits") % end
+    }
+
+    /// Those blocks that the client of a guest writes to.
+    const fn blocks(index: usize) -> [usize; 2] {
+        let half = PLAN.blocks / 2;
+        [index * half, (index + 1) * half]
+    }
+
+    /// A client in each guest that has none.
+    fn start_roamers(&mut self) -> Result<()> {
+        for index in [0, 1] {
+            if self.roamers[index].is_none() {
+                self.nodes.guest(index).run(&format!("rm -f {GO}"), SOON)?;
+                let [from, to] = Self::blocks(index);
+                let mut roamer = self.nodes.start_role("disk-roamer", index, from..to)?;
+                roamer.line_after("roaming", SOON)?;
+                self.roamers[index] = Some(roamer);
+            }
+        }
+        Ok(())
+    }
+
+    fn roamer(&mut self, index: usize) -> &mut Running {
+        self.roamers[index].as_mut().expect("it is started with its guest")
+    }
+
+    /// The client in this guest is answered from now on.
+    fn until_answered(&mut self, index: usize) -> Result<()> {
+        let roamer = self.roamer(index);
+        roamer.catch_up();
+        // What it had printed may only come now.
+        roamer.line_after("w ", SOON)?;
+        std::thread::sleep(Duration::from_millis(50));
+        roamer.catch_up();
+        roamer.line_after("w ", SOON).map(drop).context(|| format!("the client in guest {index}"))
+    }
+
+    /// The clients in these guests are not answered for a while.
+    fn assert_quiet(&mut self, which: &[usize]) -> Result<()> {
+        for &index in which {
+            self.roamer(index).catch_up();
+        }
+        std::thread::sleep(QUIET);
+        for &index in which {
+            let roamer = self.roamer(index);
+            while let Ok(Some(line)) = roamer.line(Duration::ZERO) {
+                ensure(!line.starts_with("w "), || {
+                    format!("the client in guest {index} is answered: {line}")
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// From a fault on: one of the two serves, and answers nobody but its own client; which.
+    fn until_one_serves(&mut self) -> Result<usize> {
+        let until = Instant::now() + SOON;
+        let alone = |status: &Status| status["role"] == "Primary" && status["replication_state"] == "Alone";
+        let serving = loop {
+            let statuses = [0, 1].map(|index| self.nodes.status(index));
+            let found = statuses.iter().position(|status| status.as_ref().is_some_and(alone));
+            if let Some(index) = found {
+                break index;
+            }
+            ensure(Instant::now() < until, || format!("none serves: {statuses:?}"))?;
+        };
+        self.until_answered(serving)?;
+        if self.roamers[1 - serving].is_some() {
+            self.assert_quiet(&[1 - serving])?;
+        }
+        self.until_answered(serving)?;
+        Ok(serving)
+    }
+
+    /// All is whole again, and served.
+    fn until_whole(&mut self) -> Result<()> {
+        self.nodes.guests.heal()?;
+        self.nodes.until_paired()?;
+        self.start_roamers()?;
+        self.until_answered(self.nodes.serving)
+    }
+
+    fn suffer(&mut self, fault: Fault) -> Result<()> {
+        self.until_whole()?;
+        std::thread::sleep(self.nodes.random.duration(MOMENT));
+        let (primary, secondary) = (self.nodes.serving, 1 - self.nodes.serving);
+        let names = ["a", "b"];
+        println!("{fault:?}, while {} serves", names[primary]);
+        match fault {
+            Fault::Link(how) => {
+                self.nodes.guests.cut(how)?;
+                let serving = self.until_one_serves()?;
+                println!("{} serves", names[serving]);
+            }
+            Fault::PrimaryKilled | Fault::PrimaryLosesPower => {
+                self.roamer(secondary).catch_up();
+                let began = Instant::now();
+                if fault == Fault::PrimaryKilled {
+                    self.kill_node(primary)?;
+                } else {
+                    self.lose_power(primary)?;
+                }
+                self.roamer(secondary).line_after("w ", SOON)?;
+                println!("the first write is answered {:?} later", began.elapsed());
+                self.until_one_serves()?;
+                self.nodes.start(&[primary])?;
+            }
+            Fault::SecondaryKilled | Fault::SecondaryLosesPower => {
+                if fault == Fault::SecondaryKilled {
+                    self.kill_node(secondary)?;
+                } else {
+                    self.lose_power(secondary)?;
+                }
+                let serving = self.until_one_serves()?;
+                ensure(serving == primary, || "the one that is gone serves".to_owned())?;
+                self.nodes.start(&[secondary])?;
+            }
+            Fault::MediatorFirst => self.mediator_first(primary, secondary)?,
+            Fault::MediatorAndLink => {
+                self.set_mediator([false, false])?;
+                self.nodes.guests.cut(Cut::Silent)?;
+                // What was on its way is answered, and the loss is noticed.
+                std::thread::sleep(QUIET);
+                self.assert_quiet(&[0, 1])?;
+            }
+            Fault::Paused => self.pause(primary, secondary)?,
+        }
+        self.until_whole()
+    }
+
+    /// Whether the mediator is reached from each guest.
+    fn set_mediator(&self, reached: [bool; 2]) -> Result<()> {
+        for (guest, reached) in self.nodes.guests.both().into_iter().zip(reached) {
+            guest.set_carrier(Card::Aside, reached)?;
+        }
+        Ok(())
+    }
+
+    fn kill_node(&self, index: usize) -> Result<()> {
+        self.nodes.guest(index).run("killall -9 mirrorbus", SOON).map(drop)
+    }
+
+    /// Takes what the client there has said with it.
+    fn lose_power(&mut self, index: usize) -> Result<()> {
+        self.nodes.cut(index);
+        let output = self.roamers[index].take().expect("it is started with its guest").wait()?;
+        self.nodes.ledger.take_all(&output.text())
+    }
+
+    /// The one that serves is elected; then the other one is gone, and it goes on all the same.
+    fn mediator_first(&mut self, primary: usize, secondary: usize) -> Result<()> {
+        self.set_mediator([false, false])?;
+        self.nodes.until("is elected", primary, |status| status["reason"]["code"] == "elected")?;
+        self.kill_node(secondary)?;
+        let serving = self.until_one_serves()?;
+        ensure(serving == primary, || "the one that is gone serves".to_owned())?;
+        self.nodes.start(&[secondary])
+    }
+
+    /// The primary's process stands still, and a client there asks for what the other one writes meanwhile.
+    fn pause(&mut self, primary: usize, secondary: usize) -> Result<()> {
+        let guest = self.nodes.guest(primary);
+        let [from, _] = Self::blocks(secondary);
+        let mut watcher = self.nodes.start_role("disk-watcher", primary, from..from + WATCHED)?;
+        watcher.line_after("found ", SOON)?;
+        guest.run("killall -STOP mirrorbus", SOON)?;
+        let stopped = seconds();
+        std::thread::sleep(PAUSE);
+        let written = self.until_written(secondary, from)?;
+        watcher.catch_up();
+        guest.run("killall -CONT mirrorbus", SOON)?;
+        // It reads on at whichever serves here, sooner or later.
+        std::thread::sleep(QUIET);
+        self.nodes.guests.heal()?;
+        guest.signal(&watcher, "TERM")?;
+        let output = watcher.wait()?.text();
+        let answers = after(&output, stopped + PAUSE.as_secs() / 2);
+        println!("{} reads were answered after the pause", answers.len());
+        for answer in &answers {
+            let old = answer.iter().zip(&written).any(|(found, written)| found < written);
+            ensure(!old, || {
+                format!("a read was answered with {answer:?}, after {written:?} were acknowledged")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The client in this guest was answered to writes of the watched blocks: what each of them has at least.
+    fn until_written(&mut self, index: usize, from: usize) -> Result<Vec<u32>> {
+        let mut written = vec![0; WATCHED];
+        self.roamer(index).catch_up();
+        let until = Instant::now() + SOON;
+        // Some of them, so that there is something to miss.
+        while written.iter().filter(|&&number| number > 0).count() < WATCHED / 4 {
+            let line =
+                self.roamer(index).line_after("w ", until.saturating_duration_since(Instant::now()))?;
+            let words: Vec<usize> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+            let [number, first, count] = words[..] else { continue };
+            for block in first..first + count {
+                if let Some(last) = block.checked_sub(from).and_then(|at| written.get_mut(at)) {
+                    *last = u32::try_from(number).unwrap_or(u32::MAX);
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    fn flap(&mut self) -> Result<()> {
+        std::thread::sleep(self.nodes.random.duration(MOMENT));
+        let reached = [self.below(3) > 0, self.below(3) > 0];
+        self.set_mediator(reached)?;
+        let how = Cut::ALL[self.below(Cut::ALL.len())];
+        self.nodes.guests.cut(how)?;
+        std::thread::sleep(self.nodes.random.duration(2 * MOMENT));
+        self.nodes.guests.heal()?;
+        // In some rounds it is whole before the next cut.
+        if self.below(4) == 0 { self.until_whole() } else { Ok(()) }
+    }
+
+    /// All that was acknowledged is there, on both.
+    fn finish(mut self) -> Result<()> {
+        self.until_whole()?;
+        for index in [0, 1] {
+            self.nodes.guest(index).run(&format!("touch {GO}"), SOON)?;
+            let roamer = self.roamers[index].take().expect("it is started with its guest");
+            let output = roamer.wait()?.success()?;
+            self.nodes.ledger.take_all(&output)?;
+        }
+        self.nodes.judge(Kept::Acknowledged)?;
+        let serving = self.nodes.guest(self.nodes.serving);
+        serving.run("mirrorbus verify vm --admin /tmp/admin", PLAN.limit).map(drop)
+    }
+}
+
+/// By this host's clock, which is that of the guests' hardware.
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// What a watcher found at this time and later.
+fn after(output: &str, least: u64) -> Vec<Vec<u32>> {
+    let found = output.lines().filter_map(|line| line.strip_prefix("found "));
+    let numbers = found.map(|line| line.split(' ').filter_map(|word| word.parse::<u64>().ok()));
+    let late = numbers.filter_map(|mut numbers| (numbers.next()? >= least).then_some(numbers));
+    late.map(|numbers| numbers.filter_map(|number| u32::try_from(number).ok()).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_later_is_told_from_what_was_found_before() {
+        let output = "watching\nfound 9 1 2\nfound 10 3 4\nlost\nfound 12 5 6\n";
+        assert_eq!(after(output, 10), [[3, 4], [5, 6]]);
+        assert!(after(output, 13).is_empty());
+    }
+
+    #[test]
+    fn each_client_has_blocks_of_its_own() {
+        assert_eq!([0, 1].map(Failover::blocks), [[0, 512], [512, 1024]]);
+    }
+}
