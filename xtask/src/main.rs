@@ -40,7 +40,7 @@ enum Command {
         #[arg(long)]
         full: bool,
     },
-    /// Build the release program and show what mirroring does: `mirrorbus demo`
+    /// Build the program and show what mirroring does: `mirrorbus demo`
     Demo {
         /// Passed on to `mirrorbus demo`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -68,7 +68,7 @@ impl Steps {
         self.rows.push(Row::of(name, work));
     }
 
-    /// Runs these chains at the same time: a compiler of one crate leaves processors idle. Not for steps that measure time.
+    /// Runs these chains at the same time: a compiler of one crate leaves processors idle, and tests wait. Not for steps that measure time.
     pub(crate) fn run_together(&mut self, chains: [Chain<'_>; 2]) {
         thread::scope(|scope| {
             let running = chains.map(|chain| scope.spawn(|| chain.run()));

@@ -7,16 +7,13 @@ use std::process::Command;
 
 use crate::compare::bench;
 use crate::failure::{Failure, Result};
-use crate::shell::{Ended, cargo, tee, tee_at_end};
+use crate::shell::{Ended, cargo, program, tee, tee_at_end, without_outer_cargo};
 use crate::steps::{Chain, Counts, Steps};
 use crate::{install, instructions};
 
-/// Tests that run without RDMA too. The others run the same code in both builds, and run once, but for `--full`.
+/// Tests that run without RDMA too. The others, the library's own among them, run the same code in both builds, and run once, but for
+/// `--full`.
 const QUICK: [&str; 3] = ["contract", "cli", "durable"];
-
-/// Simulations, of rooms in which nothing asks for the feature `rdma`: with the same seeds they do the same in
-/// both builds. Without RDMA they run with `--full` only.
-const SIMULATED: [&str; 4] = ["replica::throttle::", "sim::", "store::checkpoint::", "store::simulation::"];
 
 /// Runs every test; `full` asks those that have a long version for it.
 pub(crate) fn run(full: bool) -> Result<()> {
@@ -33,23 +30,19 @@ pub(crate) fn run(full: bool) -> Result<()> {
         .then("documentation tests", documentation);
     let others = Chain::default()
         .then("loom", loom)
-        .then("miri", miri)
-        .then("the model of failover", move || model(full));
+        .then("the model of failover", move || model(full))
+        .then("build for miri", || built(miri_of(cargo(&["+nightly"]))));
     steps.run_together([builds, others]);
-    steps.run("unit and integration tests", || {
-        let mut command = with_rdma();
-        if full {
-            command.env("MIRRORBUS_FULL", "1");
-        }
-        counted(&mut command)
-    });
-    steps.run("unit and integration tests without RDMA", || {
-        let mut command = without_rdma(full);
-        if !full {
-            command.arg("--").args(SIMULATED.iter().flat_map(|beginning| ["--skip", *beginning]));
-        }
-        counted(&mut command)
-    });
+    let tests = Chain::default()
+        .then("unit and integration tests", move || {
+            let mut command = with_rdma();
+            if full {
+                command.env("MIRRORBUS_FULL", "1");
+            }
+            counted(&mut command)
+        })
+        .then("tests without RDMA", move || counted(&mut without_rdma(full)));
+    steps.run_together([tests, Chain::default().then("miri", miri)]);
     steps.run("tests over RDMA", || {
         let reason = "the tests of rdma:// (they need a device: `cargo xtask rxe` runs them)".to_owned();
         Ok(Counts { skipped: vec![reason], ..Counts::default() })
@@ -67,11 +60,11 @@ fn with_rdma() -> Command {
 /// In the same directory: most dependencies are the same, and cargo keeps apart what is not.
 fn without_rdma(full: bool) -> Command {
     let mut command = cargo(&["test", "--package", "mirrorbus", "--no-fail-fast", "--no-default-features"]);
-    command.args(["--features", "cli", "--lib", "--bins"]);
+    command.args(["--features", "cli"]);
     // Where there are no libraries of verbs, as far as a build can see.
     command.env("PKG_CONFIG_LIBDIR", "/nonexistent");
     if full {
-        command.arg("--tests");
+        command.args(["--lib", "--bins", "--tests"]);
     } else {
         command.args(QUICK.iter().flat_map(|test| ["--test", *test]));
     }
@@ -94,14 +87,20 @@ fn loom() -> Result<Counts> {
     counted_at_end(cargo(&arguments).env("RUSTFLAGS", "--cfg loom"))
 }
 
+/// With what the tests leave of the processors: they wait much, and must not be kept waiting.
 fn miri() -> Result<Counts> {
-    let arguments =
-        ["+nightly", "miri", "test", "--package", "mirrorbus", "--lib", "--target-dir", "target/miri"];
-    let mut command = cargo(&arguments);
-    command.arg("--no-default-features");
+    let mut command = program("nice", &["-n", "19", "cargo", "+nightly"]);
+    without_outer_cargo(&mut command);
+    let mut command = miri_of(command);
     command.args(["--", "memory::", "mirror::window", "fabric::shm::queue", "fabric::shm::snapshot"]);
+    counted_at_end(&mut command)
+}
+
+fn miri_of(mut cargo: Command) -> Command {
+    cargo.args(["miri", "test", "--package", "mirrorbus", "--lib", "--target-dir", "target/miri"]);
     // Isolated from the machine, a program has neither files nor a clock.
-    counted_at_end(command.env("MIRIFLAGS", "-Zmiri-disable-isolation"))
+    cargo.arg("--no-default-features").env("MIRIFLAGS", "-Zmiri-disable-isolation");
+    cargo
 }
 
 /// A workspace of its own.
@@ -176,7 +175,6 @@ fn counts(output: &str, success: bool) -> Result<Counts> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shell::program;
 
     const PASSED: &str =
         "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s\n";
