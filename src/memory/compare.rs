@@ -6,8 +6,8 @@
 use super::VolatileSlice;
 use crate::base::crc32c_append;
 
-/// Bytes copied out at a time where two slices are looked at, on the stack.
-const CHUNK: usize = 4 << 10;
+/// Bytes copied out at a time where two slices are looked at, on the stack. Miri takes seconds for some thousand.
+const CHUNK: usize = if cfg!(miri) { 512 } else { 4 << 10 };
 /// Bytes copied out at a time where a checksum is computed, which is faster on more.
 const DIGEST_CHUNK: usize = 64 << 10;
 

@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn every_small_size_at_every_alignment() {
-        let (sizes, step) = if cfg!(miri) { (0..70, 5) } else { (0..300, 1) };
+        let (sizes, step) = if cfg!(miri) { (0..70, 7) } else { (0..300, 1) };
         for len in sizes {
             for source_at in (0..16).step_by(step) {
                 for destination_at in (0..16).step_by(step) {
@@ -148,7 +148,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None,
-            cases: if cfg!(miri) { 4 } else { 256 }, ..ProptestConfig::default() })]
+            cases: if cfg!(miri) { 2 } else { 256 }, ..ProptestConfig::default() })]
         #[test]
         fn any_size_at_any_alignment(source_at in 0_usize..64, destination_at in 0_usize..64,
                                      len in 0_usize..if cfg!(miri) { 200 } else { 40_000 }) {
