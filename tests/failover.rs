@@ -30,6 +30,8 @@ mod writer;
 mod by_etcd;
 #[path = "failover/can_stop.rs"]
 mod can_stop;
+#[path = "failover/confirm.rs"]
+mod confirm;
 #[path = "failover/cut.rs"]
 mod cut;
 #[path = "failover/elected.rs"]

@@ -69,7 +69,7 @@ pub struct Grants {
     /// Nobody holds one from then on.
     over: Moment,
     refuses: bool,
-    /// The last turn in which one was granted.
+    /// The last turn in which one was granted, or the holder was heard.
     turn: u64,
 }
 
@@ -89,6 +89,14 @@ impl Grants {
         !self.refuses
     }
 
+    /// Hears of the one that serves, which asks for no lease in this turn, unless this node is about to take over; whether it did.
+    pub fn hear(&mut self, turn: u64) -> bool {
+        if !self.refuses {
+            self.turn = self.turn.max(turn);
+        }
+        !self.refuses
+    }
+
     /// Grants none from now on; from when on nobody holds one.
     pub const fn refuse(&mut self) -> Moment {
         self.refuses = true;
@@ -96,7 +104,7 @@ impl Grants {
     }
 
     /// Grants none from now on, and nobody holds one: the holder says that it has given up what it was granted in turns before this one. False, and
-    /// nothing is changed, if it was granted one in this turn already: the word is late.
+    /// nothing is changed, if it was granted one in this turn already, or heard: the word is late.
     pub const fn take_over(&mut self, turn: u64) -> bool {
         if self.turn >= turn {
             return false;
@@ -155,6 +163,21 @@ mod tests {
         grants.allow();
         assert!(grants.grant(at(2000), 0) && grants.grant(at(1990), 0));
         assert_eq!(grants.refuse(), after(at(2000)));
+    }
+
+    #[test]
+    fn whoever_is_heard_is_granted_nothing() {
+        let mut grants = Grants::new(at(1000));
+        assert!(grants.hear(1));
+        assert_eq!(
+            grants.refuse(),
+            after(at(1000)),
+            "it waits for what it granted before, and for nothing else"
+        );
+        assert!(!grants.hear(1), "on the way to take over");
+        grants.allow();
+        assert!(!grants.take_over(1), "it was heard in this turn");
+        assert!(grants.take_over(2));
     }
 
     #[test]

@@ -14,7 +14,9 @@ use super::subject::{NodeSubject, Served};
 use crate::control::KeySet;
 use crate::node::KeyFileError;
 use crate::segment::{LayoutError, SegmentLayout};
-use crate::store::{ArbiterConfig, ArbiterKind, Dataset, DatasetConfig, Durability, OpenError, VolumeSpec};
+use crate::store::{
+    ArbiterConfig, ArbiterKind, Dataset, DatasetConfig, Durability, OpenError, Reads, VolumeSpec,
+};
 
 /// Events that are remembered.
 const EVENTS_MAX: usize = 1024;
@@ -285,6 +287,10 @@ fn store_config(node: &NodeConfig, dataset: &config::DatasetConfig) -> Result<Da
         durability: match dataset.durability {
             config::Durability::Disk => Durability::Disk,
             config::Durability::Memory => Durability::Memory,
+        },
+        reads: match dataset.reads {
+            config::Reads::Lease => Reads::Lease,
+            config::Reads::Confirm => Reads::Confirm,
         },
         lock: dataset.lock,
         volumes: dataset.volumes.iter().map(volume).collect(),

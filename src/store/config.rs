@@ -20,6 +20,16 @@ pub enum Durability {
     Memory,
 }
 
+/// How a node that serves with a member beside it makes sure, before it answers, that this one does not serve already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reads {
+    /// By a lease of the member, where an arbiter decides who serves: that costs an answer nothing, and takes clocks that go on.
+    #[default]
+    Lease,
+    /// By a look at the member's memory for each batch of answers: no clock is asked.
+    Confirm,
+}
+
 /// A volume to be made when the dataset begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeSpec {
@@ -52,6 +62,8 @@ pub struct DatasetConfig {
     pub places: u64,
     /// What is promised by a flush.
     pub durability: Durability,
+    /// How answers are allowed. Each node's own affair: whoever follows grants a lease if it is asked for one, and waits for its end.
+    pub reads: Reads,
     /// Whether the ring is locked in memory.
     pub lock: LockPolicy,
     /// Volumes that are made when the dataset has none.
@@ -120,6 +132,7 @@ impl DatasetConfig {
             layout: SegmentLayout::DEFAULT,
             places: 16,
             durability: Durability::default(),
+            reads: Reads::default(),
             lock: LockPolicy::Required,
             volumes: Vec::new(),
             arbiter: None,

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use super::config::DatasetConfig;
+use super::config::{DatasetConfig, Reads};
 use super::counters::count;
 use super::durable_mark::DurableMark;
 use super::error::IoError;
@@ -79,7 +79,7 @@ impl Engine {
         sums: Sums,
         health: Health,
     ) -> Self {
-        let lease = ReadLease::new(config.arbiter.is_some());
+        let lease = ReadLease::new(config.arbiter.is_some() && config.reads == Reads::Lease);
         Self {
             config,
             lease,
@@ -92,6 +92,11 @@ impl Engine {
             measures: AtomicBool::new(false),
             turn: Mutex::default(),
         }
+    }
+
+    /// Whether answers are confirmed by looks at the member's memory, and no lease is asked for.
+    pub(super) fn confirms(&self) -> bool {
+        self.config.reads == Reads::Confirm
     }
 
     pub(super) const fn layout(&self) -> SegmentLayout {

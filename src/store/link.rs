@@ -43,6 +43,15 @@ pub(super) trait Wire: std::fmt::Debug {
     }
 }
 
+/// Looks at the peer's words over all links, in their order.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Looks {
+    /// How many were begun.
+    pub(super) begun: u64,
+    /// The number of the last that is done.
+    pub(super) done: u64,
+}
+
 /// How one passes the time until something comes from the peer.
 #[derive(Debug)]
 pub(super) enum Wait {
@@ -108,6 +117,8 @@ pub(super) struct Link<R = Region, W = Lane> {
     in_flight: VecDeque<(Sequence, Lsn)>,
     told_flush: Lsn,
     told_durable: Lsn,
+    /// To where the log was handed over.
+    handed: Lsn,
     is_fetching: bool,
     arrivals: Option<Arc<Arrivals>>,
 }
@@ -127,6 +138,7 @@ impl<R, W: Wire> Link<R, W> {
             in_flight: VecDeque::new(),
             told_flush: Lsn::ZERO,
             told_durable: Lsn::ZERO,
+            handed: Lsn::ZERO,
             is_fetching: false,
         }
     }
@@ -143,8 +155,14 @@ impl<R, W: Wire> Link<R, W> {
         let Some(sequence) = self.lane.hand_over(post.offset, post.len)? else { return Ok(false) };
         if let Some(end) = post.end {
             self.in_flight.push_back((sequence, end));
+            self.handed = end;
         }
         Ok(true)
+    }
+
+    /// To where the log was handed over, to this link.
+    pub(super) const fn handed(&self) -> Lsn {
+        self.handed
     }
 
     /// The last position with all before it in the peer's memory, if one came since.
@@ -179,18 +197,45 @@ impl<R, W: Wire> Link<R, W> {
     }
 
     /// Asks the peer how far it is; whether an answer came. Has one question under way at most, always.
-    pub(super) fn ask(&mut self) -> Result<bool, String> {
-        let mut came = false;
-        if self.is_fetching {
-            came = self.lane.has_fetched()?;
-            self.is_fetching = !came;
-            // The look took what had come, of whatever.
+    pub(super) fn ask(&mut self, looks: &mut Looks) -> Result<bool, String> {
+        let came = self.is_fetching && self.has_come(looks)?;
+        self.begin_to_ask(looks)?;
+        Ok(came)
+    }
+
+    /// Whether the look of this number, or a later one, is done, if need be by asking for it; whether an answer came.
+    pub(super) fn look(&mut self, looks: &mut Looks, wanted: u64) -> Result<bool, String> {
+        let before = looks.done;
+        while looks.done < wanted {
+            // One that is under way may have been begun too early.
+            let goes_on = if self.is_fetching { self.has_come(looks)? } else { self.begin_to_ask(looks)? };
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(looks.done > before)
+    }
+
+    /// Whether the look under way is done.
+    fn has_come(&mut self, looks: &mut Looks) -> Result<bool, String> {
+        if self.lane.has_fetched()? {
+            self.is_fetching = false;
+            looks.done = looks.begun;
+        }
+        // The look took what had come, of whatever.
+        if !self.is_fetching || !self.in_flight.is_empty() {
             self.note_arrival();
         }
+        Ok(!self.is_fetching)
+    }
+
+    /// Begins a look, unless one is under way; whether there is room.
+    fn begin_to_ask(&mut self, looks: &mut Looks) -> Result<bool, String> {
         if !self.is_fetching {
             self.is_fetching = self.lane.fetch(SECONDARY_AT, SECONDARY_BYTES)?;
+            looks.begun += u64::from(self.is_fetching);
         }
-        Ok(came)
+        Ok(self.is_fetching)
     }
 
     /// Hands over what was appended to the log, and takes note of what arrived.

@@ -21,6 +21,7 @@ mod appended;
 mod bring_back;
 mod checkpoint;
 mod config;
+mod confirm;
 mod counters;
 mod dataset;
 mod directory;
@@ -69,7 +70,7 @@ mod volumes;
 pub use checkpoint::decoders as checkpoint_decoders;
 pub use checkpoint::{CheckpointError, RecordError};
 pub use config::{
-    ArbiterConfig, ArbiterKind, CommandError, DatasetConfig, Durability, OpenError, VolumeSpec,
+    ArbiterConfig, ArbiterKind, CommandError, DatasetConfig, Durability, OpenError, Reads, VolumeSpec,
 };
 pub use counters::Counts;
 pub use dataset::Dataset;

@@ -15,7 +15,7 @@
 //! held, not answered.
 
 use super::durable_mark::Marked;
-use super::link::{Link, Wait, Wire};
+use super::link::{Link, Looks, Wait, Wire};
 use super::log::Log;
 use super::resync::Source;
 use super::ring_memory::{PrimaryWords, SecondaryWords, Trouble};
@@ -68,7 +68,8 @@ pub(super) struct Primary<R = Region, W = Lane> {
     /// What the peer said of itself last.
     pub(super) peer: SecondaryWords,
     committed: Lsn,
-    placed: Lsn,
+    pub(super) placed: Lsn,
+    pub(super) looks: Looks,
     /// The next segment's file cannot be made: why.
     pub(super) no_file: Option<String>,
     /// The peer took note that it is a member.
@@ -99,6 +100,7 @@ impl<R, W: Wire> Primary<R, W> {
             peer: SecondaryWords { durable: Lsn::ZERO, end: Lsn::ZERO, trouble: Trouble::None },
             committed: durable,
             placed: Lsn::ZERO,
+            looks: Looks { begun: 0, done: 0 },
             no_file: None,
             is_told: false,
             joins_at: Lsn::ZERO,
@@ -363,7 +365,13 @@ impl<R, W: Wire> Primary<R, W> {
     /// Asks the peer how far it is, and takes note of the last answer. Never waits.
     pub(super) fn ask_peer(&mut self) {
         let Some(link) = &mut self.link else { return };
-        match link.ask() {
+        let came = link.ask(&mut self.looks);
+        self.take_answer(came);
+    }
+
+    /// Takes note of what the peer says of itself, if an answer came.
+    pub(super) fn take_answer(&mut self, came: Result<bool, String>) {
+        match came {
             Ok(false) => {}
             Ok(true) => {
                 if let Some(peer) = self.log.memory().secondary() {

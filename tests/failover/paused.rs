@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::client::{BLOCK, Client, Command, content, number_of};
-use crate::rig::{Medium, NAMES, Rig};
+use crate::rig::{Medium, NAMES, Plan, Rig};
 use crate::{assert_whole, plan, served};
 
 /// How long an answer is waited for: none is right as well.
@@ -57,28 +57,32 @@ fn pause(rig: &Rig, number: u32, least: Duration, flushes: bool) {
 }
 
 /// What a read is answered with; `None`: with a failure, the connection's end, or not at all.
-fn answer(client: &mut Client) -> Option<Vec<u8>> {
+pub(crate) fn answer(client: &mut Client) -> Option<Vec<u8>> {
     match client.answer() {
         Ok((_, 0)) => client.data(LEN).ok(),
         Ok(_) | Err(_) => None,
     }
 }
 
-fn a_paused_primary_answers_no_stale_read(medium: Medium) {
-    let rig = Rig::pair(plan(medium));
+pub(crate) fn a_paused_primary_answers_no_stale_read(plan: Plan) {
+    no_stale_read(&Rig::pair(plan));
+}
+
+/// Of a pair, whichever serves.
+pub(crate) fn no_stale_read(rig: &Rig) {
     // For just as long as it takes: what it does when it goes on and what the other does are at the same time.
     for round in 0..4 {
-        pause(&rig, round, Duration::ZERO, round % 2 == 1);
+        pause(rig, round, Duration::ZERO, round % 2 == 1);
     }
-    pause(&rig, 4, Duration::from_secs(5), true);
+    pause(rig, 4, Duration::from_secs(5), true);
 }
 
 #[test]
 fn a_paused_primary_answers_no_stale_read_via_shm() {
-    a_paused_primary_answers_no_stale_read(Medium::Shm);
+    a_paused_primary_answers_no_stale_read(plan(Medium::Shm));
 }
 
 #[test]
 fn a_paused_primary_answers_no_stale_read_via_tcp() {
-    a_paused_primary_answers_no_stale_read(Medium::Tcp);
+    a_paused_primary_answers_no_stale_read(plan(Medium::Tcp));
 }

@@ -117,6 +117,7 @@ impl Checker<'_> {
         same_medium(&listen, &peer, raw)?;
         let (region_bytes, segment_bytes) = ring(raw)?;
         let durability = raw.durability.as_ref().map(|text| value::durability(text, "durability"));
+        let reads = raw.reads.as_ref().map(|text| value::reads(text, "reads"));
         let lock = raw.lock.as_ref().map(|lock| value::lock(lock, "lock"));
         let tls = raw.tls.as_ref().map(tls).transpose()?;
         let (mediator, etcd) = arbiter(raw, &key, &peer)?;
@@ -125,6 +126,7 @@ impl Checker<'_> {
         let volumes = self.volumes(&raw.volume)?;
         Ok(DatasetConfig {
             durability: durability.transpose()?.unwrap_or(Durability::Disk),
+            reads: reads.transpose()?.unwrap_or_default(),
             lock: lock.transpose()?.unwrap_or(LockPolicy::Required),
             name,
             id,

@@ -26,8 +26,8 @@ mod value;
 pub use dataset_id::{new_dataset_id, parse_dataset_id};
 pub use error::ConfigError;
 pub use types::{
-    DatasetConfig, Durability, EtcdConfig, HooksConfig, MediatorConfig, NbdAddress, NodeConfig, TlsConfig,
-    VolumeConfig,
+    DatasetConfig, Durability, EtcdConfig, HooksConfig, MediatorConfig, NbdAddress, NodeConfig, Reads,
+    TlsConfig, VolumeConfig,
 };
 
 /// Bytes of the file at most.
@@ -64,6 +64,8 @@ pub const REGION_BYTES_MAX: u64 = 1 << 40;
 /// Bytes of a Unix socket's path at most: what the kernel's address has room for.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
+#[cfg(test)]
+mod etcd_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub(super) struct Dataset {
     pub(super) region: Spanned<Size>,
     pub(super) segment: Option<Spanned<Size>>,
     pub(super) durability: Option<Text>,
+    pub(super) reads: Option<Text>,
     pub(super) lock: Option<Spanned<Lock>>,
     #[serde(default)]
     pub(super) nbd: Vec<Text>,

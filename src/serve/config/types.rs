@@ -42,6 +42,8 @@ pub struct DatasetConfig {
     pub segment_bytes: u64,
     /// When a flush is done.
     pub durability: Durability,
+    /// How it is made sure that an answer is the newest.
+    pub reads: Reads,
     /// Whether the ring is locked in memory.
     pub lock: LockPolicy,
     /// Where its volumes are served. What is reachable from elsewhere has `tls` with `required`.
@@ -75,6 +77,16 @@ impl fmt::Display for Durability {
             Self::Memory => "memory",
         })
     }
+}
+
+/// How a node that serves makes sure that the other one does not, before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reads {
+    /// By a lease of the other one's, where an arbiter decides which serves.
+    #[default]
+    Lease,
+    /// By a look at the other one's memory.
+    Confirm,
 }
 
 /// Where clients of a dataset's volumes come in.

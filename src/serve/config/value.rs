@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::error::Mistake;
 use super::raw::{Lock, Size, Text};
-use super::{Durability, NAME_BYTES_MAX, NbdAddress, SOCKET_PATH_BYTES_MAX, VOLUME_NAME_BYTES_MAX};
+use super::{Durability, NAME_BYTES_MAX, NbdAddress, Reads, SOCKET_PATH_BYTES_MAX, VOLUME_NAME_BYTES_MAX};
 use crate::base::{BlockSize, FabricUrl, format_bytes, parse_bytes};
 use crate::memory::LockPolicy;
 
@@ -196,6 +196,15 @@ pub(super) fn durability(text: &Text, key: &str) -> Outcome<Durability> {
         "disk" => Ok(Durability::Disk),
         "memory" => Ok(Durability::Memory),
         other => refuse(text, key, format!("{other:?} is no durability: write \"disk\" or \"memory\"")),
+    }
+}
+
+/// How an answer is made sure of.
+pub(super) fn reads(text: &Text, key: &str) -> Outcome<Reads> {
+    match text.get_ref().as_str() {
+        "lease" => Ok(Reads::Lease),
+        "confirm" => Ok(Reads::Confirm),
+        other => refuse(text, key, format!("{other:?} is no way to answer: write \"lease\" or \"confirm\"")),
     }
 }
 

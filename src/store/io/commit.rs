@@ -80,10 +80,13 @@ impl Engine {
     /// The one gate: [`Volume::commit`], and changes of the table of volumes.
     pub(in crate::store) fn commit(&self, epoch: u64, mark: Mark, gone: Gone<'_>) -> Result<(), IoError> {
         let began = self.measures.load(Ordering::Relaxed).then(Instant::now);
-        let mut pause = Pause::default();
+        let (mut pause, mut proof) = (Pause::default(), None);
         loop {
             let mut state = self.shared.lock();
             let primary = state.primary(epoch)?;
+            if proof.is_none() && self.confirms() && primary.has_member() {
+                proof = Some(primary.proof(Lsn(mark.0)));
+            }
             primary.push();
             if std::mem::take(&mut pause.has_watched) {
                 // Another has to watch, if what came was for this one; told under the lock, so that nobody is about to wait.
@@ -92,7 +95,9 @@ impl Engine {
             let is_committed = primary.committed().0 >= mark.0;
             // What was read is the newest only as long as the peer serves nothing.
             let is_open = primary.hand_over == HandOver::No;
-            let may_answer = is_open && (!primary.has_member() || self.lease.is_live());
+            let may_answer = is_open
+                && (!primary.has_member()
+                    || proof.map_or_else(|| self.lease.is_live(), |proof| primary.is_confirmed(proof)));
             if is_committed && may_answer {
                 drop(state);
                 if let Some(began) = began {
@@ -109,7 +114,7 @@ impl Engine {
             let wait = match pause.spins() {
                 true => Wait::Look,
                 // A lease does not come over the medium.
-                false if is_committed => Wait::Other,
+                false if is_committed && proof.is_none() => Wait::Other,
                 false => primary.wait(),
             };
             if pause.pass(&self.shared, state, wait) && gone() {

@@ -67,6 +67,8 @@ pub(super) enum Question {
         #[serde(default)]
         turn: u64,
     },
+    /// Whoever asks is alive, serves, and needs no lease in this turn.
+    Alive { node: String, turn: u64 },
     /// Take over, from whoever asks and serves under the configuration of this id: it answers nothing any more, and has given up what was granted in
     /// turns before this one. Without a turn: make yourself ready for that.
     TakeOver { from: Hello, id: u64, turn: Option<u64> },

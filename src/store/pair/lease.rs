@@ -1,11 +1,12 @@
-//! The read lease between the two nodes, which is also how each hears that the other is alive: the one that serves asks for it all the time.
+//! The read lease between the two nodes, which is also how each hears that the other is alive: the one that serves asks for it all the time. One that
+//! needs no lease, since it confirms its answers, says that it is alive, and is heard.
 
 use std::time::{Duration, Instant};
 
 use super::Pair;
 use super::hello::{Answer, Question};
 use super::obey::refused;
-use crate::cluster::LEASE;
+use crate::cluster::{Grants, LEASE};
 use crate::node::Inquirer;
 use crate::store::follower::Stage;
 use crate::store::primary::{HandOver, Mode};
@@ -16,10 +17,12 @@ use crate::store::state::Role;
 pub(super) const SILENCE: Duration = Duration::from_millis(500);
 /// Between two questions: a lease is renewed several times before it ends.
 const STEP: Duration = LEASE.checked_div(4).expect("four is not zero");
+/// Between two words that one is alive.
+const ALIVE_STEP: Duration = SILENCE.checked_div(10).expect("ten is not zero");
 /// Between two looks whether there is anybody to ask.
 const REST: Duration = Duration::from_millis(10);
 
-/// Nobody granted a lease.
+/// Nobody granted a lease, or was heard.
 struct NotGranted;
 
 impl Pair {
@@ -41,7 +44,8 @@ impl Pair {
             if heard.elapsed() >= SILENCE {
                 self.miss_peer();
             }
-            self.leases.nap(STEP.saturating_sub(began.elapsed()));
+            let step = if self.engine.confirms() { ALIVE_STEP } else { STEP };
+            self.leases.nap(step.saturating_sub(began.elapsed()));
         }
     }
 
@@ -65,11 +69,13 @@ impl Pair {
         // Before the turn is looked at: what was sent in one that is over was sent before its end.
         let sent = now();
         let Some(turn) = self.turn() else { return Err(NotGranted) };
-        let question = Question::Lease { node: engine.config.node.clone(), turn };
+        let (node, confirms) = (engine.config.node.clone(), engine.confirms());
+        let question = if confirms { Question::Alive { node, turn } } else { Question::Lease { node, turn } };
         let question = serde_json::to_vec(&question).expect("names and numbers");
         let answer = connection.ask(&question, SILENCE).map_err(|_| NotGranted)?;
         match serde_json::from_slice(&answer) {
-            Ok(Answer::Granted) => {}
+            Ok(Answer::Noted) if confirms => return Ok(()),
+            Ok(Answer::Granted) if !confirms => {}
             Ok(_) | Err(_) => return Err(NotGranted),
         }
         let had_run_out = !engine.lease.is_live();
@@ -87,7 +93,7 @@ impl Pair {
         if matches!(primary.mode, Mode::Held { .. }) {
             return;
         }
-        primary.lose(format!("the peer has granted no lease for {SILENCE:?}"));
+        primary.lose(format!("the peer has not been heard for {SILENCE:?}"));
         drop(state);
         self.bell.ring();
     }
@@ -104,6 +110,15 @@ impl Pair {
 
     /// Grants a lease to the one that this node follows.
     pub(super) fn grant(&self, node: &str, turn: u64) -> Answer {
+        self.hear_from(node, Answer::Granted, |grants| grants.grant(now(), turn))
+    }
+
+    /// Hears that the one that this node follows is alive, and grants it nothing.
+    pub(super) fn hear_alive(&self, node: &str, turn: u64) -> Answer {
+        self.hear_from(node, Answer::Noted, |grants| grants.hear(turn))
+    }
+
+    fn hear_from(&self, node: &str, yes: Answer, take: impl FnOnce(&mut Grants) -> bool) -> Answer {
         let Some(arbiter) = &self.arbiter else {
             return refused("no-mediator", "the operator decides here who serves".into());
         };
@@ -116,8 +131,8 @@ impl Pair {
             return refused("not-following", format!("this node does not follow {node}"));
         }
         arbiter.hear();
-        if arbiter.grants().grant(now(), turn) {
-            Answer::Granted
+        if take(&mut arbiter.grants()) {
+            yes
         } else {
             refused("takes-over", "this node is about to take over".into())
         }

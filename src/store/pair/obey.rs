@@ -77,7 +77,7 @@ impl Pair {
                 }
             }
             // Its session was told to the peer alone.
-            Question::Resync { .. } | Question::Lease { .. } => {}
+            Question::Resync { .. } | Question::Lease { .. } | Question::Alive { .. } => {}
         }
         match question {
             Question::Hello(_) => Answer::Hello(Box::new(self.hello())),
@@ -86,6 +86,7 @@ impl Pair {
             }
             Question::Note { configuration, .. } => self.take_note(configuration),
             Question::Lease { node, turn } => self.grant(&node, turn),
+            Question::Alive { node, turn } => self.hear_alive(&node, turn),
             Question::TakeOver { from, id, turn } => self.answer_take_over(&from, id, turn),
             Question::Renounce { from, configuration } => self.renounce(&from, configuration),
             Question::GoOn { .. } => self.answer_go_on(),
