@@ -38,6 +38,8 @@ mod cut;
 mod elected;
 #[path = "failover/flaps.rs"]
 mod flaps;
+#[path = "failover/hold.rs"]
+mod hold;
 #[path = "failover/hooks.rs"]
 mod hooks;
 #[path = "failover/killed.rs"]

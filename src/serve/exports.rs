@@ -79,6 +79,7 @@ fn told(error: IoError) -> ExportError {
             ExportErrorKind::ShuttingDown
         }
         IoError::Failed(_)
+        | IoError::HeldTooLong { .. }
         | IoError::Damaged(_)
         | IoError::Medium(_)
         | IoError::Payload

@@ -15,7 +15,8 @@ use crate::control::KeySet;
 use crate::node::KeyFileError;
 use crate::segment::{LayoutError, SegmentLayout};
 use crate::store::{
-    ArbiterConfig, ArbiterKind, Dataset, DatasetConfig, Durability, OpenError, Reads, VolumeSpec,
+    AfterHold, ArbiterConfig, ArbiterKind, Dataset, DatasetConfig, Durability, HoldBound, OpenError, Reads,
+    VolumeSpec,
 };
 
 /// Events that are remembered.
@@ -292,6 +293,13 @@ fn store_config(node: &NodeConfig, dataset: &config::DatasetConfig) -> Result<Da
             config::Reads::Lease => Reads::Lease,
             config::Reads::Confirm => Reads::Confirm,
         },
+        hold: dataset.hold.map(|hold| HoldBound {
+            time: hold.time,
+            after: match hold.after {
+                config::AfterHold::Suspend => AfterHold::Suspend,
+                config::AfterHold::Error => AfterHold::Error,
+            },
+        }),
         lock: dataset.lock,
         volumes: dataset.volumes.iter().map(volume).collect(),
         arbiter: arbiter(dataset)?,

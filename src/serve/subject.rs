@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::admin::{
-    AdminError, Counters, DatasetStatus, DatasetStop, DiskState, ErrorCode, Event, EventLog, Latencies,
-    NodeStatus, Reason, ReplicationState, ResyncProgress, RingStatus, Role, ScrubReport, StopReport, Subject,
-    SwitchReport, VerifyReport, VolumeStatus, Watermarks,
+    AdminError, Counters, DatasetStatus, DatasetStop, DiskState, ErrorCode, Event, EventLog, HoldProgress,
+    Latencies, NodeStatus, Reason, ReplicationState, ResyncProgress, RingStatus, Role, ScrubReport,
+    StopReport, Subject, SwitchReport, VerifyReport, VolumeStatus, Watermarks,
 };
 use super::checks;
 use super::exports::Waits;
@@ -242,12 +242,24 @@ fn status(served: &Served) -> DatasetStatus {
         unreplicated_bytes: found.unreplicated_bytes,
         check: found.check.map(checks::status),
         resync: found.resync.map(progress),
+        hold: found.hold.map(hold),
         counters: counters(&found.counts, &hooks),
         hook: hooks.last,
         latency: Latencies {
             read: served.waits.read.status(),
             write: served.waits.write.status(),
             flush: served.waits.flush.status(),
+        },
+    }
+}
+
+fn hold(hold: store::HoldStatus) -> HoldProgress {
+    HoldProgress {
+        held_ms: u64::try_from(hold.time.as_millis()).unwrap_or(u64::MAX),
+        is_over: hold.is_over,
+        after: match hold.after {
+            store::AfterHold::Suspend => "suspend".into(),
+            store::AfterHold::Error => "error".into(),
         },
     }
 }
@@ -291,6 +303,7 @@ fn counters(counts: &store::Counts, hooks: &HookLog) -> Counters {
         resync_pieces: counts.resync_pieces,
         resync_data_bytes: counts.resync_data_bytes,
         resync_table_bytes: counts.resync_table_bytes,
+        hold_failures: counts.hold_failures,
         hook_runs: hooks.runs,
         hook_failures: hooks.failures,
     }

@@ -1,6 +1,7 @@
 //! How a dataset is opened, and why that fails.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::register::{Configuration, RegisterError};
 use super::volumes::VolumeError;
@@ -28,6 +29,25 @@ pub enum Reads {
     Lease,
     /// By a look at the member's memory for each batch of answers: no clock is asked.
     Confirm,
+}
+
+/// What becomes of requests that were held for too long, since it was not decided which node goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AfterHold {
+    /// They are held on, and operators are told.
+    #[default]
+    Suspend,
+    /// They fail, and so do those that come, until it is decided. A write that had been held may take effect all the same.
+    Error,
+}
+
+/// For how long requests are held before something becomes of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldBound {
+    /// So long.
+    pub time: Duration,
+    /// And then.
+    pub after: AfterHold,
 }
 
 /// A volume to be made when the dataset begins.
@@ -64,6 +84,8 @@ pub struct DatasetConfig {
     pub durability: Durability,
     /// How answers are allowed. Each node's own affair: whoever follows grants a lease if it is asked for one, and waits for its end.
     pub reads: Reads,
+    /// For how long requests are held while the link is lost and nothing is decided; without it for as long as that takes.
+    pub hold: Option<HoldBound>,
     /// Whether the ring is locked in memory.
     pub lock: LockPolicy,
     /// Volumes that are made when the dataset has none.
@@ -133,6 +155,7 @@ impl DatasetConfig {
             places: 16,
             durability: Durability::default(),
             reads: Reads::default(),
+            hold: None,
             lock: LockPolicy::Required,
             volumes: Vec::new(),
             arbiter: None,

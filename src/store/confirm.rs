@@ -58,4 +58,4 @@ impl<R, W: Wire> Primary<R, W> {
 
 #[cfg(test)]
 #[path = "confirm_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -14,7 +14,7 @@ const PLACES: u64 = 4;
 const DATASET: DatasetId = DatasetId::from_bytes([4; 16]);
 
 #[derive(Debug, Default)]
-struct Medium {
+pub(in crate::store) struct Medium {
     handed: u64,
     acked: u64,
     looks: u32,
@@ -25,7 +25,7 @@ struct Medium {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Told(Arc<Mutex<Medium>>);
+pub(in crate::store) struct Told(Arc<Mutex<Medium>>);
 
 impl Told {
     fn medium<T>(&self, work: impl FnOnce(&mut Medium) -> T) -> T {
@@ -80,7 +80,7 @@ impl Wire for Told {
 }
 
 /// A primary with its member beside it.
-fn mirrored() -> (Primary<(), Told>, Told) {
+pub(in crate::store) fn mirrored() -> (Primary<(), Told>, Told) {
     let layout = SegmentLayout::new(1 << 16, 4096).unwrap();
     let bytes = RingMemory::region_bytes(layout, PLACES);
     let memory = Arc::new(Mapping::anonymous(bytes, MapOptions::default()).unwrap());

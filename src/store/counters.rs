@@ -59,6 +59,8 @@ counters! {
     resync_data_bytes,
     /// Bytes of maps and of tables of segments that it was sent.
     resync_table_bytes,
+    /// Times that what a client asked for failed because it was held for too long.
+    hold_failures,
 }
 
 /// Raises a count.

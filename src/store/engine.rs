@@ -16,6 +16,8 @@ use super::counters::count;
 use super::durable_mark::DurableMark;
 use super::error::IoError;
 use super::health::Health;
+use super::holding::Holding;
+use super::primary::Primary;
 use super::read_lease::ReadLease;
 use super::segment_files::{SegmentFileError, SegmentFiles};
 use super::state::{Role, Shared, State};
@@ -42,6 +44,7 @@ pub(super) struct Engine {
     pub(super) sums: Sums,
     pub(super) health: Health,
     pub(super) lease: ReadLease,
+    pub(super) holding: Holding,
     /// How long clients waited until what they wrote was committed, while it is measured: a resync goes by it.
     pub(super) commits: Latencies,
     pub(super) measures: AtomicBool,
@@ -80,9 +83,11 @@ impl Engine {
         health: Health,
     ) -> Self {
         let lease = ReadLease::new(config.arbiter.is_some() && config.reads == Reads::Lease);
+        let holding = Holding::new(config.hold);
         Self {
             config,
             lease,
+            holding,
             shared: Shared::new(state),
             files,
             mark,
@@ -97,6 +102,14 @@ impl Engine {
     /// Whether answers are confirmed by looks at the member's memory, and no lease is asked for.
     pub(super) fn confirms(&self) -> bool {
         self.config.reads == Reads::Confirm
+    }
+
+    /// Whether what waits for the peer goes on to wait.
+    ///
+    /// # Errors
+    /// It has been held for too long.
+    pub(super) fn hold(&self, epoch: u64, primary: &Primary) -> Result<(), IoError> {
+        self.holding.check(epoch, primary, &self.shared.counters.hold_failures)
     }
 
     pub(super) const fn layout(&self) -> SegmentLayout {
@@ -283,7 +296,7 @@ mod tests {
     use crate::segment::{GenerationBegin, RecordKind, Request, Salt, SegmentHead};
     use crate::store::log::{Begin, Log, Payload};
     use crate::store::pair::rig::pair;
-    use crate::store::primary::{Mode, Primary};
+    use crate::store::primary::Mode;
     use crate::store::ring_memory::RingMemory;
 
     /// A new node serves, alone.

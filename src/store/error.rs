@@ -39,6 +39,14 @@ pub enum IoError {
     /// Reading a file failed.
     #[error("reading: {0}")]
     Medium(String),
+    /// It was held for too long, since the link to the peer is lost and it is not decided which node goes on. What is asked for then fails at once.
+    #[error(
+        "held for {seconds} s, as the link to the peer is lost and it is not decided which node goes on: a write may have taken effect or not"
+    )]
+    HeldTooLong {
+        /// How long one is held.
+        seconds: u64,
+    },
     /// The client went away before it was answered.
     #[error("the client is gone")]
     Gone,

@@ -32,6 +32,7 @@ mod follower;
 #[cfg(test)]
 mod golden_tests;
 mod health;
+mod holding;
 mod identity;
 mod io;
 mod keeper;
@@ -70,13 +71,15 @@ mod volumes;
 pub use checkpoint::decoders as checkpoint_decoders;
 pub use checkpoint::{CheckpointError, RecordError};
 pub use config::{
-    ArbiterConfig, ArbiterKind, CommandError, DatasetConfig, Durability, OpenError, Reads, VolumeSpec,
+    AfterHold, ArbiterConfig, ArbiterKind, CommandError, DatasetConfig, Durability, HoldBound, OpenError,
+    Reads, VolumeSpec,
 };
 pub use counters::Counts;
 pub use dataset::Dataset;
 pub use directory::{Directory, DirectoryError, Space};
 pub use error::IoError;
 pub use health::{CheckKind, CheckStatus, Note};
+pub use holding::HoldStatus;
 pub use identity::{IDENTITY_BYTES, Identity, IdentityError, NODE_NAME_BYTES_MAX};
 pub use io::{ExtentRun, Gone, LackRun, Mark, Source, Volume};
 pub use pair::{CanStop, Switched};

@@ -70,6 +70,8 @@ pub(super) struct Primary<R = Region, W = Lane> {
     committed: Lsn,
     pub(super) placed: Lsn,
     pub(super) looks: Looks,
+    /// How often the link was lost with a member beside this node.
+    pub(super) doubts: u64,
     /// The next segment's file cannot be made: why.
     pub(super) no_file: Option<String>,
     /// The peer took note that it is a member.
@@ -101,6 +103,7 @@ impl<R, W: Wire> Primary<R, W> {
             committed: durable,
             placed: Lsn::ZERO,
             looks: Looks { begun: 0, done: 0 },
+            doubts: 0,
             no_file: None,
             is_told: false,
             joins_at: Lsn::ZERO,
@@ -207,7 +210,10 @@ impl<R, W: Wire> Primary<R, W> {
     /// The link is gone.
     pub(super) fn lose(&mut self, why: String) {
         match self.mode {
-            Mode::SettingIn | Mode::Mirrored => self.mode = Mode::Held { why },
+            Mode::SettingIn | Mode::Mirrored => {
+                self.mode = Mode::Held { why };
+                self.doubts += 1;
+            }
             Mode::CatchingUp { .. } => self.be_alone(),
             Mode::Alone | Mode::Held { .. } => {}
         }

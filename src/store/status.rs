@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::counters::Counts;
 use super::health::CheckStatus;
+use super::holding::{HoldStatus, Holding};
 use super::pair::Pair;
 use super::primary::{HandOver, Mode};
 use super::register::Configuration;
@@ -101,6 +102,8 @@ pub struct DatasetStatus {
     pub unreplicated_bytes: u64,
     /// The check under way.
     pub check: Option<CheckStatus>,
+    /// How long requests have been held, while they are: the link is lost, and it is not decided which node goes on.
+    pub hold: Option<HoldStatus>,
     /// How far a resync is, while there is one.
     pub resync: Option<ResyncStatus>,
     /// What was done.
@@ -133,18 +136,19 @@ pub(super) fn of(pair: &Pair) -> DatasetStatus {
         volumes: Vec::new(),
         unreplicated_bytes: 0,
         check: engine.health.check(),
+        hold: None,
         resync: None,
         counts: engine.shared.counters.counts(),
         busy: true,
     };
     let Some(mut state) = engine.shared.try_lock(BUSY_TIME) else { return status };
-    fill(&mut status, &mut state);
+    fill(&mut status, &mut state, &engine.holding);
     drop(state);
     status.configuration = pair.configuration();
     status
 }
 
-fn fill(status: &mut DatasetStatus, state: &mut State) {
+fn fill(status: &mut DatasetStatus, state: &mut State, holding: &Holding) {
     let position = super::pair::position(state);
     status.busy = false;
     status.reason = state.reason.clone();
@@ -177,6 +181,9 @@ fn fill(status: &mut DatasetStatus, state: &mut State) {
             (status.durable_own, status.durable_peer) =
                 (primary.log.own_durable(), primary.log.peer_durable());
             status.committed = primary.committed();
+            status.hold = holding.status(state.epoch, primary);
+            let reason = status.hold.and_then(|hold| holding.reason(&hold, &state.reason));
+            status.reason = reason.unwrap_or_else(|| state.reason.clone());
             status.ring_places.0 = primary.log.used() as u64;
             status.replication = match primary.mode {
                 Mode::Alone => ReplicationState::Alone,

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use mirrorbus::base::format_bytes;
 use mirrorbus::serve::admin::{
-    DatasetStatus, DiskState, LatencyStatus, NodeStatus, ReplicationState, ResyncProgress, Role, VolumeStatus,
+    DatasetStatus, DiskState, HoldProgress, LatencyStatus, NodeStatus, ReplicationState, ResyncProgress,
+    Role, VolumeStatus,
 };
 
 use super::plain;
@@ -75,6 +76,9 @@ fn dataset(text: &mut String, status: &DatasetStatus) {
     if let Some(progress) = &status.resync {
         row(text, "resync", &resync(progress));
     }
+    if let Some(hold) = &status.hold {
+        row(text, "held", &held(hold));
+    }
     if let Some(hook) = &status.hook {
         row(text, "command", &format!("on-{}: {}", plain(&hook.on), plain(&hook.text)));
     }
@@ -126,6 +130,15 @@ fn resync(progress: &ResyncProgress) -> String {
         None => "nothing moves".to_owned(),
     };
     format!("{whole}.{part:02} % in sync, {left} of {total} to go, {rate} a second, {rest}")
+}
+
+fn held(hold: &HoldProgress) -> String {
+    let now = match (hold.is_over, hold.after.as_str()) {
+        (false, _) => "",
+        (true, "error") => "; longer than hold-seconds: requests fail",
+        (true, _) => "; longer than hold-seconds",
+    };
+    format!("requests, for {}{now}", duration(hold.held_ms))
 }
 
 fn counters(text: &mut String, status: &DatasetStatus) {

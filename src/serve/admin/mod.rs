@@ -40,8 +40,9 @@ pub use server::AdminServer;
 pub use service_manager::{ServiceState, notify_service_manager};
 pub use source::StatusSource;
 pub use status::{
-    Bucket, CheckKind, CheckStatus, Counters, DatasetStatus, DiskState, Latencies, LatencyStatus, NodeStatus,
-    Reason, ReplicationState, ResyncProgress, RingStatus, Role, VolumeStatus, Watermarks,
+    Bucket, CheckKind, CheckStatus, Counters, DatasetStatus, DiskState, HoldProgress, Latencies,
+    LatencyStatus, NodeStatus, Reason, ReplicationState, ResyncProgress, RingStatus, Role, VolumeStatus,
+    Watermarks,
 };
 pub use subject::{
     AdminError, DatasetStop, ErrorCode, Outcome, RangeReport, ScrubReport, Side, StopReport, Subject,

@@ -59,6 +59,9 @@ pub struct DatasetStatus {
     /// How far a resync is; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resync: Option<ResyncProgress>,
+    /// How long requests have been held, because the link is lost and it is not decided which node goes on; absent when they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HoldProgress>,
     /// The last command that was run because this node began to serve, or ceased to; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<HookStatus>,
@@ -165,6 +168,18 @@ pub struct ResyncProgress {
     /// How long the rest takes at that rate; absent while that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_left: Option<u64>,
+}
+
+/// How long requests have been held.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HoldProgress {
+    /// Milliseconds.
+    pub held_ms: u64,
+    /// Whether that is longer than was allowed.
+    pub is_over: bool,
+    /// What becomes of them then: `suspend`, they wait on, or `error`, they fail.
+    pub after: String,
 }
 
 /// Why something is as it is.
@@ -325,6 +340,8 @@ counters! {
     resync_data_bytes,
     /// Bytes of maps and of segments' tables that it was sent.
     resync_table_bytes,
+    /// Times that what a client asked for failed because it was held for too long.
+    hold_failures,
     /// Commands that were run because this node began to serve, or ceased to.
     hook_runs,
     /// Those that failed, or took too long.

@@ -122,6 +122,7 @@ impl Checker<'_> {
         let tls = raw.tls.as_ref().map(tls).transpose()?;
         let (mediator, etcd) = arbiter(raw, &key, &peer)?;
         let nbd = self.nbd(raw, &name, tls.as_ref())?;
+        let hold = super::hold::hold(raw)?;
         let hooks = super::hooks::hooks(raw)?;
         let volumes = self.volumes(&raw.volume)?;
         Ok(DatasetConfig {
@@ -138,6 +139,7 @@ impl Checker<'_> {
             segment_bytes,
             nbd,
             tls,
+            hold,
             hooks,
             mediator,
             etcd,

@@ -18,6 +18,7 @@ mod check;
 mod claims;
 mod dataset_id;
 mod error;
+mod hold;
 mod hooks;
 mod raw;
 mod types;
@@ -26,8 +27,8 @@ mod value;
 pub use dataset_id::{new_dataset_id, parse_dataset_id};
 pub use error::ConfigError;
 pub use types::{
-    DatasetConfig, Durability, EtcdConfig, HooksConfig, MediatorConfig, NbdAddress, NodeConfig, Reads,
-    TlsConfig, VolumeConfig,
+    AfterHold, DatasetConfig, Durability, EtcdConfig, HoldConfig, HooksConfig, MediatorConfig, NbdAddress,
+    NodeConfig, Reads, TlsConfig, VolumeConfig,
 };
 
 /// Bytes of the file at most.
@@ -46,6 +47,8 @@ pub const HOOK_WORDS_MAX: usize = 64;
 pub const HOOK_TIME: Duration = Duration::from_secs(30);
 /// See [`HOOK_TIME`].
 pub const HOOK_TIME_MAX: Duration = Duration::from_secs(600);
+/// For how long requests are held, where that is bounded, at most: a day.
+pub const HOLD_TIME_MAX: Duration = Duration::from_secs(86_400);
 /// Endpoints of an etcd at most.
 pub const ENDPOINTS_MAX: usize = 16;
 

@@ -47,6 +47,10 @@ pub(super) struct Dataset {
     pub(super) on_demote: Option<Spanned<Vec<Text>>>,
     #[serde(rename = "hook-seconds")]
     pub(super) hook_seconds: Option<Spanned<i64>>,
+    #[serde(rename = "hold-seconds")]
+    pub(super) hold_seconds: Option<Spanned<i64>>,
+    #[serde(rename = "after-hold")]
+    pub(super) after_hold: Option<Text>,
     pub(super) tls: Option<Tls>,
     pub(super) mediator: Option<Mediator>,
     pub(super) etcd: Option<Etcd>,

@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{ConfigError, DatasetConfig, Durability, FILE_BYTES_MAX, NbdAddress, NodeConfig, Reads};
+use super::{
+    AfterHold, ConfigError, DatasetConfig, Durability, FILE_BYTES_MAX, HoldConfig, NbdAddress, NodeConfig,
+    Reads,
+};
 use crate::base::BlockSize;
 use crate::memory::LockPolicy;
 
@@ -66,7 +69,13 @@ fn what_is_left_out_has_its_default() {
     let second = &config.datasets[1];
     assert_eq!((second.region_bytes, second.segment_bytes), (32 << 20, 16 << 20));
     assert_eq!((second.durability, second.reads), (Durability::Disk, Reads::Lease));
-    assert_eq!(second.lock, LockPolicy::Required);
+    assert_eq!((second.lock, second.hold), (LockPolicy::Required, None));
+    let hold = |text: &str| parse(text).unwrap().datasets[0].hold.unwrap();
+    let minute = Duration::from_secs(60);
+    assert_eq!(hold(SAMPLE), HoldConfig { time: minute, after: AfterHold::Suspend });
+    assert_eq!(hold(&SAMPLE.replace("\"suspend\"", "\"error\"")).after, AfterHold::Error);
+    let error = parse(&SAMPLE.replace("hold-seconds = 60", "")).unwrap_err().to_string();
+    assert!(error.contains("after-hold: it needs `hold-seconds`"), "{error}");
     assert!(second.hooks.is_empty() && second.hooks.time_max == Duration::from_secs(30));
     assert!(second.tls.is_none() && second.mediator.is_none() && second.volumes.is_empty());
     for (preferred, expected) in [("", None), ("preferred = \"beta\"", Some("beta"))] {
@@ -101,6 +110,8 @@ fn each_misspelled_key_is_found_in_its_line() {
         "segment =",
         "durability =",
         "reads =",
+        "hold-seconds =",
+        "after-hold =",
         "lock = true",
         "nbd = [",
         "on-promote =",
@@ -163,7 +174,6 @@ fn each_wrong_value_is_found_in_its_line() {
             "segment: a segment of 15728640 bytes: it is a power of two from 32768 to 1073741824",
         ),
         ("\"disk\"", "\"both\"", "durability: \"both\" is no durability: write \"disk\" or \"memory\""),
-        ("\"lease\"", "\"never\"", "reads: \"never\" is no way to answer: write \"lease\" or \"confirm\""),
         ("lock = true", "lock = \"yes\"", "lock: \"yes\" is no way of locking: write true, false or \"try\""),
         ("lock = true", "lock = 1", "expected true, false or \"try\""),
         (
@@ -323,4 +333,21 @@ fn what_is_no_configuration_is_refused() {
     std::fs::remove_dir_all(&directory).unwrap();
     // Nested so deep that a reader without a bound would run out of stack.
     assert!(parse(&format!("a = {}", "[".repeat(100_000))).is_err());
+}
+
+#[test]
+fn each_wrong_way_to_answer_is_found_in_its_line() {
+    for (from, to, words) in [
+        ("hold-seconds = 60", "hold-seconds = 0", "hold-seconds: 0 seconds: 1 to 86400"),
+        ("hold-seconds = 60", "hold-seconds = 86401", "86401 seconds"),
+        (
+            "\"suspend\"",
+            "\"wait\"",
+            "after-hold: \"wait\" is nothing that becomes of requests: write \"suspend\" or \"error\"",
+        ),
+        ("\"lease\"", "\"never\"", "reads: \"never\" is no way to answer: write \"lease\" or \"confirm\""),
+    ] {
+        let error = mistake(SAMPLE, from, to);
+        assert!(error.contains(words), "{to}: {error}");
+    }
 }

@@ -50,6 +50,8 @@ pub struct DatasetConfig {
     pub nbd: Vec<NbdAddress>,
     /// Encryption for clients over TCP.
     pub tls: Option<TlsConfig>,
+    /// For how long requests are held while the link is lost and nothing is decided; without it for as long as that takes.
+    pub hold: Option<HoldConfig>,
     /// What is run when this node begins to serve, and when it ceases to.
     pub hooks: HooksConfig,
     /// Who decides which node serves; without one, and without `etcd`, the operator.
@@ -148,6 +150,25 @@ impl HooksConfig {
     pub const fn is_empty(&self) -> bool {
         self.on_promote.is_empty() && self.on_demote.is_empty()
     }
+}
+
+/// A bound of how long requests are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldConfig {
+    /// So long.
+    pub time: Duration,
+    /// What becomes of them then.
+    pub after: AfterHold,
+}
+
+/// What becomes of requests that were held for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AfterHold {
+    /// They wait on, and operators are told.
+    #[default]
+    Suspend,
+    /// They fail, and so do those that come.
+    Error,
 }
 
 /// etcd as the arbiter of a dataset; the same registers for both nodes.

@@ -15,6 +15,7 @@ pub fn metrics_page(status: &NodeStatus) -> String {
     log(&mut page, &status.datasets);
     checks(&mut page, &status.datasets);
     resync(&mut page, &status.datasets);
+    holds(&mut page, &status.datasets);
     volumes(&mut page, &status.datasets);
     counters(&mut page, &status.datasets);
     latencies(&mut page, &status.datasets);
@@ -138,6 +139,22 @@ fn resync(page: &mut Page, datasets: &[DatasetStatus]) {
     });
 }
 
+/// Requests that are held, of all datasets: 0 where none are.
+fn holds(page: &mut Page, datasets: &[DatasetStatus]) {
+    let help = "How long requests have been held, as it is not decided which node goes on.";
+    let mut family = page.family(Kind::Gauge, "mirrorbus_held_seconds", help);
+    for dataset in datasets {
+        let held_ms = dataset.hold.as_ref().map_or(0, |hold| hold.held_ms);
+        family.seconds(&[("dataset", &dataset.name)], held_ms.saturating_mul(1_000_000));
+    }
+    let help = "1 while that is longer than was allowed.";
+    let mut family = page.family(Kind::Gauge, "mirrorbus_held_too_long", help);
+    for dataset in datasets {
+        let is_over = dataset.hold.as_ref().is_some_and(|hold| hold.is_over);
+        family.sample(&[("dataset", &dataset.name)], u64::from(is_over));
+    }
+}
+
 fn volumes(page: &mut Page, datasets: &[DatasetStatus]) {
     let mut family = page.family(Kind::Gauge, "mirrorbus_volume_bytes", "The volume's size.");
     for dataset in datasets {
@@ -155,7 +172,7 @@ fn volumes(page: &mut Page, datasets: &[DatasetStatus]) {
 }
 
 /// Names of the counters' families, in the order of `Counters::named`.
-const COUNTERS: [(&str, &str); 17] = [
+const COUNTERS: [(&str, &str); 20] = [
     ("mirrorbus_reads_total", "Read requests."),
     ("mirrorbus_read_bytes_total", "Bytes read."),
     ("mirrorbus_writes_total", "Write requests."),
@@ -173,6 +190,9 @@ const COUNTERS: [(&str, &str); 17] = [
     ("mirrorbus_resync_pieces_total", "Answers with data to a peer that is brought up to date."),
     ("mirrorbus_resync_data_bytes_total", "Bytes of data in them."),
     ("mirrorbus_resync_table_bytes_total", "Bytes of maps and of segments' tables that it was sent."),
+    ("mirrorbus_hold_failures_total", "Times that a request failed because it was held for too long."),
+    ("mirrorbus_hook_runs_total", "Commands run because this node began to serve, or ceased to."),
+    ("mirrorbus_hook_failures_total", "Those that failed, or took too long."),
 ];
 
 fn counters(page: &mut Page, datasets: &[DatasetStatus]) {
@@ -198,4 +218,4 @@ fn latencies(page: &mut Page, datasets: &[DatasetStatus]) {
 }
 
 #[cfg(test)]
-pub(super) const COUNTER_NAMES: [(&str, &str); 17] = COUNTERS;
+pub(super) const COUNTER_NAMES: [(&str, &str); 20] = COUNTERS;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::page::COUNTER_NAMES;
 use super::{LatencyRecorder, format_tests, metrics_page};
-use crate::serve::admin::{Counters, NodeStatus, ResyncProgress, testing};
+use crate::serve::admin::{Counters, HoldProgress, NodeStatus, ResyncProgress, testing};
 
 #[test]
 fn a_status_is_a_page() {
@@ -16,6 +16,7 @@ fn a_status_is_a_page() {
     let mut second = status.datasets[0].clone();
     let left = ResyncProgress { total_bytes: 9 << 20, left_bytes: 3 << 20, ..ResyncProgress::default() };
     second.resync = Some(ResyncProgress { seconds_left: Some(7), ..left });
+    second.hold = Some(HoldProgress { held_ms: 2500, is_over: true, after: "error".into() });
     second.name = "a \"b\" \\ \n".into();
     status.datasets.push(second);
     let read = format_tests::read(&metrics_page(&status)).unwrap();
@@ -36,6 +37,9 @@ fn a_status_is_a_page() {
     );
     is(value("mirrorbus_resync_left_bytes", &[("dataset", "a \"b\" \\ \n")]), f64::from(3 << 20));
     is(value("mirrorbus_resync_left_seconds", &[("dataset", "a \"b\" \\ \n")]), 7.0);
+    is(value("mirrorbus_held_seconds", &[("dataset", "a \"b\" \\ \n")]), 2.5);
+    is(value("mirrorbus_held_too_long", &[("dataset", "a \"b\" \\ \n")]), 1.0);
+    is(value("mirrorbus_held_too_long", &[("dataset", "vm1")]), 0.0);
     is(value("mirrorbus_writes_total", &[("dataset", "vm1")]), 12.0);
     let flush = [("dataset", "vm1"), ("operation", "flush")];
     is(value("mirrorbus_latency_seconds_count", &flush), 999.0);
@@ -51,6 +55,7 @@ fn an_empty_status_is_a_page_too() {
 
 #[test]
 fn families_of_counters_are_those_of_the_status() {
+    assert_eq!(COUNTER_NAMES.len(), Counters::default().named().len());
     for ((family, _), (name, _)) in COUNTER_NAMES.into_iter().zip(Counters::default().named()) {
         assert_eq!(family, format!("mirrorbus_{name}_total"));
     }

@@ -68,6 +68,7 @@ impl Volume {
             if is_open && is_here && (!primary.has_member() || primary.log.peer_durable() >= end) {
                 return Ok(());
             }
+            self.engine.hold(self.epoch, primary)?;
             let wait = if pause.spins() { Wait::Look } else { Wait::Other };
             if pause.pass(&self.engine.shared, state, wait) && gone() {
                 return Err(IoError::Gone);
@@ -105,6 +106,7 @@ impl Engine {
                 }
                 return Ok(());
             }
+            self.hold(epoch, primary)?;
             if primary.writes_through() && primary.log.own_durable().0 < mark.0 {
                 drop(state);
                 // Not all of it, where the link was lost meanwhile: the next look says so.

@@ -208,7 +208,7 @@ impl Volume {
         let Change { kind, block, count: blocks } = change;
         let request = Request { kind, volume: self.id, block, blocks, block_size: self.block_size };
         loop {
-            state.primary(self.epoch)?;
+            self.engine.hold(self.epoch, state.primary(self.epoch)?)?;
             let State { role: Role::Primary(primary), volumes, .. } = &mut *state else {
                 return Err(IoError::RoleChanged);
             };
@@ -249,6 +249,7 @@ impl Engine {
     ) -> Result<MutexGuard<'a, State>, IoError> {
         let primary = state.primary(epoch)?;
         primary.push();
+        self.hold(epoch, primary)?;
         if full == Full::File
             && let Some(why) = &primary.no_file
         {

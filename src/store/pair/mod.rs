@@ -187,6 +187,10 @@ impl Pair {
         let attached = self.holder().is_some_and(|holder| holder.status().connected);
         let now = {
             let mut state = self.engine.shared.lock();
+            let epoch = state.epoch;
+            if let Role::Primary(primary) = &state.role {
+                self.engine.holding.status(epoch, primary);
+            }
             match &mut state.role {
                 Role::Undecided => Now::Meet,
                 Role::Secondary(_) => Now::Guard { attached },
