@@ -285,7 +285,7 @@ fn synced(state: &mut State, sync: Sync) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
     use std::sync::mpsc::channel;
     use std::time::Duration;
@@ -300,7 +300,7 @@ mod tests {
     use crate::store::ring_memory::RingMemory;
 
     /// A new node serves, alone.
-    fn serve(engine: &Engine) {
+    pub(in crate::store) fn serve(engine: &Engine) {
         let (layout, places) = (engine.layout(), engine.config.places);
         let begin = GenerationBegin {
             generation: LogGeneration(1),

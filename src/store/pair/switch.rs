@@ -202,15 +202,17 @@ impl Pair {
     /// The other one serves: this node does not any more. Its clients' requests end from here on; what it has in memory only is still to be
     /// written out.
     fn end_service(&self, epoch: u64) {
-        let mut state = self.engine.shared.lock();
-        if state.epoch != epoch {
-            return;
-        }
-        if let Role::Primary(primary) = &mut state.role {
-            primary.hand_over = HandOver::Done;
-            state.epoch += 1;
-        }
-        drop(state);
+        // Whoever destages goes by the epoch, and would not say that it is done with what it began: the log stays, and is still to be written out.
+        self.engine.in_turn(|| {
+            let mut state = self.engine.shared.lock();
+            if state.epoch != epoch {
+                return;
+            }
+            if let Role::Primary(primary) = &mut state.role {
+                primary.hand_over = HandOver::Done;
+                state.epoch += 1;
+            }
+        });
         self.engine.shared.tell();
     }
 
@@ -304,5 +306,38 @@ fn ask(line: &Inquirer, question: &Question, within: Duration) -> Result<(), Str
         Ok(Answer::Refused { code, text }) => Err(format!("{text} ({code})")),
         Ok(_) => Err("the peer answers something else".into()),
         Err(error) => Err(format!("the peer's answer: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::store::engine::tests::serve;
+    use crate::store::pair::rig::pair;
+
+    #[test]
+    fn the_service_ends_while_nobody_destages() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = pair(directory.path());
+        let engine = &pair.engine;
+        serve(engine);
+        let ((begin, begun), (end, ended)) = (channel(), channel());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                engine.in_turn(|| {
+                    begin.send(()).unwrap();
+                    ended.recv_timeout(Duration::from_secs(60)).unwrap();
+                });
+            });
+            begun.recv().unwrap();
+            let ending = scope.spawn(|| pair.end_service(1));
+            std::thread::sleep(Duration::from_millis(50));
+            assert_eq!(engine.shared.lock().epoch, 1, "what was begun in it is not done");
+            end.send(()).unwrap();
+            ending.join().unwrap();
+        });
+        assert_eq!(engine.shared.lock().epoch, 2);
     }
 }
