@@ -26,10 +26,14 @@ mod rig;
 #[path = "nodes/writer.rs"]
 mod writer;
 
+#[path = "failover/bad_input.rs"]
+mod bad_input;
 #[path = "failover/by_etcd.rs"]
 mod by_etcd;
 #[path = "failover/can_stop.rs"]
 mod can_stop;
+#[path = "failover/checks.rs"]
+mod checks;
 #[path = "failover/confirm.rs"]
 mod confirm;
 #[path = "failover/cut.rs"]

@@ -13,6 +13,10 @@ pub(crate) enum Passage {
     Open,
     /// Nothing, and nobody is told: connections stay, new ones are taken, and what is said waits until it is open again.
     Silent,
+    /// All, until something is asked that has at least so many bytes; from then on it is [`Mute`](Self::Mute).
+    MuteBehind(usize),
+    /// What is asked, and no answer: that waits until it is open again, and is lost if the connection ends before.
+    Mute,
     /// Nothing: connections end, and new ones do at once.
     Closed,
 }
@@ -32,10 +36,23 @@ struct Gate {
 }
 
 impl Gate {
-    /// Waits while it is silent; whether it is open then.
-    fn pass(&self) -> bool {
+    /// So many bytes are asked.
+    fn note_asked(&self, count: usize) {
+        let mut passage = self.passage.lock().unwrap();
+        if matches!(*passage, Passage::MuteBehind(least) if count >= least) {
+            *passage = Passage::Mute;
+        }
+    }
+
+    /// Waits while it is silent for what goes this way; whether it may pass then.
+    fn pass(&self, is_answer: bool) -> bool {
+        let waits = |passage: &mut Passage| match passage {
+            Passage::Silent => true,
+            Passage::Mute => is_answer,
+            Passage::Open | Passage::MuteBehind(_) | Passage::Closed => false,
+        };
         let passage = self.passage.lock().unwrap();
-        *self.changed.wait_while(passage, |passage| *passage == Passage::Silent).unwrap() == Passage::Open
+        *self.changed.wait_while(passage, waits).unwrap() != Passage::Closed
     }
 }
 
@@ -73,7 +90,7 @@ impl Proxy {
 }
 
 fn connect(client: &TcpStream, gate: &Arc<Gate>, target: &str) {
-    if !gate.pass() {
+    if !gate.pass(false) {
         return;
     }
     let Ok(server) = TcpStream::connect(target) else { return };
@@ -89,18 +106,21 @@ fn connect(client: &TcpStream, gate: &Arc<Gate>, target: &str) {
             connections.push(stream.try_clone().unwrap());
         }
     }
-    for (from, to) in [(client, &server), (&server, client)] {
+    for (from, to, is_answer) in [(client, &server, false), (&server, client, true)] {
         let (from, to, gate) = (from.try_clone().unwrap(), to.try_clone().unwrap(), gate.clone());
-        std::thread::spawn(move || pump(from, to, &gate));
+        std::thread::spawn(move || pump(from, to, &gate, is_answer));
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, gate: &Gate) {
+fn pump(mut from: TcpStream, mut to: TcpStream, gate: &Gate, is_answer: bool) {
     let mut bytes = vec![0; 64 << 10];
     loop {
         let count = from.read(&mut bytes).unwrap_or(0);
+        if !is_answer {
+            gate.note_asked(count);
+        }
         // That a connection ended is not told in silence, either.
-        if !gate.pass() || count == 0 || to.write_all(&bytes[..count]).is_err() {
+        if !gate.pass(is_answer) || count == 0 || to.write_all(&bytes[..count]).is_err() {
             break;
         }
     }
