@@ -79,7 +79,7 @@ const BY_NAME: [&str; 7] = [
 const POWER: [&str; 3] = ["power-unsynced", "power", "resync"];
 
 /// Those that runs with few rounds leave out: one shows of another that it finds what it is for, the other is shown over RDMA too.
-const MANY_ONLY: [&str; 2] = [POWER[0], "cut-tcp"];
+const MANY_ONLY: [&str; 3] = [POWER[0], "cut-tcp", "failover-confirm"];
 /// So many rounds are many.
 pub(crate) const MANY: u32 = 20;
 
@@ -276,6 +276,12 @@ const CASES: &[Case] = &[
         about: "by a mediator, a fault a round: links, nodes, the mediator, a pause; one serves, and nothing is lost",
         random: true,
         on: On::Rounds(failover::faults),
+    },
+    Case {
+        name: MANY_ONLY[2],
+        about: "the same where nodes go by no clock, with a guest that stands still and its clocks with it",
+        random: true,
+        on: On::Rounds(failover::faults_without_a_clock),
     },
     Case {
         name: BY_NAME[6],

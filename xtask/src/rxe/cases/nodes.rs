@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub(super) under: &'static str,
     /// A mediator decides which node serves, or whoever tells them.
     pub(super) mediated: bool,
+    /// Further lines of the dataset's table.
+    pub(super) keys: &'static str,
     /// Two nodes that meet are a pair by then.
     pub(super) paired: Duration,
     /// When all of a case is over in any event.
@@ -105,7 +107,7 @@ impl<'a> Nodes<'a> {
         let table = |mediator: &Mediator| {
             format!("[dataset.mediator]\naddress = \"{}\"\nkey = \"/disk/mediator.key\"", mediator.url())
         };
-        let table = mediator.map(table).unwrap_or_default();
+        let more = format!("{}\n{}", self.plan.keys, mediator.map(table).unwrap_or_default());
         let (ring, size) = (format!("{}MiB", self.plan.ring_mib), format!("{}KiB", self.plan.blocks * 4));
         let config = Config {
             admin: "/tmp/admin",
@@ -116,7 +118,7 @@ impl<'a> Nodes<'a> {
             segment: "1MiB",
             volume: "root",
             size: &size,
-            more: &table,
+            more: &more,
         };
         for guest in self.guests.both() {
             let config = config.of(guest, self.guests);

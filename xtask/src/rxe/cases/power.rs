@@ -23,6 +23,7 @@ const PLAN: Plan = Plan {
     most: 8,
     under: "",
     mediated: true,
+    keys: "",
     paired: Duration::from_secs(120),
     limit: Duration::from_secs(300),
 };

@@ -74,6 +74,7 @@ pub(super) fn away(guests: &Guests, random: &mut Random, amounts: Amounts) -> Re
         most: 128,
         under: "",
         mediated: false,
+        keys: "",
         paired: limit / 2,
         limit,
     };

@@ -3,11 +3,12 @@
 //! In each guest a client writes to blocks of its own whenever the node there serves, and says what it was answered; the ledger of that is
 //! kept here. After each fault both are mirrored again, and in the end all that was acknowledged to either is there.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+mod clients;
+
+use std::time::{Duration, Instant};
 
 use crate::failure::{Context, Result};
-use crate::rxe::guests::Cut;
-use crate::rxe::guests::Guests;
+use crate::rxe::guests::{Cut, Guests};
 use crate::rxe::machine::Machine;
 use crate::rxe::port::Running;
 use crate::rxe::qemu::Card;
@@ -15,8 +16,9 @@ use crate::rxe::random::Random;
 
 use super::ensure;
 use super::ledger::Kept;
-use super::nodes::{Nodes, Plan, Status, with_nodes};
+use super::nodes::{Nodes, Plan, with_nodes};
 use super::roles::{GO, SOON};
+use clients::{after, seconds};
 
 /// A small volume: moments matter, not amounts.
 const PLAN: Plan = Plan {
@@ -26,9 +28,13 @@ const PLAN: Plan = Plan {
     most: 8,
     under: "",
     mediated: true,
+    keys: "",
     paired: Duration::from_secs(120),
     limit: Duration::from_secs(1700),
 };
+
+/// Nodes that go by no clock.
+const CONFIRMING: Plan = Plan { keys: "reads = \"confirm\"", ..PLAN };
 
 /// When all of it is given up.
 pub(super) const LIMIT: Duration = Duration::from_secs(1800);
@@ -59,14 +65,23 @@ enum Fault {
     /// The mediator is out of reach for a while, and then the secondary is gone.
     MediatorFirst,
     MediatorAndLink,
-    /// The primary's process stands still.
-    Paused,
+    /// The primary stands still.
+    Paused(Still),
 }
 
-const FAULTS: [Fault; 11] = [
+/// What of the primary stands still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Still {
+    Process,
+    /// Its guest, with the clocks: how much time went by it cannot tell.
+    Machine,
+}
+
+/// With the last one where nodes go by no clock.
+const FAULTS: [Fault; 12] = [
     Fault::PrimaryLosesPower,
     Fault::Link(Cut::Silent),
-    Fault::Paused,
+    Fault::Paused(Still::Process),
     Fault::Link(Cut::Carrier),
     Fault::Link(Cut::ToA),
     Fault::Link(Cut::ToB),
@@ -75,16 +90,26 @@ const FAULTS: [Fault; 11] = [
     Fault::SecondaryLosesPower,
     Fault::MediatorFirst,
     Fault::MediatorAndLink,
+    Fault::Paused(Still::Machine),
 ];
 
 /// So many faults, in an order that is chosen; all of them before one comes again.
 pub(super) fn faults(guests: &Guests, random: &mut Random, rounds: u32) -> Result<()> {
-    with_nodes(guests, random, PLAN, |nodes| {
+    suffered(guests, random, rounds, PLAN, &FAULTS[..FAULTS.len() - 1])
+}
+
+/// The same with nodes that go by no clock.
+pub(super) fn faults_without_a_clock(guests: &Guests, random: &mut Random, rounds: u32) -> Result<()> {
+    suffered(guests, random, rounds, CONFIRMING, &FAULTS)
+}
+
+fn suffered(guests: &Guests, random: &mut Random, rounds: u32, plan: Plan, faults: &[Fault]) -> Result<()> {
+    with_nodes(guests, random, plan, |nodes| {
         let mut failover = Failover::new(nodes)?;
         let mut left = Vec::new();
         for round in 1..=rounds {
             if left.is_empty() {
-                left.extend(FAULTS);
+                left.extend(faults);
             }
             let fault = left.swap_remove(failover.below(left.len()));
             failover.suffer(fault).context(|| format!("{fault:?}, {round} of {rounds}"))?;
@@ -120,78 +145,6 @@ impl<'a, 'b> Failover<'a, 'b> {
 
     fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.nodes.random.number() >> 32).expect("32 bits") % end
-    }
-
-    /// Those blocks that the client of a guest writes to.
-    const fn blocks(index: usize) -> [usize; 2] {
-        let half = PLAN.blocks / 2;
-        [index * half, (index + 1) * half]
-    }
-
-    /// A client in each guest that has none.
-    fn start_roamers(&mut self) -> Result<()> {
-        for index in [0, 1] {
-            if self.roamers[index].is_none() {
-                self.nodes.guest(index).run(&format!("rm -f {GO}"), SOON)?;
-                let [from, to] = Self::blocks(index);
-                let mut roamer = self.nodes.start_role("disk-roamer", index, from..to)?;
-                roamer.line_after("roaming", SOON)?;
-                self.roamers[index] = Some(roamer);
-            }
-        }
-        Ok(())
-    }
-
-    fn roamer(&mut self, index: usize) -> &mut Running {
-        self.roamers[index].as_mut().expect("it is started with its guest")
-    }
-
-    /// The client in this guest is answered from now on.
-    fn until_answered(&mut self, index: usize) -> Result<()> {
-        let roamer = self.roamer(index);
-        roamer.catch_up();
-        // What it had printed may only come now.
-        roamer.line_after("w ", SOON)?;
-        std::thread::sleep(Duration::from_millis(50));
-        roamer.catch_up();
-        roamer.line_after("w ", SOON).map(drop).context(|| format!("the client in guest {index}"))
-    }
-
-    /// The clients in these guests are not answered for a while.
-    fn assert_quiet(&mut self, which: &[usize]) -> Result<()> {
-        for &index in which {
-            self.roamer(index).catch_up();
-        }
-        std::thread::sleep(QUIET);
-        for &index in which {
-            let roamer = self.roamer(index);
-            while let Ok(Some(line)) = roamer.line(Duration::ZERO) {
-                ensure(!line.starts_with("w "), || {
-                    format!("the client in guest {index} is answered: {line}")
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// From a fault on: one of the two serves, and answers nobody but its own client; which.
-    fn until_one_serves(&mut self) -> Result<usize> {
-        let until = Instant::now() + SOON;
-        let alone = |status: &Status| status["role"] == "Primary" && status["replication_state"] == "Alone";
-        let serving = loop {
-            let statuses = [0, 1].map(|index| self.nodes.status(index));
-            let found = statuses.iter().position(|status| status.as_ref().is_some_and(alone));
-            if let Some(index) = found {
-                break index;
-            }
-            ensure(Instant::now() < until, || format!("none serves: {statuses:?}"))?;
-        };
-        self.until_answered(serving)?;
-        if self.roamers[1 - serving].is_some() {
-            self.assert_quiet(&[1 - serving])?;
-        }
-        self.until_answered(serving)?;
-        Ok(serving)
     }
 
     /// All is whole again, and served.
@@ -245,7 +198,7 @@ impl<'a, 'b> Failover<'a, 'b> {
                 std::thread::sleep(QUIET);
                 self.assert_quiet(&[0, 1])?;
             }
-            Fault::Paused => self.pause(primary, secondary)?,
+            Fault::Paused(what) => self.pause(what, primary, secondary)?,
         }
         self.until_whole()
     }
@@ -279,18 +232,24 @@ impl<'a, 'b> Failover<'a, 'b> {
         self.nodes.start(&[secondary])
     }
 
-    /// The primary's process stands still, and a client there asks for what the other one writes meanwhile.
-    fn pause(&mut self, primary: usize, secondary: usize) -> Result<()> {
+    /// The primary stands still, and a client there asks for what the other one writes meanwhile.
+    fn pause(&mut self, what: Still, primary: usize, secondary: usize) -> Result<()> {
         let guest = self.nodes.guest(primary);
         let [from, _] = Self::blocks(secondary);
         let mut watcher = self.nodes.start_role("disk-watcher", primary, from..from + WATCHED)?;
         watcher.line_after("found ", SOON)?;
-        guest.run("killall -STOP mirrorbus", SOON)?;
+        match what {
+            Still::Process => drop(guest.run("killall -STOP mirrorbus", SOON)?),
+            Still::Machine => guest.set_running(false)?,
+        }
         let stopped = seconds();
         std::thread::sleep(PAUSE);
         let written = self.until_written(secondary, from)?;
         watcher.catch_up();
-        guest.run("killall -CONT mirrorbus", SOON)?;
+        match what {
+            Still::Process => drop(guest.run("killall -CONT mirrorbus", SOON)?),
+            Still::Machine => guest.set_running(true)?,
+        }
         // It reads on at whichever serves here, sooner or later.
         std::thread::sleep(QUIET);
         self.nodes.guests.heal()?;
@@ -305,26 +264,6 @@ impl<'a, 'b> Failover<'a, 'b> {
             })?;
         }
         Ok(())
-    }
-
-    /// The client in this guest was answered to writes of the watched blocks: what each of them has at least.
-    fn until_written(&mut self, index: usize, from: usize) -> Result<Vec<u32>> {
-        let mut written = vec![0; WATCHED];
-        self.roamer(index).catch_up();
-        let until = Instant::now() + SOON;
-        // Some of them, so that there is something to miss.
-        while written.iter().filter(|&&number| number > 0).count() < WATCHED / 4 {
-            let line =
-                self.roamer(index).line_after("w ", until.saturating_duration_since(Instant::now()))?;
-            let words: Vec<usize> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
-            let [number, first, count] = words[..] else { continue };
-            for block in first..first + count {
-                if let Some(last) = block.checked_sub(from).and_then(|at| written.get_mut(at)) {
-                    *last = u32::try_from(number).unwrap_or(u32::MAX);
-                }
-            }
-        }
-        Ok(written)
     }
 
     fn flap(&mut self) -> Result<()> {
@@ -351,35 +290,5 @@ impl<'a, 'b> Failover<'a, 'b> {
         self.nodes.judge(Kept::Acknowledged)?;
         let serving = self.nodes.guest(self.nodes.serving);
         serving.run("mirrorbus verify vm --admin /tmp/admin", PLAN.limit).map(drop)
-    }
-}
-
-/// By this host's clock, which is that of the guests' hardware.
-fn seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// What a watcher found at this time and later.
-fn after(output: &str, least: u64) -> Vec<Vec<u32>> {
-    let found = output.lines().filter_map(|line| line.strip_prefix("found "));
-    let numbers = found.map(|line| line.split(' ').filter_map(|word| word.parse::<u64>().ok()));
-    let late = numbers.filter_map(|mut numbers| (numbers.next()? >= least).then_some(numbers));
-    late.map(|numbers| numbers.filter_map(|number| u32::try_from(number).ok()).collect()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_found_later_is_told_from_what_was_found_before() {
-        let output = "watching\nfound 9 1 2\nfound 10 3 4\nlost\nfound 12 5 6\n";
-        assert_eq!(after(output, 10), [[3, 4], [5, 6]]);
-        assert!(after(output, 13).is_empty());
-    }
-
-    #[test]
-    fn each_client_has_blocks_of_its_own() {
-        assert_eq!([0, 1].map(Failover::blocks), [[0, 512], [512, 1024]]);
     }
 }
