@@ -45,7 +45,7 @@ impl Deadline {
     pub fn instant(&mut self) -> Instant {
         let within = self.within;
         *self.at.get_or_insert_with(|| {
-            let now = Instant::now();
+            let now = super::clock::now();
             now.checked_add(within).unwrap_or_else(|| now + FOR_EVER)
         })
     }
@@ -53,7 +53,7 @@ impl Deadline {
     /// Time left, or `None` when there is none. Starts the clock if it does not run yet.
     pub fn remaining(&mut self) -> Option<Duration> {
         let end = self.instant();
-        end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+        end.checked_duration_since(super::clock::now()).filter(|left| !left.is_zero())
     }
 }
 

@@ -1,11 +1,15 @@
 //! Ids, levels, addresses, units and checksums: what every room above speaks of. No I/O, no unsafe.
 
 mod checksum;
+pub mod clock;
 mod deadline;
 mod ids;
 mod level;
+#[cfg(feature = "store")]
+pub(crate) mod locks;
 mod log;
 pub mod sync;
+pub(crate) mod threads;
 mod units;
 mod url;
 

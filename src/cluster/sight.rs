@@ -1,6 +1,8 @@
 //! Whether the mediator can be relied on: looked at now and then by each node, so that its loss is known before it is needed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::base::clock::Instant;
 
 /// Between two looks.
 pub const LOOK_STEP: Duration = Duration::from_secs(1);

@@ -4,6 +4,8 @@ mod client;
 mod registers;
 mod server;
 
-pub use client::Client;
+pub use client::{Client, Line};
 pub use registers::RegistersError;
+#[cfg(test)]
+pub(crate) use server::gate;
 pub use server::{CONNECTIONS_MAX, Mediator, MediatorServerConfig, MediatorStartError};

@@ -7,11 +7,12 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::locks::poisoning::Mutex;
 use crate::cluster::{Arbiter, DATASETS_MAX, Entry, NOT_KNOWN, Question, Told, is_dataset, refused};
 use crate::node::files::{
     DIRECTORY_MODE_MAX, DirectoryLock, ReplaceError, TakeError, checked, read_checked, replace,

@@ -1,11 +1,12 @@
 //! The process: a holder without memory worth holding, whose application answers the questions of nodes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::registers::{Registers, RegistersError};
 use crate::base::FabricUrl;
+use crate::base::clock::Instant;
 use crate::cluster::{Arbiter, Question, decode, encode, refused};
 use crate::memory::LockPolicy;
 use crate::node::{Attaching, Holder, HolderConfig, HolderError, HolderGate, KeySet};
@@ -63,8 +64,7 @@ impl Mediator {
     /// # Errors
     /// Nothing is left behind but the directory. A file of a dataset that is damaged is no error: questions about it are refused.
     pub fn start(config: MediatorServerConfig, keys: KeySet) -> Result<Self, MediatorStartError> {
-        let registers = Registers::open(&config.directory)?;
-        let gate = Arc::new(Gate { registers, rules: Arbiter::new(config.refresh), start: Instant::now() });
+        let gate = Arc::new(Gate::open(&config.directory, config.refresh)?);
         let mut holder = HolderConfig::new(config.url, MEMORY_BYTES);
         holder.lock = LockPolicy::Off;
         holder.heartbeat = HEARTBEAT;
@@ -97,6 +97,19 @@ struct Gate {
     registers: Registers,
     rules: Arbiter,
     start: Instant,
+}
+
+impl Gate {
+    fn open(directory: &Path, refresh: Duration) -> Result<Self, RegistersError> {
+        let registers = Registers::open(directory)?;
+        Ok(Self { registers, rules: Arbiter::new(refresh), start: Instant::now() })
+    }
+}
+
+/// What a mediator answers by, for those who listen for it in a simulated world.
+#[cfg(test)]
+pub(crate) fn gate(directory: &Path, refresh: Duration) -> Result<Arc<dyn HolderGate>, RegistersError> {
+    Ok(Arc::new(Gate::open(directory, refresh)?))
 }
 
 impl HolderGate for Gate {

@@ -42,7 +42,7 @@ fn write_next(next: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(next)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    sync_all(&file)
 }
 
 /// [`replace`], for whom any error is the end.
@@ -84,7 +84,24 @@ pub(crate) fn read_checked(path: &Path) -> io::Result<Option<String>> {
 
 /// Makes durable which files the directory has.
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
+    sync_all(&File::open(directory)?)
+}
+
+fn sync_all(file: &File) -> io::Result<()> {
+    #[cfg(test)]
+    if let Some(synced) = crate::sim::files::sync(file) {
+        return synced;
+    }
+    file.sync_all()
+}
+
+/// Makes the bytes of a file durable.
+pub(crate) fn sync_data(file: &File) -> io::Result<()> {
+    #[cfg(test)]
+    if let Some(synced) = crate::sim::files::sync(file) {
+        return synced;
+    }
+    file.sync_data()
 }
 
 /// Permission bits that a directory of one process may have.

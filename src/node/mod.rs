@@ -37,6 +37,10 @@ pub(crate) const STAGING_WINDOW: WindowId = WindowId(2);
 
 /// Bytes from the kernel's generator.
 pub(crate) fn random_bytes<const N: usize>() -> std::io::Result<[u8; N]> {
+    #[cfg(test)]
+    if let Some(bytes) = crate::sim::scheduler::random_bytes() {
+        return Ok(bytes);
+    }
     let mut bytes = [0; N];
     let mut filled = 0;
     while filled < N {

@@ -4,8 +4,10 @@
 //! least store that uses segments, ring, destage and replay as a node does. Two nodes of a dataset are simulated beside the store that they are of.
 
 mod disk;
+pub(crate) mod files;
 mod network;
 mod random;
+pub(crate) mod scheduler;
 mod store;
 mod store_tests;
 

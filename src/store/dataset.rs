@@ -1,8 +1,7 @@
 //! A dataset on this node: opened, served or followed, and ended.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 
 use super::checkpoint::Checkpoint;
 use super::config::{CommandError, DatasetConfig, OpenError};
@@ -15,6 +14,7 @@ use super::io::{Mark, Volume};
 use super::keeper::Keeper;
 use super::log::Payload;
 use super::marker::Marker;
+use super::medium::Holder;
 use super::pair::{CanStop, Pair, PairGate, Switched};
 use super::peer::Peer;
 use super::primary::HandOver;
@@ -30,8 +30,10 @@ use super::sums::{SUMS_BYTES_MAX, Sums};
 use super::tender::Tender;
 use super::verify::Verified;
 use super::volumes::{CHANGE_BYTES, VolumeChange, VolumeError, VolumeInfo, Volumes, blocks_of};
+use crate::base::locks::poisoning::Mutex;
+use crate::base::threads::{Builder, JoinHandle};
 use crate::base::{BlockNumber, BlockSize, Lsn, VolumeId};
-use crate::node::{Holder, HolderConfig, KeySet};
+use crate::node::{HolderConfig, KeySet};
 use crate::segment::{RecordKind, Request};
 
 /// A dataset, open on this node. Ends when dropped; [`stop`](Self::stop) ends it in good order.
@@ -119,7 +121,7 @@ impl Dataset {
 
     fn start(&self, name: &str, work: impl FnOnce(&Pair) + Send + 'static) -> std::io::Result<()> {
         let pair = self.pair.clone();
-        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&pair))?;
+        let thread = Builder::new().name(name.into()).spawn(move || work(&pair))?;
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         Ok(())
     }

@@ -20,13 +20,14 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::base::locks::poisoning::{Mutex, MutexGuard};
 use crate::base::{DatasetId, LogGeneration, Lsn, crc32c};
-use crate::node::files::sync_directory;
+use crate::node::files::{sync_data, sync_directory};
 
 /// Bytes of one of the two places: no two lie in one block of any device.
 pub(super) const PLACE_BYTES: usize = 4096;
@@ -225,7 +226,7 @@ impl DurableMark {
         };
         // Whoever writes meanwhile does not wait for it.
         let Some((file, is_made)) = file else { return };
-        let synced = file.sync_data().and_then(|()| if is_made { self.sync_name() } else { Ok(()) });
+        let synced = sync_data(&file).and_then(|()| if is_made { self.sync_name() } else { Ok(()) });
         if let Err(error) = synced {
             log::warn!("{}: {error}", self.path.display());
         }

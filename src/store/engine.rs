@@ -7,9 +7,8 @@
 //! Destaging has one turn: a client that flushes takes it and does the work on its own thread, so no thread is woken for it; those
 //! who come meanwhile find their position durable when they get it. Lock order: the turn, then the state.
 
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use super::config::{DatasetConfig, Reads};
 use super::counters::count;
@@ -22,6 +21,8 @@ use super::read_lease::ReadLease;
 use super::segment_files::{SegmentFileError, SegmentFiles};
 use super::state::{Role, Shared, State};
 use super::sums::Sums;
+use crate::base::clock::Instant;
+use crate::base::locks::poisoning::Mutex;
 use crate::base::{BlockSize, Lsn};
 use crate::replica::Latencies;
 use crate::segment::{Destage, SegmentLayout, Sync};

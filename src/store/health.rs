@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::config::CommandError;
 use super::mend::Broken;
 use super::peer::Peer;
 use super::state::Bell;
 use crate::base::Lsn;
+use crate::base::clock::Instant;
+use crate::base::locks::poisoning::{Mutex, MutexGuard};
 
 /// Blocks that wait to be mended at most: what finds no place is found again by the next read.
 const WAITING_MAX: usize = 256;

@@ -7,15 +7,15 @@
 //! void: to its client it is a write of unknown outcome. What comes is not appended at all, so that a client which tries again and again fills no ring.
 
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
+use std::time::Duration;
 
 use super::config::{AfterHold, HoldBound};
 use super::counters::count;
 use super::error::IoError;
 use super::primary::{Mode, Primary};
 use super::state::Reason;
+use crate::base::clock::Instant;
+use crate::base::locks::Mutex;
 
 /// How long requests have been held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +149,7 @@ mod tests {
         let aged = |holding: &Holding| {
             let mut seen = holding.seen.lock();
             let (_, since) = seen.as_mut().unwrap();
-            *since = since.checked_sub(2000 * SECOND).unwrap();
+            *since = *since - 2000 * SECOND;
         };
         let is_over = |primary: &Primary<(), Told>, epoch| holding.status(epoch, primary).unwrap().is_over;
         assert!(!is_over(&primary, 1));

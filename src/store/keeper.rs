@@ -8,7 +8,7 @@
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::checkpoint::{CheckpointError, Snapshot};
 use super::counters::count;
@@ -22,6 +22,7 @@ use super::ring_memory::Trouble;
 use super::state::{Role, State};
 use super::volumes::Volumes;
 use crate::base::Lsn;
+use crate::base::clock::Instant;
 use crate::replica::{PhaseLimits, Phases};
 
 /// Between two looks.
@@ -263,6 +264,10 @@ fn durable_for_good(state: &State) -> Lsn {
 /// Behind that nothing is given back. A peer that is away may be brought up to date with what a ring has room for; of what lies before,
 /// what the marker's maps have stays. While both are there, the log from the marker on stays too: a node may have to go back to it.
 fn reclaimable(state: &State, ring_bytes: u64) -> Lsn {
+    #[cfg(test)]
+    if crate::store::world::breaks(crate::store::world::Defect::ReclaimsTooSoon) {
+        return durable(state);
+    }
     match &state.role {
         Role::Primary(primary) if !primary.has_member() => {
             Lsn(primary.log.end().0.saturating_sub(ring_bytes))

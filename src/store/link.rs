@@ -6,11 +6,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::log::{Log, Post};
+use super::medium::{Lane as Way, Region};
 use super::ring_memory::{FLUSH_AT, OWN_DURABLE_AT, SECONDARY_AT, SECONDARY_BYTES};
 use crate::base::{Lsn, Sequence};
 use crate::fabric::Armed;
 use crate::mirror::{Arrivals, Lane, StoreError, Watch};
-use crate::node::Region;
 
 /// The own durable position is told to the peer when it moved so far, or at a flush: it needs it to reclaim only.
 const TELL_BYTES: u64 = 4 << 20;
@@ -110,7 +110,7 @@ impl Wire for Lane {
 }
 
 /// The way to the peer's memory.
-pub(super) struct Link<R = Region, W = Lane> {
+pub(super) struct Link<R = Region, W = Way> {
     pub(super) region: R,
     pub(super) lane: W,
     /// Stores under way behind which the log is complete to a position.

@@ -40,6 +40,7 @@ mod link;
 mod log;
 mod log_files;
 mod marker;
+mod medium;
 mod mend;
 mod pair;
 mod peer;
@@ -66,6 +67,8 @@ mod tender;
 mod throttle;
 mod verify;
 mod volumes;
+#[cfg(test)]
+pub(crate) mod world;
 
 #[doc(hidden)]
 pub use checkpoint::decoders as checkpoint_decoders;

@@ -3,11 +3,13 @@
 //! Each question is one call of its own that ends by a deadline; nobody holds a lock over it. What comes is compared with checksums by
 //! whoever asked: the peer is believed nothing that can be computed.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use super::pair::compare::{Asked, Envelope, PIECE_BYTES_MAX, Told, decode_told, encode_asked};
 use super::stored::{BlockLook, RangeDigest};
+use crate::base::clock::Instant;
+use crate::base::locks::poisoning::Mutex;
 use crate::base::{BlockSize, DatasetId, FabricUrl, Lsn, VolumeId};
 use crate::node::{CallError, KeySet};
 use crate::segment::{HEAD_BYTES, SegmentHead, SegmentLayout, SegmentSource};
@@ -90,7 +92,7 @@ impl Peer {
 
     fn ask(&self, asked: Asked, within: Duration) -> Result<(Told, Vec<u8>), PeerError> {
         let envelope = Envelope { dataset: self.dataset.to_string(), node: self.node.clone(), asked };
-        let answer = crate::node::ask(&self.url, &self.keys, &encode_asked(&envelope), within);
+        let answer = super::medium::ask(&self.url, &self.keys, &encode_asked(&envelope), within);
         let mut silent = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
         *silent = answer.is_err().then(Instant::now);
         drop(silent);

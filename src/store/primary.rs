@@ -17,11 +17,12 @@
 use super::durable_mark::Marked;
 use super::link::{Link, Looks, Wait, Wire};
 use super::log::Log;
+use super::medium::{Lane, Region};
 use super::resync::Source;
 use super::ring_memory::{PrimaryWords, SecondaryWords, Trouble};
+#[cfg(test)]
+use super::world::{Defect, breaks};
 use crate::base::{DatasetId, LogGeneration, Lsn};
-use crate::mirror::Lane;
-use crate::node::Region;
 use crate::segment::{Node, Sync};
 
 /// Who a primary serves with.
@@ -187,6 +188,12 @@ impl<R, W: Wire> Primary<R, W> {
                 self.log.commit(end);
                 self.log.own_durable()
             }
+            #[cfg(test)]
+            Mode::SettingIn if breaks(Defect::SetsInByMemoryAlone) => {
+                let end = self.log.end();
+                self.log.commit(end);
+                self.placed
+            }
             Mode::SettingIn => {
                 let end = self.log.end();
                 self.log.commit(end);
@@ -195,6 +202,12 @@ impl<R, W: Wire> Primary<R, W> {
             Mode::Mirrored => {
                 self.log.commit(self.placed);
                 self.placed
+            }
+            #[cfg(test)]
+            Mode::Held { .. } if self.leaves && breaks(Defect::AnswersWhileItLeaves) => {
+                let end = self.log.end();
+                self.log.commit(end);
+                self.log.own_durable()
             }
             Mode::Held { .. } => {
                 if self.leaves {
@@ -301,6 +314,8 @@ impl<R, W: Wire> Primary<R, W> {
     /// Whether the peer has all that it lacked.
     pub(super) fn is_caught_up(&self) -> bool {
         match self.mode {
+            #[cfg(test)]
+            Mode::CatchingUp { .. } if breaks(Defect::JoinsTooSoon) => true,
             Mode::CatchingUp { until } => self.resync.is_none() && self.log.peer_durable() >= until,
             Mode::SettingIn => true,
             Mode::Alone | Mode::Mirrored | Mode::Held { .. } => false,
@@ -320,6 +335,10 @@ impl<R, W: Wire> Primary<R, W> {
     /// Whether the peer has all that was acknowledged, so that it may be named a member: up to here the own disk decided, and what is
     /// acknowledged since is with both.
     pub(super) fn may_join(&self) -> bool {
+        #[cfg(test)]
+        if breaks(Defect::JoinsTooSoon) {
+            return true;
+        }
         self.placed.min(self.log.peer_durable()) >= self.joins_at
     }
 

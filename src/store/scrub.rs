@@ -3,7 +3,7 @@
 //! What is found comes first, then what is mended: so the ranges that are told are exact, even where a whole segment is lost.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::config::CommandError;
 use super::counters::count;
@@ -14,6 +14,7 @@ use super::ranges::{BadRange, Outcome, Ranges, Side};
 use super::stored::Found;
 use super::throttle::Throttle;
 use crate::base::VolumeId;
+use crate::base::clock::Instant;
 
 /// Blocks with data between two looks whether to rest: some megabytes.
 const STEP_BLOCKS: u64 = 1024;

@@ -10,7 +10,7 @@
 //! both go to the disk, since this node's memory is about to go, and a restart without the peer has to find it.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::dataset::Dataset;
 use super::engine::Sluggish;
@@ -18,6 +18,7 @@ use super::error::IoError;
 use super::keeper::Keeper;
 use super::primary::Mode;
 use crate::base::Lsn;
+use crate::base::clock::Instant;
 
 /// How long the end of a dataset waits for a peer to take what is under way.
 const STOP_TIME: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@
 //! wait for room.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::engine::{Engine, KEPT_FREE_BYTES, Sluggish};
 use super::error::IoError;
@@ -16,6 +16,7 @@ use super::ring_memory::Trouble;
 use super::segment_files::SegmentFileError;
 use super::state::Role;
 use crate::base::Lsn;
+use crate::base::clock::Instant;
 
 /// Rest of a follower while the primary flushes.
 const REST_HURRIED: Duration = Duration::from_micros(200);

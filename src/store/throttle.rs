@@ -1,9 +1,10 @@
 //! Checks give way: while clients read or write, one rests as long as it worked.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::engine::Engine;
+use crate::base::clock::Instant;
 
 /// The longest rest.
 const REST_MAX: Duration = Duration::from_millis(100);

@@ -88,6 +88,10 @@ impl StorageBackend for OnFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        #[cfg(test)]
+        if crate::sim::scheduler::is_dying() {
+            return Ok(());
+        }
         let before = self.0.metadata()?.len();
         if len <= before {
             return self.0.set_len(len);
@@ -103,10 +107,22 @@ impl StorageBackend for OnFile {
     }
 
     fn sync_data(&self, _: bool) -> io::Result<()> {
+        #[cfg(test)]
+        if crate::sim::scheduler::is_dying() {
+            return Ok(());
+        }
+        #[cfg(test)]
+        if let Some(synced) = crate::sim::files::sync_at_once(&self.0) {
+            return synced;
+        }
         self.0.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        if crate::sim::scheduler::is_dying() {
+            return Ok(());
+        }
         self.0.write_all_at(data, offset)
     }
 }

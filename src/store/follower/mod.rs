@@ -128,6 +128,15 @@ impl Secondary {
         }
     }
 
+    /// Whether it has all that the primary had when it came to follow, or will have.
+    pub(in crate::store) fn is_whole(&self) -> bool {
+        #[cfg(test)]
+        if crate::store::world::breaks(crate::store::world::Defect::StaysMemberAfterRestart) {
+            return true;
+        }
+        self.has_followed && self.resync.is_none()
+    }
+
     /// It has what it had again, if it was being resynced; whether it was.
     pub(in crate::store) fn give_up_resync(&mut self) -> bool {
         let Some(staging) = self.resync.take() else { return false };

@@ -2,9 +2,10 @@
 
 use super::{Stage, Step};
 use crate::base::Lsn;
-use crate::node::{Content, Holder};
+use crate::node::Content;
 use crate::store::engine::{Engine, KEPT_FREE_BYTES};
 use crate::store::error::IoError;
+use crate::store::medium::Holder;
 use crate::store::pair::Pair;
 use crate::store::ring_memory::{RingMemory, SecondaryWords, Trouble};
 use crate::store::segment_files::SegmentFileError;

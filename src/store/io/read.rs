@@ -5,6 +5,8 @@ use crate::base::{BlockNumber, Lsn};
 use crate::store::counters::count;
 use crate::store::error::IoError;
 use crate::store::mend::Broken;
+#[cfg(test)]
+use crate::store::world::{Defect, breaks};
 
 impl Volume {
     /// Reads. The bytes may be given out when [`commit`](Self::commit) returned for the mark.
@@ -78,6 +80,8 @@ impl Volume {
                 return Ok((done, Mark::default()));
             };
             let mark = Mark(lsn.0 + target.len() as u64);
+            #[cfg(test)]
+            let mark = if breaks(Defect::ReadsWhatIsNotCommitted) { Mark::default() } else { mark };
             // It failed, and nobody has moved the block since: the data is damaged.
             if let Some((_, error)) = failed.take_if(|(at, _)| *at == lsn) {
                 drop(state);

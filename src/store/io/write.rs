@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use parking_lot::MutexGuard;
-
 use super::{Blocks, Gone, Mark, Source, Volume, size};
+use crate::base::locks::MutexGuard;
 use crate::base::{BlockNumber, Lsn};
 use crate::memory::{MapOptions, Mapping, VolatileSlice};
 use crate::segment::{RecordKind, Request, split};

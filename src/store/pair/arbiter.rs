@@ -4,15 +4,18 @@
 //! may have been taken, or be yet: whoever asked for it acknowledges nothing that the other outcome would lose, and asks for the same again,
 //! word by word, before it asks for anything else.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use super::Pair;
 use super::hello::RoleWord;
+use crate::base::clock::Instant;
+use crate::base::locks::poisoning::{Mutex, MutexGuard};
 use crate::cluster::{ArbiterClient, ArbiterError, Configuration, Grants, Request, Sight, Verdict};
 use crate::mediator;
 use crate::node::random_bytes;
 use crate::store::config::{ArbiterKind, CommandError, DatasetConfig};
+use crate::store::medium::Inquirer;
 use crate::store::read_lease::now;
 use crate::store::register::Register;
 use crate::store::state::Role;
@@ -64,7 +67,7 @@ impl Arbiter {
         let (id, node) = (config.id, &config.node);
         let client: Box<dyn ArbiterClient> = match &arbiter.kind {
             ArbiterKind::Mediator { url, keys } => {
-                Box::new(mediator::Client::new(url.clone(), keys.clone(), id, node))
+                Box::new(mediator::Client::<Inquirer>::over(url.clone(), keys.clone(), id, node))
             }
             #[cfg(feature = "etcd")]
             ArbiterKind::Etcd(gateway) => {
@@ -307,7 +310,7 @@ impl Pair {
     pub(super) fn be_named(&self, found: &Configuration) {
         if let Role::Secondary(secondary) = &mut self.engine.shared.lock().role {
             let is_named = found.members.contains(&self.engine.config.node);
-            secondary.is_member = secondary.has_followed && is_named && secondary.resync.is_none();
+            secondary.is_member = secondary.is_whole() && is_named;
         }
     }
 

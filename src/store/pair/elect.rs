@@ -13,7 +13,6 @@
 //! The election is in memory only: a node that restarts has none, and serves by the mediator's word, as ever.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::arbiter::{Arbiter, Wanted, newer};
 use super::hello::{Answer, Hello, Question};
@@ -21,12 +20,15 @@ use super::meet::alone;
 use super::obey::{MOVES_TIME, refused};
 use super::{ANSWER_TIME, Pair};
 use crate::base::Lsn;
+use crate::base::clock::Instant;
 use crate::cluster::{Configuration, LOOK_STEP};
 use crate::store::config::CommandError;
 use crate::store::follower::Stage;
 use crate::store::primary::{HandOver, Mode};
 use crate::store::register::Register;
 use crate::store::state::{Reason, Role, State};
+#[cfg(test)]
+use crate::store::world::{Defect, breaks};
 
 /// The word of a primary that was elected, and has its peer.
 const ELECTED: &str = "elected";
@@ -83,6 +85,10 @@ impl Pair {
         };
         // It may have renounced, whatever becomes of the answer.
         arbiter.ask_under(known.id);
+        #[cfg(test)]
+        if breaks(Defect::ElectsItself) {
+            return self.be_elected(arbiter, &known);
+        }
         let question = Question::Renounce { from: self.hello(), configuration: known.clone() };
         match self.ask(&question, ANSWER_TIME) {
             Ok(Answer::Noted) => self.be_elected(arbiter, &known),
@@ -194,6 +200,10 @@ impl Pair {
 
     /// Whether this node has agreed that the other one goes on, under the configuration that it knows.
     pub(super) fn has_renounced(&self) -> bool {
+        #[cfg(test)]
+        if breaks(Defect::ForgetsThatItRenounced) {
+            return false;
+        }
         let register = self.register();
         let contents = register.contents();
         contents.renounced.is_some() && contents.renounced == Some(register.id())
@@ -214,6 +224,10 @@ impl Pair {
                 primary: node.clone(),
                 floor,
             });
+        }
+        #[cfg(test)]
+        if breaks(Defect::LeavesUnasked) {
+            return self.note_configuration(|last| alone(node, last, 0, floor));
         }
         self.decide(&Wanted::Serving, |last| alone(node, last, 0, floor))
     }

@@ -1,14 +1,15 @@
 //! The read lease between the two nodes, which is also how each hears that the other is alive: the one that serves asks for it all the time. One that
 //! needs no lease, since it confirms its answers, says that it is alive, and is heard.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Pair;
 use super::hello::{Answer, Question};
 use super::obey::refused;
+use crate::base::clock::Instant;
 use crate::cluster::{Grants, LEASE};
-use crate::node::Inquirer;
 use crate::store::follower::Stage;
+use crate::store::medium::Inquirer;
 use crate::store::primary::{HandOver, Mode};
 use crate::store::read_lease::now;
 use crate::store::state::Role;
@@ -100,6 +101,10 @@ impl Pair {
 
     /// Grants no lease any more, and returns when nobody holds one.
     pub(super) fn outlast_leases(&self) {
+        #[cfg(test)]
+        if crate::store::world::breaks(crate::store::world::Defect::DoesNotOutlastLeases) {
+            return;
+        }
         if let Some(arbiter) = &self.arbiter {
             let over = arbiter.grants().refuse();
             while now() < over {

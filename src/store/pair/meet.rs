@@ -9,6 +9,8 @@ use crate::base::Lsn;
 use crate::store::config::CommandError;
 use crate::store::register::Configuration;
 use crate::store::state::{Reason, Role};
+#[cfg(test)]
+use crate::store::world::{Defect, breaks};
 
 /// Generations that a peer is told at most: what is asked has a greatest length.
 const HISTORY_TOLD_MAX: usize = 64;
@@ -88,6 +90,10 @@ impl Pair {
     fn floor_alone(&self, found: Option<&Configuration>) -> Option<Lsn> {
         let known = self.configuration()?;
         let node = &self.engine.config.node;
+        #[cfg(test)]
+        if breaks(Defect::ServesUnaskedAfterRestart) && known.primary == *node {
+            return Some(Lsn(known.floor));
+        }
         let alone = found.filter(|found| found.id == known.id && found.is_alone(node));
         let alone = alone.or_else(|| Some(&known).filter(|known| known.is_alone(node)))?;
         Some(Lsn(alone.floor))
@@ -99,6 +105,12 @@ impl Pair {
         let end = super::position(&self.engine.shared.lock()).end();
         if self.arbiter.is_some() && end < floor {
             self.explain(below_floor(end, floor));
+            return;
+        }
+        #[cfg(test)]
+        if breaks(Defect::ServesUnaskedAfterRestart) {
+            let _ = self.note_configuration(|last| alone(&node, last, 0, floor));
+            let _ = self.become_primary(None);
             return;
         }
         let decided = self.decide(&Wanted::Anew, |last| alone(&node, last, 0, floor));

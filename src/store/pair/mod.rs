@@ -34,20 +34,24 @@ mod switch;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
 
 use super::checkpoint::Checkpoint;
 use super::config::ArbiterConfig;
 use super::engine::Engine;
 use super::marker::Marker;
+use super::medium::{Holder, ask};
 use super::primary::{HandOver, Mode};
 use super::register::{LocalRegister, Position, Register};
 use super::resync::{Carrier, Note};
 use super::ring_memory::{RingMemory, WINDOW_BYTES};
 use super::state::{Bell, Reason, Role, State};
 use crate::base::Lsn;
-use crate::node::{Holder, KeySet};
+use crate::base::clock::Instant;
+use crate::base::locks::poisoning::{Mutex, MutexGuard};
+use crate::base::locks::{self, MutexGuard as Held};
+use crate::node::KeySet;
 use arbiter::Arbiter;
 pub use can_stop::CanStop;
 use hello::{Answer, Hello, Question, RoleWord, VERSION};
@@ -70,13 +74,13 @@ pub(super) struct Pair {
     /// The mediator, if one decides who serves.
     arbiter: Option<Arbiter>,
     /// Whoever changes the role.
-    moves: parking_lot::Mutex<()>,
+    moves: locks::Mutex<()>,
     holder: OnceLock<Holder>,
     pub(super) checkpoint: Mutex<Checkpoint>,
     /// Locked behind the checkpoint, by whoever locks both.
     pub(super) marker: Mutex<Marker>,
     /// Whoever fills in files of a resync, makes an end of it, or sets aside what files have. Taken after `moves`.
-    filling: parking_lot::Mutex<()>,
+    filling: locks::Mutex<()>,
     /// That this node is being resynced, and from where. Taken after `filling`.
     note: Mutex<Note>,
     /// Segments of which this node was found to have all that it needs, in this resync.
@@ -84,7 +88,7 @@ pub(super) struct Pair {
     /// What brings the other one up to date. Taken after `moves`, before the state.
     carrier: Mutex<Option<Carrier>>,
     /// Whoever hands the service over; nobody waits for it.
-    switching: parking_lot::Mutex<()>,
+    switching: locks::Mutex<()>,
     /// A ring to take over with, and since when it is there.
     spare: Mutex<Option<(Instant, RingMemory)>>,
     /// The peer said that it cannot follow now: it is left alone until then.
@@ -125,15 +129,15 @@ impl Pair {
             keys,
             register: Mutex::new(register),
             arbiter,
-            moves: parking_lot::Mutex::new(()),
+            moves: locks::Mutex::new(()),
             holder: OnceLock::new(),
             checkpoint: Mutex::new(checkpoint),
             marker: Mutex::new(marker),
-            filling: parking_lot::Mutex::new(()),
+            filling: locks::Mutex::new(()),
             note: Mutex::new(note),
             verified: Mutex::default(),
             carrier: Mutex::default(),
-            switching: parking_lot::Mutex::new(()),
+            switching: locks::Mutex::new(()),
             spare: Mutex::default(),
             rests_until: Mutex::default(),
             bell: Arc::default(),
@@ -167,7 +171,7 @@ impl Pair {
         self.ending.load(Ordering::SeqCst) || self.stopping.load(Ordering::SeqCst)
     }
 
-    fn moves(&self) -> parking_lot::MutexGuard<'_, ()> {
+    fn moves(&self) -> Held<'_, ()> {
         self.moves.lock()
     }
 
@@ -250,7 +254,7 @@ impl Pair {
     /// Asks the peer; why there is no answer.
     fn ask(&self, question: &Question, within: Duration) -> Result<Answer, Reason> {
         let body = serde_json::to_vec(question).expect("names and numbers");
-        let answer = crate::node::ask(&self.engine.config.peer, &self.keys, &body, within)
+        let answer = ask(&self.engine.config.peer, &self.keys, &body, within)
             .map_err(|error| Reason::new("peer-unreachable", format!("the peer does not answer: {error}")))?;
         serde_json::from_slice(&answer)
             .map_err(|error| Reason::new("peer-unclear", format!("the peer's answer: {error}")))

@@ -7,14 +7,17 @@ use super::Pair;
 use super::arbiter::newer;
 use super::hello::{Answer, Hello, Question, RoleWord};
 use crate::base::{Deadline, Lsn};
-use crate::node::{Attaching, Holder, HolderGate};
+use crate::node::{Attaching, HolderGate};
 use crate::store::checkpoint::Snapshot;
 use crate::store::config::{CommandError, OpenError};
 use crate::store::error::IoError;
 use crate::store::follower::{Secondary, Stage};
+use crate::store::medium::Holder;
 use crate::store::recover::{Recovered, recover, start_before};
 use crate::store::register::{Configuration, Fork, Position, Register};
 use crate::store::state::{Reason, Role};
+#[cfg(test)]
+use crate::store::world::{Defect, breaks};
 
 /// How long the peer's question waits for a move of this node to end.
 pub(super) const MOVES_TIME: Duration = Duration::from_secs(1);
@@ -198,6 +201,13 @@ impl Pair {
         fenced.map_err(|error| CommandError::Refused(format!("the primary's access stands: {error}")))?;
         // The copy may lie elsewhere than when it was looked at last: a session's end may have moved it.
         self.read_where_it_lies(holder);
+        #[cfg(test)]
+        if breaks(Defect::TakesOverWithoutItsMemory)
+            && let Role::Secondary(secondary) = &mut self.engine.shared.lock().role
+        {
+            secondary.part(holder.status().generation);
+            return Ok(());
+        }
         loop {
             if self.give_up_resync(holder) {
                 self.engine.wait_for_turn();
@@ -254,6 +264,8 @@ impl Pair {
         let engine = &self.engine;
         let _filling = self.filling();
         let mut position = super::position(&engine.shared.lock());
+        #[cfg(test)]
+        let fork = if breaks(Defect::KeepsWhatIsVoid) { fork.max(position.end()) } else { fork };
         if position.end() > fork {
             log::warn!("{}: what lies between {fork} and {} is void", engine.config.name, position.end());
             let (found, back) = self.recover_to(fork)?;

@@ -9,13 +9,14 @@ use super::{FOLLOW_TIME, Pair};
 use crate::base::{Lsn, Phase};
 use crate::memory::{MapOptions, Mapping};
 use crate::mirror::LaneConfig;
-use crate::node::{Attach, Region, RegionConfig, random_bytes};
+use crate::node::{Attach, RegionConfig, random_bytes};
 use crate::segment::{GenerationBegin, Salt, SegmentHead};
 use crate::store::bring_back::bring_back;
 use crate::store::config::{CommandError, OpenError};
 use crate::store::durable_mark::Marked;
 use crate::store::link::Link;
 use crate::store::log::{Begin, Log};
+use crate::store::medium::Region;
 use crate::store::primary::Primary;
 use crate::store::register::{Fork, Position, Register};
 use crate::store::ring_memory::RingMemory;
@@ -52,7 +53,14 @@ impl Pair {
             generation: crate::base::LogGeneration(ours.generation.max(theirs.generation).max(last) + 1),
             predecessor: ours.generation(),
             fork: ours.end(),
+            #[cfg(test)]
+            ring_bytes: if crate::store::world::breaks(crate::store::world::Defect::BeginsTooNear) {
+                0
+            } else {
+                engine.config.ring_bytes()
+            },
             highest_known: Lsn(ours.highest.max(ours.end).max(theirs.highest).max(theirs.end)),
+            #[cfg(not(test))]
             ring_bytes: engine.config.ring_bytes(),
         };
         self.outlast_leases();

@@ -18,14 +18,15 @@
 //! Whatever becomes of it, the primary only ever opens the gate again. It answers when the member has a write, and granted a lease since: the
 //! member, if it has taken over, gives it neither. Then the link is lost, and the mediator is asked as ever.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::hello::{Answer, Hello, Question};
 use super::obey::refused;
 use super::{Pair, RoleWord};
 use crate::base::Lsn;
-use crate::node::Inquirer;
+use crate::base::clock::Instant;
 use crate::store::config::CommandError;
+use crate::store::medium::Inquirer;
 use crate::store::primary::{HandOver, Mode};
 use crate::store::state::{Bell, Reason, Role, State};
 

@@ -1,7 +1,8 @@
 //! How far a resync is, on either side, by the clock of this process.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::base::clock::Instant;
 use crate::replica::Progress;
 
 /// How far a resync is.

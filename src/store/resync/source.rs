@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::meter::{Meter, ResyncStatus};
 use super::table::SegmentTable;
 use super::wire::{Ask, AskedRun, DAMAGED, PIECE_BYTES, RUNS_MAX, Reply, VolumeRow};
+use crate::base::clock::Instant;
 use crate::base::{BlockNumber, BlockSize, Deadline, Level, Lsn, VolumeId};
-use crate::mirror::Lane;
 use crate::replica::{Cursor, Throttle, frame};
 use crate::store::checkpoint::Snapshot;
 use crate::store::counters::count;
 use crate::store::engine::Engine;
+use crate::store::medium::Lane;
 use crate::store::pair::Pair;
 use crate::store::ring_memory::{RingMemory, WINDOW_BYTES};
 use crate::store::state::{Bell, Role};

@@ -28,13 +28,15 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use crate::base::Lsn;
+use crate::base::locks::poisoning::Mutex;
 use crate::memory::{Piece, VolatileSlice};
+use crate::node::files::sync_data;
 use crate::segment::{HEAD_BYTES, SegmentHead, SegmentLayout, segment_file_name};
 use cache::{Cache, Open};
 use renewal::RENEWAL;
@@ -51,7 +53,7 @@ struct Calls {
     sync: fn(&File) -> io::Result<()>,
 }
 
-const CALLS: Calls = Calls { allocate, sync: File::sync_data };
+const CALLS: Calls = Calls { allocate, sync: sync_data };
 
 /// All of them.
 #[derive(Debug)]
@@ -348,6 +350,10 @@ fn system(path: &Path, call: &'static str) -> impl FnOnce(io::Error) -> SegmentF
 
 /// Room for all of the file, without writing it.
 fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    #[cfg(test)]
+    if crate::sim::files::is_full() {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     loop {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, bytes) {
             Err(Errno::INTR) => {}

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::{Open, SegmentFileError, SegmentFiles, system};
 use crate::base::Lsn;
+use crate::base::locks::poisoning::MutexGuard;
 
 /// Extension of the name of a file that is written anew.
 pub(super) const RENEWAL: &str = "new";

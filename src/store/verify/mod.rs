@@ -14,7 +14,7 @@
 
 mod walk;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::config::CommandError;
 use super::health::CheckKind;
@@ -25,6 +25,7 @@ use super::ranges::{BadRange, Side};
 use super::state::Role;
 use super::stored::{BlockLook, BlockState};
 use super::throttle::Throttle;
+use crate::base::clock::Instant;
 use walk::Walk;
 
 /// How long both nodes may take to become durable before each.

@@ -1,0 +1,189 @@
+//! What becomes of files in a simulated world: syncs take their time, or fail, a process that was killed changes nothing any more, and what was
+//! not synced may be lost with the power.
+//!
+//! Files are real. Of each that is synced its bytes are kept as they were then, of each directory its names. When the power is lost a directory has the
+//! names that it had when it was synced last, or those that it has; and a file the bytes that it had then, or of each block the ones or the others.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use super::scheduler::{self, ProcessId};
+
+/// Bytes that a disk writes as a whole.
+const BLOCK_BYTES: usize = 4096;
+
+/// The disk of a process.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Disk {
+    /// How much longer a sync takes than usual.
+    pub(crate) slow: Duration,
+    pub(crate) fails: bool,
+    pub(crate) is_full: bool,
+    /// Says that it synced, and did not.
+    pub(crate) lies: bool,
+}
+
+/// What a sync of a file or directory made durable.
+#[derive(Debug, Clone)]
+enum Durable {
+    Bytes(Vec<u8>),
+    /// Files of a directory, by number.
+    Names(BTreeMap<String, u64>),
+}
+
+#[derive(Default)]
+struct Files {
+    disks: BTreeMap<ProcessId, Disk>,
+    durable: BTreeMap<u64, Durable>,
+    /// Power may be lost.
+    keeps: bool,
+}
+
+thread_local! {
+    static FILES: RefCell<Files> = RefCell::new(Files::default());
+}
+
+fn with<T>(work: impl FnOnce(&mut Files) -> T) -> T {
+    FILES.with_borrow_mut(work)
+}
+
+/// What the disk of this process is like from now on.
+pub(crate) fn set(process: ProcessId, disk: Disk) {
+    with(|files| files.disks.insert(process, disk));
+}
+
+/// Begins a world, in which power may be lost or not: to be ready for that costs time.
+pub(crate) fn begin(loses_power: bool) {
+    FILES.set(Files { keeps: loses_power, ..Files::default() });
+}
+
+fn disk() -> Option<Disk> {
+    let process = scheduler::current_process()?;
+    Some(with(|files| files.disks.get(&process).copied().unwrap_or_default()))
+}
+
+/// Whether the disk of the process that runs has no room.
+pub(crate) fn is_full() -> bool {
+    disk().is_some_and(|disk| disk.is_full)
+}
+
+/// A sync of the process that runs, if one does: its time, and what becomes of it.
+pub(crate) fn sync(file: &File) -> Option<io::Result<()>> {
+    let disk = disk()?;
+    if disk.fails {
+        return Some(Err(io::Error::other("the simulated disk failed")));
+    }
+    let found = look(file);
+    let micros = scheduler::random(|random| match random.below(20) {
+        0 => random.below(8000),
+        _ => 30 + random.below(300),
+    });
+    scheduler::sleep(Duration::from_micros(micros) + disk.slow);
+    Some(found.map(|(number, durable)| keep(disk, number, durable)))
+}
+
+/// The same for whoever holds a lock meanwhile that is none of this world's: it takes no time.
+pub(crate) fn sync_at_once(file: &File) -> Option<io::Result<()>> {
+    let disk = disk()?;
+    Some(look(file).map(|(number, durable)| keep(disk, number, durable)))
+}
+
+fn keep(disk: Disk, number: u64, durable: Durable) {
+    if !disk.lies {
+        with(|files| files.durable.insert(number, durable));
+    }
+}
+
+/// What there is of it now.
+fn look(file: &File) -> io::Result<(u64, Durable)> {
+    if !with(|files| files.keeps) {
+        return Ok((0, Durable::Bytes(Vec::new())));
+    }
+    let metadata = file.metadata()?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let durable = if metadata.is_dir() {
+        Durable::Names(names(Path::new(&path))?)
+    } else {
+        Durable::Bytes(fs::read(path)?)
+    };
+    Ok((metadata.ino(), durable))
+}
+
+fn names(directory: &Path) -> io::Result<BTreeMap<String, u64>> {
+    let mut names = BTreeMap::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        names.insert(entry.file_name().to_string_lossy().into_owned(), entry.metadata()?.ino());
+    }
+    Ok(names)
+}
+
+/// The power is lost: what of the files in a directory was not synced may be gone.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn lose_power(directory: &Path) -> io::Result<()> {
+    let now = names(directory)?;
+    let number = fs::metadata(directory)?.ino();
+    let synced = with(|files| files.durable.get(&number).cloned());
+    let durable = match synced {
+        Some(Durable::Names(names)) if scheduler::random(|random| random.chance(50)) => names,
+        _ => now.clone(),
+    };
+    let mut bytes = BTreeMap::new();
+    for (name, number) in &now {
+        let path = directory.join(name);
+        if path.is_dir() {
+            lose_power(&path)?;
+        } else {
+            bytes.insert(*number, fs::read(&path)?);
+            fs::remove_file(&path)?;
+        }
+    }
+    for (name, number) in durable {
+        let path = directory.join(name);
+        if path.is_dir() {
+            continue;
+        }
+        let old = match with(|files| files.durable.get(&number).cloned()) {
+            Some(Durable::Bytes(old)) => old,
+            Some(Durable::Names(_)) | None => Vec::new(),
+        };
+        // It may have gone since it was synced.
+        let new = bytes.remove(&number).unwrap_or_else(|| old.clone());
+        let left = mix(&old, new);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        file.write_all(&left)?;
+        let number = file.metadata()?.ino();
+        with(|files| files.durable.insert(number, Durable::Bytes(left)));
+    }
+    let (number, left) = (fs::metadata(directory)?.ino(), names(directory)?);
+    with(|files| files.durable.insert(number, Durable::Names(left)));
+    Ok(())
+}
+
+/// What is left of a file that had these bytes durably, and has those.
+fn mix(old: &[u8], mut new: Vec<u8>) -> Vec<u8> {
+    let how = scheduler::random(|random| random.below(4));
+    match how {
+        0 | 1 => old.to_vec(),
+        2 => new,
+        _ => {
+            for (number, block) in new.chunks_mut(BLOCK_BYTES).enumerate() {
+                let at = number * BLOCK_BYTES;
+                if scheduler::random(|random| random.chance(50))
+                    && let Some(old) = old.get(at..at + block.len())
+                {
+                    block.copy_from_slice(old);
+                }
+            }
+            new
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Two whole nodes and their mediator in one simulated world: all their threads take turns by a seed, in virtual time, over ways and disks that fail
+//! when they are told to.
+
+pub(in crate::store) mod medium;
+
+mod client;
+mod faults;
+mod history;
+mod holder;
+mod lane;
+mod net;
+mod node;
+mod region;
+mod rules;
+mod run;
+mod tests;
+mod trace;
+mod undo;
+
+pub(crate) use rules::{Defect, breaks};

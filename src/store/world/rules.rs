@@ -1,0 +1,108 @@
+//! The nodes and their world, built wrong on purpose: each defect breaks one rule, and the simulation is to find it.
+
+use std::cell::Cell;
+
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defect {
+    /// A fence does not take the primary's access away.
+    SkipRevoke,
+    /// It does a little later than it says.
+    RevokesLate,
+    /// What was handed over counts as being in the peer's memory.
+    AckEarly,
+    /// A reconnection sends nothing again.
+    ResendsNothing,
+    /// A primary answers without a lease.
+    AnswersWithoutLease,
+    /// A lease runs from its answer.
+    LeaseFromItsAnswer,
+    /// Who takes over does not wait until the leases that it granted are over.
+    DoesNotOutlastLeases,
+    /// A primary that hands the service over answers on.
+    AnswersWhileItHandsOver,
+    /// Who takes over does not write out what its memory has.
+    TakesOverWithoutItsMemory,
+    /// Who returns keeps what lies behind the fork.
+    KeepsWhatIsVoid,
+    /// While a peer is being named a member what is in its memory is acknowledged, though the own disk lacks it.
+    SetsInByMemoryAlone,
+    /// A peer is named a member that lacks something.
+    JoinsTooSoon,
+    /// While the peer is being set out what the own disk has is acknowledged.
+    AnswersWhileItLeaves,
+    /// The peer is set out before the own disk has what was acknowledged.
+    LeavesBeforeItsDisk,
+    /// A primary goes on alone by its own word.
+    LeavesUnasked,
+    /// Who agreed not to take over does all the same.
+    ForgetsThatItRenounced,
+    /// A primary is elected without having asked the peer.
+    ElectsItself,
+    /// A node that restarts serves by what it noted.
+    ServesUnaskedAfterRestart,
+    /// A node is a member still after a restart.
+    StaysMemberAfterRestart,
+    /// A generation begins within a ring of what was given out.
+    BeginsTooNear,
+    /// What was asked in one role is answered in the next.
+    AnswersAcrossRoles,
+    /// A read does not wait until what it found is committed.
+    ReadsWhatIsNotCommitted,
+    /// A record of the ring counts though not all of it is there.
+    TakesTornRecords,
+    /// A peer is brought up to date from the marker, whatever it has.
+    TrustsAnyMarker,
+    /// Room is given back that the peer may need.
+    ReclaimsTooSoon,
+    /// A disk says that it synced, and did not.
+    SyncsNothing,
+    /// The mediator takes each change, whatever it holds.
+    MediatorTakesAll,
+}
+
+impl Defect {
+    /// Each, with the rule that it breaks and the seeds within which it is found.
+    pub(super) const ALL: [(Self, u64); 27] = [
+        (Self::SkipRevoke, 20),
+        (Self::RevokesLate, 100),
+        (Self::AckEarly, 20),
+        (Self::ResendsNothing, 20),
+        (Self::AnswersWithoutLease, 20),
+        (Self::LeaseFromItsAnswer, 100),
+        (Self::DoesNotOutlastLeases, 100),
+        (Self::AnswersWhileItHandsOver, 100),
+        (Self::TakesOverWithoutItsMemory, 20),
+        (Self::KeepsWhatIsVoid, 20),
+        (Self::SetsInByMemoryAlone, 100),
+        (Self::JoinsTooSoon, 20),
+        (Self::AnswersWhileItLeaves, 100),
+        (Self::LeavesBeforeItsDisk, 100),
+        (Self::LeavesUnasked, 20),
+        (Self::ForgetsThatItRenounced, 100),
+        (Self::ElectsItself, 100),
+        (Self::ServesUnaskedAfterRestart, 20),
+        (Self::StaysMemberAfterRestart, 100),
+        (Self::BeginsTooNear, 100),
+        (Self::AnswersAcrossRoles, 100),
+        (Self::ReadsWhatIsNotCommitted, 20),
+        (Self::TakesTornRecords, 100),
+        (Self::TrustsAnyMarker, 100),
+        (Self::ReclaimsTooSoon, 100),
+        (Self::MediatorTakesAll, 20),
+        (Self::SyncsNothing, 100),
+    ];
+}
+
+thread_local! {
+    static BROKEN: Cell<Option<Defect>> = const { Cell::new(None) };
+}
+
+/// Whether this rule is broken in the world of this thread.
+pub(crate) fn breaks(defect: Defect) -> bool {
+    BROKEN.get() == Some(defect)
+}
+
+pub(super) fn break_rule(defect: Option<Defect>) {
+    BROKEN.set(defect);
+}
