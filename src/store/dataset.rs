@@ -338,6 +338,7 @@ impl Engine {
             match primary.log.append(request, &mut Payload::Bytes(&bytes)) {
                 Ok(appended) => {
                     volumes.apply(&appended.record(&request), Some(change.clone()))?;
+                    primary.emptied = appended.end;
                     break appended.end;
                 }
                 Err(full) => state = self.wait_for_room(state, epoch, full, &|| false)?,

@@ -77,6 +77,8 @@ pub(super) struct Primary<R = Region, W = Lane> {
     pub(super) no_file: Option<String>,
     /// The peer took note that it is a member.
     is_told: bool,
+    /// Behind the last record that took blocks out of a map: what reads as zeroes since then does so for certain when this is committed.
+    pub(super) emptied: Lsn,
     /// What was acknowledged before it was to become one: it has to have that on its disk first.
     joins_at: Lsn,
     /// The peer is being set out.
@@ -107,6 +109,7 @@ impl<R, W: Wire> Primary<R, W> {
             doubts: 0,
             no_file: None,
             is_told: false,
+            emptied: Lsn::ZERO,
             joins_at: Lsn::ZERO,
             leaves: false,
             hand_over: HandOver::No,

@@ -228,6 +228,9 @@ impl Volume {
             match primary.log.append(request, payload) {
                 Ok(appended) => {
                     entry.map.apply(&appended.record(&request)).map_err(VolumeError::from)?;
+                    if kind != RecordKind::Write {
+                        primary.emptied = appended.end;
+                    }
                     return Ok(Some((state, appended)));
                 }
                 Err(full) => state = self.engine.wait_for_room(state, self.epoch, full, gone)?,

@@ -49,6 +49,8 @@ pub(crate) enum Defect {
     AnswersAcrossRoles,
     /// A read does not wait until what it found is committed.
     ReadsWhatIsNotCommitted,
+    /// A read of what a trim left does not wait until that is committed.
+    ReadsTrimsThatAreNotCommitted,
     /// A record of the ring counts though not all of it is there.
     TakesTornRecords,
     /// A peer is brought up to date from the marker, whatever it has.
@@ -63,7 +65,7 @@ pub(crate) enum Defect {
 
 impl Defect {
     /// Each, with the rule that it breaks and the seeds within which it is found.
-    pub(super) const ALL: [(Self, u64); 27] = [
+    pub(super) const ALL: [(Self, u64); 28] = [
         (Self::SkipRevoke, 20),
         (Self::RevokesLate, 100),
         (Self::AckEarly, 20),
@@ -86,6 +88,7 @@ impl Defect {
         (Self::BeginsTooNear, 100),
         (Self::AnswersAcrossRoles, 100),
         (Self::ReadsWhatIsNotCommitted, 20),
+        (Self::ReadsTrimsThatAreNotCommitted, 100),
         (Self::TakesTornRecords, 100),
         (Self::TrustsAnyMarker, 100),
         (Self::ReclaimsTooSoon, 100),
