@@ -21,6 +21,8 @@ pub(crate) enum Defect {
     DoesNotOutlastLeases,
     /// A primary that hands the service over answers on.
     AnswersWhileItHandsOver,
+    /// A service that is handed over ends while its log is being written.
+    EndsServiceAtOnce,
     /// Who takes over does not write out what its memory has.
     TakesOverWithoutItsMemory,
     /// Who returns keeps what lies behind the fork.
@@ -65,7 +67,7 @@ pub(crate) enum Defect {
 
 impl Defect {
     /// Each, with the rule that it breaks and the seeds within which it is found.
-    pub(super) const ALL: [(Self, u64); 28] = [
+    pub(super) const ALL: [(Self, u64); 29] = [
         (Self::SkipRevoke, 20),
         (Self::RevokesLate, 100),
         (Self::AckEarly, 20),
@@ -74,6 +76,7 @@ impl Defect {
         (Self::LeaseFromItsAnswer, 100),
         (Self::DoesNotOutlastLeases, 100),
         (Self::AnswersWhileItHandsOver, 100),
+        (Self::EndsServiceAtOnce, 100),
         (Self::TakesOverWithoutItsMemory, 20),
         (Self::KeepsWhatIsVoid, 20),
         (Self::SetsInByMemoryAlone, 100),
