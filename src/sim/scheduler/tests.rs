@@ -1,3 +1,5 @@
+//! Threads that take turns, and how they end.
+
 #![cfg(test)]
 
 use std::cell::RefCell;

@@ -22,6 +22,8 @@ use std::sync::Arc;
 const CELL_BYTES: usize = 2048;
 const CELLS_OF_BLOCK: usize = 2;
 pub(super) const CELLS: usize = 40;
+/// That many of them are written more than the others.
+const HOT_CELLS: usize = 8;
 pub(super) const VOLUME_BYTES: u64 = (CELLS * CELL_BYTES) as u64;
 
 /// What a client may ask for, of some cells.
@@ -165,7 +167,7 @@ impl Client {
 
     fn request(&mut self) -> Request {
         // Most of the time about a few of them, so that clients meet.
-        let cells = if self.random.chance(60) { 8 } else { CELLS };
+        let cells = if self.random.chance(60) { HOT_CELLS } else { CELLS };
         let block = self.below(cells / CELLS_OF_BLOCK) * CELLS_OF_BLOCK;
         let most = (CELLS - block) / CELLS_OF_BLOCK;
         match self.random.below(100) {
@@ -291,6 +293,30 @@ impl Clients {
             }
             Request::Flush => Vec::new(),
         }
+    }
+
+    /// Begins one that only reads, what others write most, and always at the same node, whoever serves.
+    pub(super) fn watch(self: &Rc<Self>, process: scheduler::ProcessId, number: usize, seed: u64) {
+        let clients = self.clone();
+        scheduler::spawn_in(process, "watcher", move || {
+            let mut watcher = Client { number, random: Random::new(seed), next: 0, at: number % 2 };
+            let mut line = None;
+            while !clients.stopping.get() {
+                scheduler::sleep(Duration::from_micros(watcher.random.below(50_000)));
+                if line.is_none() {
+                    line = clients.connect(watcher.at);
+                }
+                let Some(served) = &line else { continue };
+                let request = [Request::Read(0, HOT_CELLS)];
+                let patience = Duration::from_millis(30 + watcher.random.below(300));
+                if clients.ask(&watcher, served, &request, patience).is_none() {
+                    line = None;
+                }
+            }
+            if let Some(line) = line {
+                line.borrow_mut().is_left = true;
+            }
+        });
     }
 
     /// Reads all there is at a node, on a thread of the world's; `None` where it does not serve.

@@ -21,6 +21,7 @@ pub(super) enum Fault {
     CutOneWay,
     SlowLink,
     Flaps,
+    HangUp,
     KillNode,
     StopNode,
     PauseNode,
@@ -28,6 +29,8 @@ pub(super) enum Fault {
     PauseMediator,
     CutFromMediator,
     EmptyMediator,
+    /// It is lost first, for long enough that a primary is elected, and then the link, and the primary's way to it.
+    MediatorThenLink,
     Switch,
     SlowDisk,
     FailDisk,
@@ -39,12 +42,13 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::CutLoud,
         Self::CutSilent,
         Self::CutOneWay,
         Self::SlowLink,
         Self::Flaps,
+        Self::HangUp,
         Self::KillNode,
         Self::StopNode,
         Self::PauseNode,
@@ -52,6 +56,7 @@ impl Fault {
         Self::PauseMediator,
         Self::CutFromMediator,
         Self::EmptyMediator,
+        Self::MediatorThenLink,
         Self::Switch,
         Self::SlowDisk,
         Self::FailDisk,
@@ -146,6 +151,10 @@ impl Faults {
         let node = self.node();
         let done = match fault {
             Fault::PowerOfNode | Fault::PowerOfMediator if !self.loses_power => false,
+            Fault::HangUp => {
+                net::hang_up_between(0, 1);
+                true
+            }
             Fault::CutLoud | Fault::CutSilent | Fault::CutOneWay | Fault::SlowLink | Fault::Flaps => {
                 self.harm_link(fault, 0, 1)
             }
@@ -154,6 +163,7 @@ impl Faults {
                 let how = how[usize::try_from(self.random.below(4)).expect("one of four")];
                 self.harm_link(how, node, MEDIATOR)
             }
+            Fault::MediatorThenLink => self.lose_mediator_first(clients),
             Fault::BothNodes => self.harm_both(clients),
             Fault::KillMediator | Fault::PauseMediator | Fault::EmptyMediator | Fault::PowerOfMediator => {
                 self.harm_mediator(clients, fault)
@@ -163,6 +173,14 @@ impl Faults {
                 self.harm_node(clients, fault, node)
             }
         };
+        if done && !matches!(fault, Fault::BothNodes | Fault::EmptyMediator | Fault::MediatorThenLink) {
+            // One that is lost in the midst of what comes of it.
+            let ends = self.under_way.iter().any(|(_, undo)| matches!(undo, Undo::Kill(_) | Undo::Start(_)));
+            if !ends && self.random.chance(15) {
+                let after = self.millis(1, 80);
+                self.later(after, Undo::Kill(node));
+            }
+        }
         if done {
             tell(|| format!("FAULT {fault:?} (of node {node}, if of one)"));
             *self.counts.entry(fault).or_default() += 1;
@@ -241,6 +259,26 @@ impl Faults {
                 self.later(after, Undo::Seed);
             }
         }
+        true
+    }
+
+    fn lose_mediator_first(&mut self, clients: &Clients) -> bool {
+        let serves = (0..2).find(|node| clients.nodes.borrow()[*node].look() == Look::Mirrored);
+        let (Some(serves), Some(process)) = (serves, self.mediator.process) else { return false };
+        if !self.under_way.is_empty() {
+            return false;
+        }
+        scheduler::pause(process);
+        let (after, is_loud) = (self.millis(10, 3000), self.random.chance(50));
+        self.later(after, Undo::Cut(serves, MEDIATOR, is_loud));
+        let (after, is_loud) = (self.millis(4800, 6500), self.random.chance(50));
+        self.later(after, Undo::Cut(0, 1, is_loud));
+        let back = after + self.millis(0, 600);
+        self.later(back, Undo::ResumeMediator);
+        let after = back + self.millis(800, 2500);
+        self.later(after, Undo::Mend(0, 1));
+        let after = back + self.millis(800, 2500);
+        self.later(after, Undo::Mend(serves, MEDIATOR));
         true
     }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::net;
 use super::region::Session;
-use super::rules::{self, Defect};
 use crate::base::{Deadline, Generation, LifeId};
 use crate::memory::{MapOptions, Mapping};
 use crate::node::{
@@ -14,9 +13,6 @@ use crate::node::{
     RefusalCode,
 };
 use crate::sim::scheduler::{self, ProcessId};
-
-/// How late a revocation is that is.
-const LATE: Duration = Duration::from_millis(5);
 
 /// Who may write.
 #[derive(Debug, Clone)]
@@ -37,8 +33,6 @@ struct State {
     content: Content,
     owner: Option<Owner>,
     resumable: Vec<u64>,
-    /// A session whose access outlasts its revocation, by a defect.
-    late: Option<(u64, Duration)>,
     fences: u64,
 }
 
@@ -73,7 +67,6 @@ impl HolderCore {
             content: Content::Empty,
             owner: None,
             resumable: Vec::new(),
-            late: None,
             fences: 0,
         };
         let holder = Arc::new(Self {
@@ -119,21 +112,14 @@ impl HolderCore {
     }
 
     pub(super) fn is_owner(&self, session: u64) -> bool {
-        let state = self.state();
-        let is_late = state.late.is_some_and(|(late, until)| late == session && scheduler::time() < until);
-        is_late || state.owner.as_ref().is_some_and(|owner| owner.session == session)
+        self.state().owner.as_ref().is_some_and(|owner| owner.session == session)
     }
 
     pub(super) fn fence(&self, _: Deadline) -> Result<Fenced, FenceError> {
         scheduler::sleep(Duration::from_micros(scheduler::random(|random| 50 + random.below(300))));
         let mut state = self.state();
         state.fences += 1;
-        if !rules::breaks(Defect::SkipRevoke)
-            && let Some(owner) = state.owner.take()
-        {
-            if rules::breaks(Defect::RevokesLate) {
-                state.late = Some((owner.session, scheduler::time() + LATE));
-            }
+        if let Some(owner) = state.owner.take() {
             net::tell_revoked(owner.session, self.machine);
         }
         state.resumable.clear();

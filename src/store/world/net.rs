@@ -64,6 +64,8 @@ pub(super) struct Net {
     sessions: Vec<Weak<Session>>,
     /// In 1000 messages so many end their connection.
     pub(super) losses: u64,
+    /// How long everything takes, at least.
+    slow: Duration,
 }
 
 thread_local! {
@@ -76,8 +78,8 @@ pub(super) fn with<T>(work: impl FnOnce(&mut Net) -> T) -> T {
     NET.with_borrow_mut(work)
 }
 
-pub(super) fn begin(losses: u64) {
-    NET.set(Net { losses, ..Net::default() });
+pub(super) fn begin(losses: u64, slow: Duration) {
+    NET.set(Net { losses, slow, ..Net::default() });
     CALLS.take();
 }
 
@@ -123,7 +125,7 @@ pub(super) fn add_session(session: &Arc<Session>) {
 
 /// How long something takes from one machine to another; why it does not come.
 pub(super) fn delay(from: usize, to: usize) -> Result<Duration, Cut> {
-    let way = with(|net| net.ways[from][to]);
+    let (way, slow) = with(|net| (net.ways[from][to], net.slow));
     if let Some(cut) = way.cut {
         return Err(cut);
     }
@@ -132,7 +134,7 @@ pub(super) fn delay(from: usize, to: usize) -> Result<Duration, Cut> {
         1..=10 => random.below(300_000),
         _ => random.below(20_000),
     });
-    Ok(Duration::from_nanos(8_000 + jitter) + way.slow)
+    Ok(Duration::from_nanos(8_000 + jitter) + way.slow + slow)
 }
 
 /// Whether something comes from one machine to another, which has power.
@@ -197,6 +199,11 @@ pub(super) fn ended(process: ProcessId, tells: bool) {
             client == process && is_open(from, to) || server == process && is_open(to, from)
         });
     }
+}
+
+/// All connections between two machines end, and they may connect again at once.
+pub(super) fn hang_up_between(one: usize, other: usize) {
+    hang_up(&|from, to, _, _| (from, to) == (one, other) || (from, to) == (other, one));
 }
 
 /// Connections end of which `ends` says so, by machines and processes.

@@ -5,10 +5,6 @@ use std::cell::Cell;
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Defect {
-    /// A fence does not take the primary's access away.
-    SkipRevoke,
-    /// It does a little later than it says.
-    RevokesLate,
     /// What was handed over counts as being in the peer's memory.
     AckEarly,
     /// A reconnection sends nothing again.
@@ -67,9 +63,7 @@ pub(crate) enum Defect {
 
 impl Defect {
     /// Each, with the rule that it breaks and the seeds within which it is found.
-    pub(super) const ALL: [(Self, u64); 29] = [
-        (Self::SkipRevoke, 20),
-        (Self::RevokesLate, 100),
+    pub(super) const ALL: [(Self, u64); 27] = [
         (Self::AckEarly, 20),
         (Self::ResendsNothing, 20),
         (Self::AnswersWithoutLease, 20),

@@ -18,8 +18,11 @@ use crate::sim::{Random, files};
 
 /// Faults of a run, and operations of clients at least.
 pub(super) const FAULTS: u64 = 24;
-pub(super) const OPERATIONS: u64 = 2400;
+pub(super) const OPERATIONS: u64 = 4000;
 const CLIENTS: usize = 4;
+const WATCHERS: usize = 2;
+/// Why a node may be out of service: its disk failed.
+const REASONS: [&str; 4] = ["sync-failed", "write-failed", "file-failed", "checkpoint-failed"];
 /// How long the pair may take to be mirrored when nothing fails any more.
 const HEAL_TIME: Duration = Duration::from_secs(60);
 /// All clocks are as good as they have to be.
@@ -62,7 +65,7 @@ pub(super) fn run(seed: u64, defect: Option<Defect>, is_traced: bool) -> Outcome
     failures.extend(scheduler::failures());
     let history = clients.history.borrow();
     let (time, turns) = (scheduler::time(), scheduler::end());
-    net::begin(0);
+    net::begin(0, Duration::ZERO);
     rules::break_rule(None);
     Outcome {
         failures,
@@ -85,7 +88,10 @@ fn scratch() -> std::path::PathBuf {
 impl World {
     fn new(seed: u64, root: &Path) -> Self {
         let mut random = Random::new(seed ^ 0x5eed);
-        net::begin(random.below(3));
+        let micros = |random: &mut Random, of: [u64; 4]| {
+            Duration::from_micros(of[usize::try_from(random.below(4)).expect("one of four")])
+        };
+        net::begin(random.below(3), micros(&mut random, [0, 0, 150, 1000]));
         scheduler::interrupt([0, 20, 80, 200][usize::try_from(random.below(4)).expect("one of four")]);
         let clock = |random: &mut Random| Clock {
             offset: random.below(1_000_000_000_000),
@@ -106,7 +112,7 @@ impl World {
             answered: Cell::new(0),
         });
         let loses_power = random.chance(50);
-        files::begin(loses_power);
+        files::begin(loses_power, micros(&mut random, [0, 0, 3000, 25_000]));
         let faults = Faults::new(random.next(), mediator, loses_power);
         Self { clients, outside: scheduler::process(Clock::default()), faults, random }
     }
@@ -119,6 +125,9 @@ impl World {
         }
         for number in 0..CLIENTS {
             self.clients.begin(self.outside, number, self.random.next());
+        }
+        for number in CLIENTS..CLIENTS + WATCHERS {
+            self.clients.watch(self.outside, number, self.random.next());
         }
         self.harm();
         tell(|| "nothing fails any more".into());
@@ -150,6 +159,12 @@ impl World {
         }
         if let Some(why) = scheduler::failures().first() {
             fail(why.clone());
+        }
+        for node in self.clients.nodes.borrow().iter().filter(|node| node.look() == Look::Failed) {
+            let reason = node.reason();
+            if !REASONS.iter().any(|code| reason.starts_with(code)) {
+                fail(format!("node {} is out of service: {reason}", node.machine));
+            }
         }
     }
 
@@ -190,13 +205,6 @@ impl World {
         for number in [0, 1] {
             let look = self.clients.nodes.borrow()[number].look();
             if look == Look::Failed {
-                let reason = self.clients.nodes.borrow()[number].reason();
-                if !["sync-failed", "write-failed", "file-failed", "checkpoint-failed"]
-                    .iter()
-                    .any(|code| reason.starts_with(code))
-                {
-                    return fail(format!("node {number} is out of service: {reason}"));
-                }
                 let mut nodes = self.clients.nodes.borrow_mut();
                 nodes[number].kill(true);
                 nodes[number].start();

@@ -1,3 +1,5 @@
+//! Seeds that are tried, and defects that are found.
+
 #![cfg(test)]
 
 use std::collections::BTreeMap;
@@ -11,7 +13,7 @@ use super::run::{FAULTS, OPERATIONS, Outcome, run};
 
 /// Seeds that are tried unless told otherwise, and for how long at most.
 const SEEDS: u64 = 300;
-const SECONDS: u64 = 60;
+const SECONDS: u64 = 150;
 /// Defects that are found within so many seeds are looked for in each run; the others with `MIRRORBUS_FULL=1`.
 const SEEDS_QUICK: u64 = 20;
 
