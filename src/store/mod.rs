@@ -36,6 +36,7 @@ mod holding;
 mod identity;
 mod io;
 mod keeper;
+mod let_in;
 mod link;
 mod log;
 mod log_files;

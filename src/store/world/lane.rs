@@ -61,6 +61,7 @@ pub(in crate::store) struct Simulated {
 
 /// A lane, real or simulated.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there are a few in a test")]
 pub(in crate::store) enum Lane {
     Real(crate::mirror::Lane),
     Simulated(Simulated),

@@ -153,6 +153,7 @@ fn reach(session: &Session, deadline: &mut Deadline) -> Result<(), CallError> {
 
 /// A region, real or simulated.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there are a few in a test")]
 pub(in crate::store) enum Region {
     Real(crate::node::Region),
     Simulated(Arc<RegionCore>),
