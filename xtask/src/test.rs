@@ -15,6 +15,9 @@ use crate::{install, instructions};
 /// `--full`.
 const QUICK: [&str; 3] = ["contract", "cli", "durable"];
 
+/// Two nodes and their mediator in one simulation, which runs beside the other tests: its time is its own.
+const SIMULATION: &str = "store::world::";
+
 /// Runs every test; `full` asks those that have a long version for it.
 pub(crate) fn run(full: bool) -> Result<()> {
     install::verbs()?;
@@ -39,10 +42,12 @@ pub(crate) fn run(full: bool) -> Result<()> {
             if full {
                 command.env("MIRRORBUS_FULL", "1");
             }
-            counted(&mut command)
+            counted(command.args(["--", "--skip", SIMULATION]))
         })
-        .then("tests without RDMA", move || counted(&mut without_rdma(full)));
-    steps.run_together([tests, Chain::default().then("miri", miri)]);
+        .then("tests without RDMA", move || counted(without_rdma(full).args(["--", "--skip", SIMULATION])));
+    let others =
+        Chain::default().then("the simulation of failover", move || simulation(full)).then("miri", miri);
+    steps.run_together([tests, others]);
     steps.run("tests over RDMA", || {
         let reason = "the tests of rdma:// (they need a device: `cargo xtask rxe` runs them)".to_owned();
         Ok(Counts { skipped: vec![reason], ..Counts::default() })
@@ -87,10 +92,25 @@ fn loom() -> Result<Counts> {
     counted_at_end(cargo(&arguments).env("RUSTFLAGS", "--cfg loom"))
 }
 
-/// With what the tests leave of the processors: they wait much, and must not be kept waiting.
-fn miri() -> Result<Counts> {
-    let mut command = program("nice", &["-n", "19", "cargo", "+nightly"]);
+/// Cargo with what the tests leave of the processors: they wait much, and must not be kept waiting.
+fn cargo_beside() -> Command {
+    let mut command = program("nice", &["-n", "19", "cargo"]);
     without_outer_cargo(&mut command);
+    command
+}
+
+fn simulation(full: bool) -> Result<Counts> {
+    let mut command = cargo_beside();
+    command.args(["test", "--workspace", "--no-fail-fast", "--lib", SIMULATION, "--", "--nocapture"]);
+    if full {
+        command.env("MIRRORBUS_FULL", "1");
+    }
+    counted_at_end(&mut command)
+}
+
+fn miri() -> Result<Counts> {
+    let mut command = cargo_beside();
+    command.arg("+nightly");
     let mut command = miri_of(command);
     command.args(["--", "memory::", "mirror::window", "fabric::shm::queue", "fabric::shm::snapshot"]);
     counted_at_end(&mut command)
