@@ -40,7 +40,9 @@ enum Durable {
 #[derive(Default)]
 struct Files {
     disks: BTreeMap<ProcessId, Disk>,
-    durable: BTreeMap<u64, Durable>,
+    /// By number of the file, with the number of the sync that made it so: one that began earlier may end later.
+    durable: BTreeMap<u64, (u64, Durable)>,
+    syncs: u64,
     /// Power may be lost.
     keeps: bool,
     /// How much longer each sync takes.
@@ -81,25 +83,37 @@ pub(crate) fn sync(file: &File) -> Option<io::Result<()>> {
     if disk.fails {
         return Some(Err(io::Error::other("the simulated disk failed")));
     }
+    let began = begin_sync();
     let found = look(file);
     let micros = scheduler::random(|random| match random.below(20) {
         0 => random.below(8000),
         _ => 30 + random.below(300),
     });
     scheduler::sleep(Duration::from_micros(micros) + disk.slow + with(|files| files.slow));
-    Some(found.map(|(number, durable)| keep(disk, number, durable)))
+    Some(found.map(|(number, durable)| keep(disk, began, number, durable)))
+}
+
+fn begin_sync() -> u64 {
+    with(|files| {
+        files.syncs += 1;
+        files.syncs
+    })
 }
 
 /// The same for whoever holds a lock meanwhile that is none of this world's: it takes no time.
 pub(crate) fn sync_at_once(file: &File) -> Option<io::Result<()>> {
     let disk = disk()?;
-    Some(look(file).map(|(number, durable)| keep(disk, number, durable)))
+    let began = begin_sync();
+    Some(look(file).map(|(number, durable)| keep(disk, began, number, durable)))
 }
 
-fn keep(disk: Disk, number: u64, durable: Durable) {
-    if !disk.lies {
-        with(|files| files.durable.insert(number, durable));
-    }
+fn keep(disk: Disk, began: u64, number: u64, durable: Durable) {
+    with(|files| {
+        let is_later = files.durable.get(&number).is_none_or(|(other, _)| *other < began);
+        if is_later && !disk.lies {
+            files.durable.insert(number, (began, durable));
+        }
+    });
 }
 
 /// What there is of it now.
@@ -135,7 +149,7 @@ pub(crate) fn lose_power(directory: &Path) -> io::Result<()> {
     let number = fs::metadata(directory)?.ino();
     let synced = with(|files| files.durable.get(&number).cloned());
     let durable = match synced {
-        Some(Durable::Names(names)) if scheduler::random(|random| random.chance(50)) => names,
+        Some((_, Durable::Names(names))) if scheduler::random(|random| random.chance(50)) => names,
         _ => now.clone(),
     };
     let mut bytes = BTreeMap::new();
@@ -154,8 +168,8 @@ pub(crate) fn lose_power(directory: &Path) -> io::Result<()> {
             continue;
         }
         let old = match with(|files| files.durable.get(&number).cloned()) {
-            Some(Durable::Bytes(old)) => old,
-            Some(Durable::Names(_)) | None => Vec::new(),
+            Some((_, Durable::Bytes(old))) => old,
+            Some((_, Durable::Names(_))) | None => Vec::new(),
         };
         // It may have gone since it was synced.
         let new = bytes.remove(&number).unwrap_or_else(|| old.clone());
@@ -163,10 +177,12 @@ pub(crate) fn lose_power(directory: &Path) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(&left)?;
         let number = file.metadata()?.ino();
-        with(|files| files.durable.insert(number, Durable::Bytes(left)));
+        let began = begin_sync();
+        with(|files| files.durable.insert(number, (began, Durable::Bytes(left))));
     }
     let (number, left) = (fs::metadata(directory)?.ino(), names(directory)?);
-    with(|files| files.durable.insert(number, Durable::Names(left)));
+    let began = begin_sync();
+    with(|files| files.durable.insert(number, (began, Durable::Names(left))));
     Ok(())
 }
 

@@ -42,6 +42,10 @@ pub(super) enum Fault {
 }
 
 impl Fault {
+    /// Of which most that is wrong is told.
+    pub(super) const FREQUENT: [Self; 6] =
+        [Self::PauseNode, Self::KillNode, Self::Switch, Self::HangUp, Self::CutLoud, Self::CutSilent];
+
     pub(super) const ALL: [Self; 21] = [
         Self::CutLoud,
         Self::CutSilent,
@@ -113,8 +117,13 @@ impl Faults {
         Duration::from_millis(least + self.random.below(most - least))
     }
 
-    fn node(&mut self) -> usize {
-        usize::from(self.random.chance(50))
+    /// More often the one that serves than the other.
+    fn node(&mut self, clients: &Clients) -> usize {
+        let serves = (0..2).find(|node| clients.nodes.borrow()[*node].look() == Look::Mirrored);
+        match serves {
+            Some(serves) if self.random.chance(40) => serves,
+            _ => usize::from(self.random.chance(50)),
+        }
     }
 
     pub(super) fn later(&mut self, after: Duration, undo: Undo) {
@@ -148,7 +157,7 @@ impl Faults {
 
     /// A fault, if it may be now; whether it was.
     pub(super) fn inject(&mut self, clients: &Clients, fault: Fault) -> bool {
-        let node = self.node();
+        let node = self.node(clients);
         let done = match fault {
             Fault::PowerOfNode | Fault::PowerOfMediator if !self.loses_power => false,
             Fault::HangUp => {
@@ -371,7 +380,7 @@ impl Faults {
                     return false;
                 }
                 scheduler::pause(process);
-                let after = if self.random.chance(50) { self.millis(600, 3000) } else { self.millis(5, 600) };
+                let after = if self.random.chance(60) { self.millis(900, 3500) } else { self.millis(5, 600) };
                 self.later(after, Undo::Resume(node));
             }
             _ => {

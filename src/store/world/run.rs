@@ -180,14 +180,23 @@ impl World {
             if self.faults.under_way.len() > 3 || self.faults.is_seeding() {
                 continue;
             }
+            // Most is to be seen of what happens to a pair that is whole.
+            if self.random.chance(60) {
+                for _ in 0..40 {
+                    if self.primary().is_none() {
+                        self.advance(Duration::from_millis(100));
+                    }
+                }
+            }
             for _ in 0..4 {
-                let kind = self.random.below(Fault::ALL.len() as u64);
-                let kind = Fault::ALL[usize::try_from(kind).expect("one of them")];
+                let kinds: &[Fault] = if self.random.chance(40) { &Fault::FREQUENT } else { &Fault::ALL };
+                let kind = self.random.below(kinds.len() as u64);
+                let kind = kinds[usize::try_from(kind).expect("one of them")];
                 if self.faults.inject(&self.clients, kind) {
                     break;
                 }
             }
-            if scheduler::time() > Duration::from_secs(150) {
+            if scheduler::time() > Duration::from_secs(300) {
                 return fail("clients get nothing done".into());
             }
         }
