@@ -9,6 +9,7 @@ mod level;
 pub(crate) mod locks;
 mod log;
 pub mod sync;
+#[cfg(feature = "store")]
 pub(crate) mod threads;
 mod units;
 mod url;

@@ -12,6 +12,7 @@ mod install;
 mod instructions;
 mod rxe;
 mod shell;
+mod sim;
 mod steps;
 mod test;
 mod tidy;
@@ -54,6 +55,8 @@ enum Command {
         #[arg(long, default_value_t = fuzz::SECONDS)]
         seconds: u32,
     },
+    /// Simulate a pair with its mediator from seeds: faults of every kind, and what clients are told is what one copy would have told
+    Sim(sim::Arguments),
     /// Measure the block store beside other servers of NBD, and in process; with --guests beside DRBD and MD RAID 1; needs an idle machine
     Compare(compare::Arguments),
     /// Test on soft-RoCE: two emulated machines and the link between them, which is cut; nothing is needed of this one
@@ -83,6 +86,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo { arguments } => demo::run(&arguments),
         Command::Instructions => instructions::run(),
         Command::Fuzz { seconds } => fuzz::run(seconds),
+        Command::Sim(arguments) => sim::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Rxe(arguments) => rxe::run(&arguments),
         Command::Ci { full } => ci::run(full),

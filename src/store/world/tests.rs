@@ -16,6 +16,8 @@ const SEEDS: u64 = 300;
 const SECONDS: u64 = 150;
 /// Defects that are found within so many seeds are looked for in each run; the others with `MIRRORBUS_FULL=1`.
 const SEEDS_QUICK: u64 = 20;
+/// And those of an order of events that is rare in so many, when one asks for them.
+const SEEDS_RARE: u64 = 1000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
@@ -102,20 +104,20 @@ fn is_found(defect: Defect, seeds: u64) -> Option<(u64, String)> {
 fn each_defect_is_found() {
     let is_full = std::env::var_os("MIRRORBUS_FULL").is_some();
     let only = std::env::var("MIRRORBUS_DEFECT").ok();
+    let rare =
+        Defect::RARE.iter().filter(|defect| only.as_ref().is_some_and(|only| format!("{defect:?}") == *only));
+    let wanted = Defect::ALL.iter().copied().filter(|(defect, seeds)| {
+        only.as_ref().map_or(is_full || *seeds <= SEEDS_QUICK, |only| format!("{defect:?}") == *only)
+    });
+    let sought: Vec<_> = wanted.chain(rare.map(|defect| (*defect, SEEDS_RARE))).collect();
     let next = AtomicU64::new(0);
     let missed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some((defect, seeds)) =
-                    Defect::ALL.get(usize::try_from(next.fetch_add(1, Ordering::SeqCst)).unwrap())
+                    sought.get(usize::try_from(next.fetch_add(1, Ordering::SeqCst)).unwrap())
                 {
-                    let is_wanted = only
-                        .as_ref()
-                        .map_or(is_full || *seeds <= SEEDS_QUICK, |only| format!("{defect:?}") == *only);
-                    if !is_wanted {
-                        continue;
-                    }
                     match is_found(*defect, *seeds) {
                         Some((seed, why)) => {
                             let why: String =
