@@ -330,7 +330,7 @@ impl Engine {
         };
         let mut state = self.shared.lock();
         let end = loop {
-            state.primary(epoch)?;
+            self.hold(epoch, state.primary(epoch)?)?;
             let State { role: Role::Primary(primary), volumes, .. } = &mut *state else {
                 return Err(IoError::RoleChanged.into());
             };

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::config::{AfterHold, HoldBound};
 use super::counters::count;
 use super::error::IoError;
-use super::primary::{Mode, Primary};
+use super::primary::{HandOver, Mode, Primary};
 use super::state::Reason;
 use crate::base::clock::Instant;
 use crate::base::locks::Mutex;
@@ -46,7 +46,8 @@ impl Holding {
 
     /// How it is, of a node that serves. Whoever looks first begins the time.
     pub(super) fn status<R, W>(&self, epoch: u64, primary: &Primary<R, W>) -> Option<HoldStatus> {
-        if !matches!(primary.mode, Mode::Held { .. }) {
+        // Whoever hands the service over knows who is to serve, though the access to the other one's memory is gone by then.
+        if !matches!(primary.mode, Mode::Held { .. }) || primary.hand_over != HandOver::No {
             return None;
         }
         let doubt = (epoch, primary.doubts);
@@ -121,6 +122,10 @@ mod tests {
         assert_eq!((holding.status(1, &primary), holding.check(1, &primary, &failures)), (None, Ok(())));
         let error = holding.check(1, &lost(), &failures).unwrap_err();
         assert_eq!(error, IoError::HeldTooLong { seconds: 0 });
+        // A planned switch: its member has taken the access away, and is about to serve.
+        let mut handing_over = lost();
+        handing_over.hand_over = HandOver::Holds;
+        assert_eq!(holding.check(1, &handing_over, &failures), Ok(()));
         assert_eq!(failures.into_inner(), 1);
     }
 
