@@ -9,6 +9,7 @@
 //! unwinds where it waits, and nothing that it does then waits for anybody. A process that is paused has no turns; its clock goes on.
 
 mod core;
+#[cfg(feature = "store")]
 mod tests;
 
 use std::cell::{Cell, RefCell};
