@@ -61,7 +61,7 @@ pub(crate) use peers::run as compare;
 pub(crate) struct Arguments {
     /// Tests by name; all without any. An unknown name lists them
     tests: Vec<String>,
-    /// Run those tests that choose at random so many times; `power`, `resync` and `reconnects` a third of that unless named
+    /// Run those tests that choose at random so many times; `power`, `resync`, `reconnects` and `failover` a third of that unless named
     #[arg(long, default_value_t = 1)]
     rounds: u32,
     /// What the choices at random begin with; printed by each run

@@ -46,7 +46,9 @@ impl Case {
             _ if MANY_ONLY.contains(&self.name) && !by_name && rounds < MANY => 0,
             false => 1,
             // Half a minute or more each, of several cuts; and fifty times the same already.
-            true if [POWER[1], POWER[2], "reconnects"].contains(&self.name) && !by_name => rounds.div_ceil(3),
+            true if [POWER[1], POWER[2], "reconnects", "failover"].contains(&self.name) && !by_name => {
+                rounds.div_ceil(3)
+            }
             true => rounds,
         }
     }
@@ -359,6 +361,7 @@ mod tests {
             ("cut", [4, 4]),
             ("resync", [2, 4]),
             ("reconnects", [2, 4]),
+            ("failover", [2, 4]),
             ("power-unsynced", [0, 1]),
             ("cut-tcp", [0, 1]),
         ] {
