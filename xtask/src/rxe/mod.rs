@@ -161,6 +161,9 @@ fn in_guests(
     let mut rows = Vec::new();
     for case in chosen {
         let times = arguments.times(case);
+        if times == 0 {
+            continue;
+        }
         // Rounds that are one run, and the runs.
         let (together, runs) = if matches!(case.on, On::Rounds(_)) { (times, 1) } else { (1, times) };
         for run in 1..=runs {
