@@ -16,7 +16,7 @@ use super::nodes::{Nodes, Plan, with_nodes};
 use super::roles::SOON;
 
 /// A small volume: moments matter, not amounts.
-const PLAN: Plan = Plan {
+pub(super) const PLAN: Plan = Plan {
     blocks: 1024,
     ring_mib: 8,
     disk_bytes: 256 << 20,

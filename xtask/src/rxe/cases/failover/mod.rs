@@ -17,21 +17,12 @@ use crate::rxe::random::Random;
 use super::ensure;
 use super::ledger::Kept;
 use super::nodes::{Nodes, Plan, with_nodes};
+use super::power;
 use super::roles::{GO, SOON};
 use clients::{after, seconds};
 
-/// A small volume: moments matter, not amounts.
-const PLAN: Plan = Plan {
-    blocks: 1024,
-    ring_mib: 8,
-    disk_bytes: 256 << 20,
-    most: 8,
-    under: "",
-    mediated: true,
-    keys: "",
-    paired: Duration::from_secs(120),
-    limit: Duration::from_secs(1700),
-};
+/// The pair whose power is cut, for longer.
+const PLAN: Plan = Plan { limit: Duration::from_secs(1700), ..power::PLAN };
 
 /// Nodes that go by no clock.
 const CONFIRMING: Plan = Plan { keys: "reads = \"confirm\"", ..PLAN };
