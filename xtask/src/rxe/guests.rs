@@ -49,6 +49,8 @@ pub(crate) struct Guests {
     pub(crate) b: Guest,
     /// The project's program, for what runs on this host.
     pub(crate) program: PathBuf,
+    /// From power to soft-RoCE in both, the first time.
+    pub(crate) first_start: Duration,
     _only: File,
 }
 
@@ -76,8 +78,10 @@ impl Guests {
             Ok(Guest::new(name, hardware))
         };
         let (a, b) = (guest("a", 1, "b")?, guest("b", 2, "a")?);
-        let guests = Self { a, b, program, _only: only };
+        let mut guests = Self { a, b, program, first_start: Duration::ZERO, _only: only };
+        let began = Instant::now();
         guests.mend()?;
+        guests.first_start = began.elapsed();
         Ok(guests)
     }
 

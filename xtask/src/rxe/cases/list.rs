@@ -80,8 +80,10 @@ const BY_NAME: [&str; 7] = [
 /// Those that start guests over and over.
 const POWER: [&str; 3] = ["power-unsynced", "power", "resync"];
 
-/// Those that runs with few rounds leave out: one shows of another that it finds what it is for, the other is shown over RDMA too.
-const MANY_ONLY: [&str; 3] = [POWER[0], "cut-tcp", "failover-confirm"];
+/// Those that runs with few rounds leave out: one shows of another that it finds what it is for, others are shown over RDMA too, and of
+/// processes also on one machine.
+const MANY_ONLY: [&str; 6] =
+    [POWER[0], "failover-confirm", "cut-tcp", "holder-power-tcp", "killed-tcp", "reconnects-tcp"];
 /// So many rounds are many.
 pub(crate) const MANY: u32 = 20;
 
@@ -95,9 +97,9 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "boot",
-        about: "both guests lose power and are up again in time",
+        about: "both guests were up in time",
         random: false,
-        on: On::Two(bring_up::power_comes_back),
+        on: On::Two(bring_up::both_are_up),
     },
     Case {
         name: "rdma",
@@ -280,7 +282,7 @@ const CASES: &[Case] = &[
         on: On::Rounds(failover::faults),
     },
     Case {
-        name: MANY_ONLY[2],
+        name: MANY_ONLY[1],
         about: "the same where nodes go by no clock, with a guest that stands still and its clocks with it",
         random: true,
         on: On::Rounds(failover::faults_without_a_clock),
@@ -364,6 +366,7 @@ mod tests {
             ("failover", [2, 4]),
             ("power-unsynced", [0, 1]),
             ("cut-tcp", [0, 1]),
+            ("owner-power-tcp", [1, 1]),
         ] {
             let case = choose(&[name.to_owned()], false).unwrap()[0];
             assert_eq!([false, true].map(|by_name| case.times(4, by_name)), times, "{name}");

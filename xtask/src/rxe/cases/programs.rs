@@ -39,7 +39,10 @@ pub(super) fn doctor(guests: &Guests, _: &mut Random) -> Result<()> {
     all_in(&narrow, &["warn  RDMA port rxe0/1: ACTIVE, Ethernet, active MTU 1024", "mtu 9000"])?;
     guests.a.run("ip link set eth0 down", SHORT)?;
     let down = doctor()?;
-    restore(guests)?;
+    guests.a.run(
+        ". /bin/link-up; until rdma link show rxe0/1 | grep -q 'state ACTIVE'; do sleep 0.05; done",
+        SHORT,
+    )?;
     all_in(&down, &["warn  RDMA port rxe0/1: DOWN", "ip link set eth0 up", "warn  RDMA addresses of rxe0"])
 }
 
@@ -66,10 +69,4 @@ pub(super) fn soft_roce(guests: &Guests, _: &mut Random) -> Result<()> {
     soft_roce("down")?;
     guests.a.run("ip link set eth0 mtu 9000; rdma link add rxe0 type rxe netdev eth0", SHORT)?;
     guests.a.until_up()
-}
-
-/// A card that was down has forgotten its neighbour.
-fn restore(guests: &Guests) -> Result<()> {
-    guests.a.kill();
-    guests.mend()
 }

@@ -31,12 +31,12 @@ pub(super) struct Amounts {
     limit: Duration,
 }
 
-/// What the guests do in a minute or so. Most of that goes to reading the whole volume, four times.
+/// What the guests do in a minute. Most of that goes to reading the whole volume, four times.
 pub(super) const SHORT: Amounts = Amounts {
-    volume_mib: 24,
-    before_mib: 14,
-    changed_mib: 6,
-    ring_mib: 4,
+    volume_mib: 16,
+    before_mib: 9,
+    changed_mib: 3,
+    ring_mib: 2,
     cuts: 3,
     limit: Duration::from_secs(300),
 };
@@ -58,7 +58,7 @@ pub(super) const LONG: Amounts = Amounts {
 const MOMENT: Duration = Duration::from_millis(1500);
 
 /// Bytes that are written after the marker, and are with both.
-const PHASE: u64 = 2 << 20;
+const PHASE: u64 = 1 << 20;
 
 const BLOCK: u64 = 4096;
 
