@@ -13,7 +13,7 @@ use crate::install;
 use crate::shell::{Ended, cargo, root, run as run_program, tee, tee_at_end};
 
 /// How long each target runs unless told otherwise.
-pub(crate) const SECONDS: u32 = 16;
+pub(crate) const SECONDS: u32 = 10;
 
 /// How long each target runs in `ci --full`.
 pub(crate) const SECONDS_FULL: u32 = 120;

@@ -3,7 +3,9 @@
 //! Ends with `N passed, N failed, N skipped` on a line of its own, which counts tests, and one for each step that is
 //! no test run. A missing tool is installed; where that cannot be done, the step fails.
 
+use std::num::NonZero;
 use std::process::Command;
+use std::thread;
 
 use crate::compare::bench;
 use crate::failure::{Failure, Result};
@@ -39,6 +41,7 @@ pub(crate) fn run(full: bool) -> Result<()> {
     let tests = Chain::default()
         .then("unit and integration tests", move || {
             let mut command = with_rdma();
+            command.env("RUST_TEST_THREADS", threads().to_string());
             if full {
                 command.env("MIRRORBUS_FULL", "1");
             }
@@ -55,6 +58,12 @@ pub(crate) fn run(full: bool) -> Result<()> {
     steps.run("the bench, briefly", bench_briefly);
     steps.run("instructions per store", || instructions::run().map(|()| Counts::one()));
     steps.finish()
+}
+
+/// Tests that run at the same time. Most of them wait: for a silence to be noticed, for a node to come up, for a sync.
+fn threads() -> usize {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    processors + processors.div_ceil(2)
 }
 
 /// The examples have no tests of their own: `tests/examples.rs` builds and runs them.
