@@ -123,9 +123,10 @@ impl Keeper {
                 || end.0 >= state.checkpoint.0 + CHECKPOINT_RINGS * ring_bytes
                 || self.last.elapsed() >= CHECKPOINT_TIME
                 || is_full(&state) && self.last.elapsed() >= FULL_TIME;
-            // A checkpoint of all there is may be there since before the marker was to follow it.
-            let only_marks = trigger.is_some() && basis.resync.is_none() && end == state.checkpoint;
-            if self.pending.is_none() && (end > state.checkpoint && (is_due || now) || only_marks) {
+            // A checkpoint of all there is may be there since before the marker was to follow it, or since before a resync that had nothing to
+            // bring.
+            let follows = (trigger.is_some() || basis.resync.is_some()) && end == state.checkpoint;
+            if self.pending.is_none() && (end > state.checkpoint && (is_due || now) || follows) {
                 let (generation, volumes) = (now_at.generation(), volumes.clone());
                 self.pending = Some((Snapshot { position: end, generation, volumes }, basis));
             }
@@ -156,9 +157,10 @@ impl Keeper {
             drop(state);
             // Whoever ends the dataset writes one too, perhaps meanwhile.
             let there = checkpoint.snapshot().position;
-            if snapshot.position < there || snapshot.position == there && basis.resync.is_some() {
+            if snapshot.position < there {
                 return Ok(());
             }
+            // Of one position there is one content: of two logs that both have it, one is the first part of the other.
             if snapshot.position > there {
                 checkpoint.write(snapshot)?;
                 engine.mark.sync();

@@ -310,7 +310,9 @@ mod tests {
     use super::*;
     use crate::base::{Generation, LogGeneration};
     use crate::store::follower::Secondary;
+    use crate::store::keeper::Keeper;
     use crate::store::pair::rig::pair;
+    use crate::store::volumes::Volumes;
 
     fn give_up(pair: &Pair) {
         let mut state = pair.engine.shared.lock();
@@ -330,6 +332,41 @@ mod tests {
         assert_eq!(pair.note().from().map(|old| old.end()), Some(Lsn(1 << 20)));
         give_up(&pair);
         pair.forget_resync().unwrap();
+        assert_eq!(pair.note().from(), None);
+    }
+
+    /// A primary that restarted may have nothing more than a peer that its ring does not reach, and nobody writes.
+    #[test]
+    fn a_resync_that_had_nothing_to_bring_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = pair(directory.path());
+        let end = Lsn(1 << 20);
+        let volumes = Volumes::restore(Vec::new(), 0);
+        let there = Snapshot { position: end, generation: LogGeneration(1), volumes: volumes.clone() };
+        pair.checkpoint.lock().unwrap().write(&there).unwrap();
+        let mut secondary = Secondary::new(end, LogGeneration(1), end, Generation::default());
+        secondary.primary_durable = end;
+        {
+            let mut state = pair.engine.shared.lock();
+            state.checkpoint = end;
+            state.role = Role::Secondary(Box::new(secondary));
+        }
+        assert_eq!(pair.be_resynced(&pair.hello(), 7), Answer::Noted);
+        let mut keeper = Keeper::new(&pair);
+        let resynced = |keeper: &mut Keeper| {
+            keeper.look(&pair, false).unwrap();
+            let Role::Secondary(secondary) = &pair.engine.shared.lock().role else { panic!("it follows") };
+            secondary.resynced
+        };
+        assert_eq!(resynced(&mut keeper), None, "not all is here");
+        if let Role::Secondary(secondary) = &mut pair.engine.shared.lock().role
+            && let Some(staging) = &mut secondary.resync
+        {
+            staging.begin(end, end);
+            staging.arrive(volumes);
+            staging.is_whole = true;
+        }
+        assert_eq!(resynced(&mut keeper), Some(7));
         assert_eq!(pair.note().from(), None);
     }
 

@@ -103,7 +103,7 @@ impl Staging {
     ///
     /// # Panics
     /// When some were not given out.
-    pub(super) fn arrive(&mut self, volumes: Volumes) {
+    pub(in crate::store) fn arrive(&mut self, volumes: Volumes) {
         assert!(
             matches!(&self.maps, Maps::Awaited(put_by) if put_by.is_empty()),
             "records are put by until the maps are here"
