@@ -107,6 +107,10 @@ impl Keeper {
         {
             let state = pair.engine.shared.lock();
             let basis = Basis::of(&state);
+            // A checkpoint and what it gives back keep the disk from what somebody waits for.
+            if !now && basis.resync.is_none() && !is_full(&state) && pair.hands_over() {
+                return Ok(());
+            }
             if self.pending.as_ref().is_some_and(|(_, pending)| *pending != basis) {
                 self.pending = None;
             }
@@ -188,7 +192,8 @@ impl Keeper {
         let marker = pair.marker.lock().unwrap_or_else(PoisonError::into_inner).snapshot().cloned();
         let roots = marker.iter().map(|marker| &marker.volumes);
         let pinned: Vec<_> = roots.chain(resync.iter().map(|roots| &roots.now.volumes)).collect();
-        if let Err(error) = reclaim::run(engine, snapshot, &pinned, limit, is_full, &mut self.kept) {
+        let ends = || !is_full && pair.hands_over();
+        if let Err(error) = reclaim::run(engine, snapshot, &pinned, limit, is_full, &mut self.kept, &ends) {
             // Room is not given back, and nothing else is wrong.
             log::warn!("{}: {error}", engine.config.name);
         }

@@ -31,9 +31,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::base::{Deadline, FabricUrl, Generation};
+use crate::base::{Deadline, FabricUrl, Generation, Medium};
 use crate::control::KeySet;
-use crate::memory::Mapping;
+use crate::memory::{MapError, Mapping};
 use gate::Gate;
 use state::Shared;
 
@@ -147,6 +147,29 @@ impl Holder {
         state.raise();
         let exact = !state.inexact;
         Ok(Fenced { memory: state.memory.clone(), generation: state.generation, exact })
+    }
+
+    /// Makes ready what a [`fence`](Self::fence) may need, so that it takes less long: over shared memory the copy of an owner that lives moves to
+    /// memory of its own, as large as the copy. It is kept until then, or until [`forget_fence`](Self::forget_fence).
+    ///
+    /// # Errors
+    /// There is no such memory. A fence tries again.
+    pub fn prepare_fence(&self) -> Result<(), MapError> {
+        let config = &self.shared.config;
+        let moves = config.url.medium() == Medium::Shm && config.file.is_none() && !self.shared.is_device();
+        if !moves || self.shared.lock().spare.is_some() {
+            return Ok(());
+        }
+        let spare = copy::fresh(config)?;
+        spare.populate();
+        self.shared.lock().spare = Some(spare);
+        Ok(())
+    }
+
+    /// Gives back what [`prepare_fence`](Self::prepare_fence) made and no fence has used.
+    pub fn forget_fence(&self) {
+        let unused = self.shared.lock().spare.take();
+        drop(unused); // behind the lock: it takes its time
     }
 
     /// Waits until something changed since `seen`, a count that [`HolderStatus::changes`] gives, or the deadline passed.

@@ -131,6 +131,8 @@ pub(super) struct State {
     pub(super) inexact: bool,
     /// Fences that were asked for.
     pub(super) fences: u64,
+    /// Where a copy is moved to that an owner still reaches, if it was made before it is needed.
+    pub(super) spare: Option<Mapping>,
     pub(super) changes: u64,
 }
 
@@ -206,6 +208,7 @@ impl Shared {
             sync_failed: sync_failed.then(|| "in an earlier life of this holder".to_owned()),
             inexact: false,
             fences: 0,
+            spare: None,
             changes: 0,
         };
         Ok(Arc::new(Self {
@@ -328,7 +331,8 @@ impl Shared {
             let _ = rustix::io::write(&self.rdma_wake, &1u64.to_ne_bytes());
         }
         if owner.page.is_some() && !owner_is_dead(owner) {
-            let fresh = copy::fresh(&self.config).map_err(FenceError::Map)?;
+            let fresh = state.spare.take().map_or_else(|| copy::fresh(&self.config), Ok);
+            let fresh = fresh.map_err(FenceError::Map)?;
             if let Err(error) = take_snapshot(state.memory.slice(), fresh.slice(), || false) {
                 log::error!("{error}");
                 state.inexact = true;

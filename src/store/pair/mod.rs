@@ -89,6 +89,8 @@ pub(super) struct Pair {
     carrier: Mutex<Option<Carrier>>,
     /// Whoever hands the service over; nobody waits for it.
     switching: locks::Mutex<()>,
+    /// That the service is handed over, or taken over.
+    is_quiet: AtomicBool,
     /// A ring to take over with, and since when it is there.
     spare: Mutex<Option<(Instant, RingMemory)>>,
     /// The peer said that it cannot follow now: it is left alone until then.
@@ -138,6 +140,7 @@ impl Pair {
             verified: Mutex::default(),
             carrier: Mutex::default(),
             switching: locks::Mutex::new(()),
+            is_quiet: AtomicBool::new(false),
             spare: Mutex::default(),
             rests_until: Mutex::default(),
             bell: Arc::default(),

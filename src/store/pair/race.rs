@@ -126,6 +126,7 @@ impl Pair {
                 format!("the node that serves is not heard, and this one does not take over: {error}"),
             )
         };
+        let _quiet = self.quiet();
         let known = self.configuration();
         if !arbiter.is_undetermined() {
             let found =

@@ -18,6 +18,7 @@
 //! Whatever becomes of it, the primary only ever opens the gate again. It answers when the member has a write, and granted a lease since: the
 //! member, if it has taken over, gives it neither. Then the link is lost, and the mediator is asked as ever.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::hello::{Answer, Hello, Question};
@@ -26,7 +27,7 @@ use super::{Pair, RoleWord};
 use crate::base::Lsn;
 use crate::base::clock::Instant;
 use crate::store::config::CommandError;
-use crate::store::medium::Inquirer;
+use crate::store::medium::{Holder, Inquirer};
 use crate::store::primary::{HandOver, Mode};
 use crate::store::state::{Bell, Reason, Role, State};
 
@@ -71,6 +72,7 @@ impl Pair {
             );
         }
         let Some(_switching) = self.switching.try_lock() else { return refuse("a switch is under way") };
+        let _quiet = self.quiet();
         let epoch = self.may_switch()?;
         if let Err((code, text)) = self.would_decide() {
             return refuse(format!("{text} ({code})"));
@@ -258,6 +260,9 @@ impl Pair {
         if let Err((code, text)) = self.would_go_on() {
             return refused(code, text);
         }
+        if let Some(Err(error)) = self.holder().map(Holder::prepare_fence) {
+            return refused("no-memory", error.to_string());
+        }
         match self.new_ring() {
             Ok(memory) => {
                 *self.spare() = Some((Instant::now(), memory));
@@ -265,6 +270,17 @@ impl Pair {
             }
             Err(error) => refused("no-ring", error.to_string()),
         }
+    }
+
+    /// Until it is dropped the service is being handed over, or taken over.
+    pub(super) fn quiet(&self) -> Quiet<'_> {
+        self.is_quiet.store(true, Ordering::Relaxed);
+        Quiet(&self.is_quiet)
+    }
+
+    /// Whether it is: what can be done later is, for the sake of those whose requests are held.
+    pub(in crate::store) fn hands_over(&self) -> bool {
+        self.is_quiet.load(Ordering::Relaxed) || self.spare().is_some()
     }
 
     fn take_over_at_once(&self, id: u64, turn: u64) -> Result<(), super::can_stop::Doubt> {
@@ -301,7 +317,21 @@ impl Pair {
     /// What was made ready is not kept for long.
     pub(super) fn drop_spare(&self) {
         let old = self.spare().take_if(|(made, _)| made.elapsed() >= SPARE_TIME);
+        if old.is_some()
+            && let Some(holder) = self.holder()
+        {
+            holder.forget_fence();
+        }
         drop(old);
+    }
+}
+
+/// See [`Pair::quiet`].
+pub(super) struct Quiet<'a>(&'a AtomicBool);
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

@@ -24,7 +24,7 @@ const SLACK_QUARTERS: u64 = 2;
 pub(super) struct Kept(BTreeMap<Lsn, ReclaimSegment>);
 
 /// Gives back what a checkpoint allows to, if that is worth the look, as it always is when the disk is full. What the `pinned` maps have is
-/// kept too. `limit`: nothing behind is touched.
+/// kept too. `limit`: nothing behind is touched. What is left when `ends` says so is left for the next time.
 ///
 /// # Errors
 /// The disk's. What was not given back is no damage.
@@ -35,6 +35,7 @@ pub(super) fn run(
     limit: Lsn,
     is_full: bool,
     kept: &mut Kept,
+    ends: &dyn Fn() -> bool,
 ) -> Result<(), SegmentFileError> {
     let layout = engine.layout();
     let bases = engine.files.list()?;
@@ -54,6 +55,9 @@ pub(super) fn run(
     let plan = live.plan(&segments, limit, if is_full { Want::Room } else { Want::Rest });
     let counters = &engine.shared.counters;
     for base in plan.unlink {
+        if ends() {
+            return Ok(());
+        }
         engine.files.remove(base)?;
         engine.sums.forget(base);
         count(&counters.segments_removed, 1);
@@ -64,6 +68,10 @@ pub(super) fn run(
             segment.kept_bytes = kept_bytes;
         }
         for range in ranges {
+            if ends() {
+                kept.0.remove(&base);
+                return Ok(());
+            }
             let bytes = range.end - range.start;
             engine.files.punch(base, range)?;
             count(&counters.punched_bytes, bytes);

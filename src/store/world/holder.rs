@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::net;
 use super::region::Session;
 use crate::base::{Deadline, Generation, LifeId};
-use crate::memory::{MapOptions, Mapping};
+use crate::memory::{MapError, MapOptions, Mapping};
 use crate::node::{
     Attaching, Content, FenceError, Fenced, HolderConfig, HolderError, HolderGate, HolderStatus, KeySet,
     RefusalCode,
@@ -219,6 +219,19 @@ impl Holder {
         match self {
             Self::Real(holder) => holder.memory(),
             Self::Simulated(holder) => holder.memory.clone(),
+        }
+    }
+
+    pub(in crate::store) fn prepare_fence(&self) -> Result<(), MapError> {
+        match self {
+            Self::Real(holder) => holder.prepare_fence(),
+            Self::Simulated(_) => Ok(()),
+        }
+    }
+
+    pub(in crate::store) fn forget_fence(&self) {
+        if let Self::Real(holder) = self {
+            holder.forget_fence();
         }
     }
 
