@@ -17,7 +17,6 @@ use super::marker::Marker;
 use super::medium::Holder;
 use super::pair::{CanStop, Pair, PairGate, Switched};
 use super::peer::Peer;
-use super::primary::HandOver;
 use super::recover::recover_noted;
 use super::register::{LocalRegister, Position};
 use super::resync::{Note, Puller};
@@ -162,9 +161,7 @@ impl Dataset {
     pub fn volume(&self, name: &str) -> Result<Volume, IoError> {
         let mut state = self.engine().shared.lock();
         let epoch = state.epoch;
-        if state.primary(epoch)?.hand_over == HandOver::Done {
-            return Err(IoError::RoleChanged);
-        }
+        state.serving(epoch)?;
         let entry = state.volumes.find(name)?;
         let (id, block_size) = (entry.id, entry.map.block_size());
         Ok(Volume { engine: self.engine().clone(), epoch, id, block_size })
@@ -330,7 +327,7 @@ impl Engine {
         };
         let mut state = self.shared.lock();
         let end = loop {
-            self.hold(epoch, state.primary(epoch)?)?;
+            self.hold(epoch, state.serving(epoch)?)?;
             let State { role: Role::Primary(primary), volumes, .. } = &mut *state else {
                 return Err(IoError::RoleChanged.into());
             };

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::counters::Counters;
 use super::error::IoError;
 use super::follower::Secondary;
-use super::primary::Primary;
+use super::primary::{HandOver, Primary};
 use super::register::Position;
 use super::ring_memory::RingMemory;
 use super::volumes::Volumes;
@@ -90,6 +90,16 @@ impl State {
             Role::Failed { why } => Err(IoError::Failed(why.clone())),
             Role::Undecided | Role::Secondary(_) => Err(IoError::RoleChanged),
         }
+    }
+
+    /// The same for a client: nobody is served any more when the service was handed over, though the log is still written out.
+    pub(super) fn serving(&mut self, epoch: u64) -> Result<&mut Primary, IoError> {
+        let primary = self.primary(epoch)?;
+        #[cfg(test)]
+        if breaks(Defect::AnswersWhileItHandsOver) {
+            return Ok(primary);
+        }
+        if primary.hand_over == HandOver::Done { Err(IoError::RoleChanged) } else { Ok(primary) }
     }
 
     /// What is being destaged.

@@ -45,7 +45,7 @@ impl Volume {
     pub fn flush(&self, gone: Gone<'_>) -> Result<(), IoError> {
         count(&self.engine.shared.counters.flushes, 1);
         let mut state = self.engine.shared.lock();
-        let primary = state.primary(self.epoch)?;
+        let primary = state.serving(self.epoch)?;
         if self.engine.config.durability == Durability::Memory && primary.has_member() {
             let end = primary.log.end();
             drop(state);
@@ -62,7 +62,7 @@ impl Volume {
                 is_here = self.engine.destage_to(self.epoch, end)?;
             }
             let mut state = self.engine.shared.lock();
-            let primary = state.primary(self.epoch)?;
+            let primary = state.serving(self.epoch)?;
             primary.push();
             primary.ask_peer();
             let is_open = primary.hand_over == HandOver::No;
@@ -85,7 +85,7 @@ impl Engine {
         let (mut pause, mut proof) = (Pause::default(), None);
         loop {
             let mut state = self.shared.lock();
-            let primary = state.primary(epoch)?;
+            let primary = state.serving(epoch)?;
             if proof.is_none() && self.confirms() && primary.has_member() {
                 proof = Some(primary.proof(Lsn(mark.0)));
             }

@@ -22,7 +22,7 @@ impl Volume {
     pub fn unreplicated(&self, offset: u64, len: u64, most: usize) -> Result<(Vec<LackRun>, Mark), IoError> {
         let mut state = self.engine.shared.lock();
         let marker = state.marker;
-        let primary = state.primary(self.epoch)?;
+        let primary = state.serving(self.epoch)?;
         let (mark, from) = (Mark(primary.log.end().0), primary.peer_lacks_from(marker));
         let blocks = self.blocks(&state, offset, len)?;
         let map = &self.entry(&state)?.map;

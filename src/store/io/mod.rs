@@ -80,14 +80,14 @@ impl Volume {
     /// It is not served here any more.
     pub fn info(&self) -> Result<VolumeInfo, IoError> {
         let mut state = self.engine.shared.lock();
-        state.primary(self.epoch)?;
+        state.serving(self.epoch)?;
         Ok(self.entry(&state)?.info())
     }
 
-    /// Whether it works no more, since the node's role or generation changed.
+    /// Whether it works no more, since the node's role or generation changed, or it has handed the service over.
     #[must_use]
     pub fn moved(&self) -> bool {
-        self.engine.shared.lock().epoch != self.epoch
+        matches!(self.engine.shared.lock().serving(self.epoch), Err(IoError::RoleChanged))
     }
 
     /// Bytes of a block: what is aligned to them costs least.

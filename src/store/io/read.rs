@@ -47,14 +47,14 @@ impl Volume {
         loop {
             let lsn = {
                 let mut state = self.engine.shared.lock();
-                state.primary(self.epoch)?;
+                state.serving(self.epoch)?;
                 let entry = self.entry(&state)?;
                 self.check(entry, block << self.block_size.shift(), self.block_size.bytes())?;
                 entry.map.lookup(BlockNumber(block))
             };
             self.read_run(block, target)?;
             let mut state = self.engine.shared.lock();
-            state.primary(self.epoch)?;
+            state.serving(self.epoch)?;
             let entry = self.entry(&state)?;
             if block < entry.map.blocks() && entry.map.lookup(BlockNumber(block)) == lsn {
                 return Ok(lsn);
@@ -69,7 +69,7 @@ impl Volume {
         let mut failed: Option<(Lsn, IoError)> = None;
         loop {
             let mut state = self.engine.shared.lock();
-            state.primary(self.epoch)?;
+            state.serving(self.epoch)?;
             let entry = self.entry(&state)?;
             self.check(entry, block << self.block_size.shift(), most << self.block_size.shift())?;
             let run = entry.map.run(BlockNumber(block), most);
@@ -82,7 +82,7 @@ impl Volume {
                     return Ok((done, Mark::default()));
                 }
                 // What took its blocks out may not be committed yet.
-                return Ok((done, Mark(state.primary(self.epoch)?.emptied.0)));
+                return Ok((done, Mark(state.serving(self.epoch)?.emptied.0)));
             };
             let mark = Mark(lsn.0 + target.len() as u64);
             #[cfg(test)]
@@ -94,7 +94,7 @@ impl Volume {
                 let broken = Broken { volume, first: block, lsn, size, blocks: run.blocks };
                 return self.engine.read_from_peer(&broken, target, error).map(|()| (done, mark));
             }
-            if state.primary(self.epoch)?.log.read(lsn, target) {
+            if state.serving(self.epoch)?.log.read(lsn, target) {
                 return Ok((done, mark));
             }
             drop(state);
@@ -113,7 +113,7 @@ impl Volume {
     /// The range is none, or the volume is not served here any more.
     pub fn extents(&self, offset: u64, len: u64, most: usize) -> Result<(Vec<ExtentRun>, Mark), IoError> {
         let mut state = self.engine.shared.lock();
-        let mark = Mark(state.primary(self.epoch)?.log.end().0);
+        let mark = Mark(state.serving(self.epoch)?.log.end().0);
         let blocks = self.blocks(&state, offset, len)?;
         let entry = self.entry(&state)?;
         let mut runs: Vec<ExtentRun> = Vec::new();

@@ -207,7 +207,7 @@ impl Volume {
         let Change { kind, block, count: blocks } = change;
         let request = Request { kind, volume: self.id, block, blocks, block_size: self.block_size };
         loop {
-            self.engine.hold(self.epoch, state.primary(self.epoch)?)?;
+            self.engine.hold(self.epoch, state.serving(self.epoch)?)?;
             let State { role: Role::Primary(primary), volumes, .. } = &mut *state else {
                 return Err(IoError::RoleChanged);
             };
@@ -249,7 +249,7 @@ impl Engine {
         full: Full,
         gone: Gone<'_>,
     ) -> Result<MutexGuard<'a, State>, IoError> {
-        let primary = state.primary(epoch)?;
+        let primary = state.serving(epoch)?;
         primary.push();
         self.hold(epoch, primary)?;
         if full == Full::File

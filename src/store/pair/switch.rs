@@ -98,8 +98,9 @@ impl Pair {
         };
         match ask(&line, &Question::TakeOver { from: ours, id, turn: Some(turn) }, TAKE_OVER_TIME) {
             Ok(()) => {
-                self.end_service(epoch);
+                self.hang_up(epoch);
                 let held = began.elapsed();
+                self.end_service(epoch);
                 log::info!("{}: {} serves now, after {held:?}", self.engine.config.name, theirs.node);
                 let stepped = self.step_down(&theirs.node);
                 self.bell.ring();
@@ -202,8 +203,7 @@ impl Pair {
         }
     }
 
-    /// The other one serves: this node does not any more. Its clients' requests end from here on; what it has in memory only is still to be
-    /// written out.
+    /// The other one serves: this node does not any more. What it has in memory only is still to be written out.
     fn end_service(&self, epoch: u64) {
         #[cfg(test)]
         if crate::store::world::breaks(crate::store::world::Defect::EndsServiceAtOnce) {
@@ -213,12 +213,23 @@ impl Pair {
         self.engine.in_turn(|| self.end_service_in_turn(epoch));
     }
 
+    /// Whoever waits for an answer gets none, at once.
+    fn hang_up(&self, epoch: u64) {
+        let mut state = self.engine.shared.lock();
+        if state.epoch == epoch
+            && let Role::Primary(primary) = &mut state.role
+        {
+            primary.hand_over = HandOver::Done;
+        }
+        drop(state);
+        self.engine.shared.tell();
+    }
+
     fn end_service_in_turn(&self, epoch: u64) {
         let mut state = self.engine.shared.lock();
-        if state.epoch != epoch {
-            return;
-        }
-        if let Role::Primary(primary) = &mut state.role {
+        if state.epoch == epoch
+            && let Role::Primary(primary) = &mut state.role
+        {
             primary.hand_over = HandOver::Done;
             state.epoch += 1;
         }
@@ -370,9 +381,17 @@ mod tests {
                 });
             });
             begun.recv().unwrap();
-            let ending = scope.spawn(|| pair.end_service(1));
+            let ending = scope.spawn(|| {
+                pair.hang_up(1);
+                pair.end_service(1);
+            });
             std::thread::sleep(Duration::from_millis(50));
-            assert_eq!(engine.shared.lock().epoch, 1, "what was begun in it is not done");
+            let mut state = engine.shared.lock();
+            assert!(
+                state.primary(1).is_ok() && state.serving(1).is_err(),
+                "what was begun in it is not done"
+            );
+            drop(state);
             end.send(()).unwrap();
             ending.join().unwrap();
         });
