@@ -175,11 +175,16 @@ impl Bell {
 
     /// Sleeps until it is rung, or for as long.
     pub(super) fn nap(&self, most: Duration) {
+        self.is_rung_within(most);
+    }
+
+    /// The same; whether it was rung.
+    pub(super) fn is_rung_within(&self, most: Duration) -> bool {
         let mut rung = self.rung.lock();
         if !*rung {
             let _ = self.rings.wait_for(&mut rung, most);
         }
-        *rung = false;
+        std::mem::take(&mut *rung)
     }
 }
 

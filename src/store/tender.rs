@@ -14,7 +14,7 @@ use super::pair::Pair;
 use super::primary::Mode;
 use super::ring_memory::Trouble;
 use super::segment_files::SegmentFileError;
-use super::state::Role;
+use super::state::{Bell, Role};
 use crate::base::Lsn;
 use crate::base::clock::Instant;
 
@@ -82,6 +82,7 @@ impl Tender {
 
     /// Rounds until the dataset ends.
     pub(super) fn run(&mut self, pair: &Pair) {
+        let mut was_rung = false;
         while !pair.stopping.load(Ordering::SeqCst) {
             let moved = match self.round(pair) {
                 Ok(moved) => moved,
@@ -95,7 +96,11 @@ impl Tender {
             if moved && engine.shared.lock().behind() >= engine.layout().segment_bytes() {
                 continue;
             }
-            engine.shared.bell().nap(self.rest(engine));
+            if was_rung && !moved {
+                // Whoever waits for room is told of each round, and rings again at once if it found none.
+                Bell::default().nap(REST);
+            }
+            was_rung = engine.shared.bell().is_rung_within(self.rest(engine));
         }
     }
 
@@ -252,6 +257,8 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+    use crate::store::engine::tests::serve;
+    use crate::store::log::Full;
     use crate::store::pair::rig::pair;
 
     #[test]
@@ -266,5 +273,28 @@ mod tests {
         });
         let told = told.recv_timeout(Duration::from_secs(60)).expect("it waits for itself");
         assert_eq!(told, (Ok(false), true));
+    }
+
+    #[test]
+    fn who_waits_for_room_that_does_not_come_does_not_keep_the_tender_busy() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = pair(directory.path());
+        let engine = &pair.engine;
+        serve(engine);
+        engine.shared.lock().primary(1).unwrap().log.set_frozen(true);
+        let (time, mut looks) = (Duration::from_millis(200), 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| Tender::new(engine.config.ring_bytes()).run(&pair));
+            let began = std::time::Instant::now();
+            let mut state = engine.shared.lock();
+            while began.elapsed() < time {
+                state = engine.wait_for_room(state, 1, Full::Frozen, &|| false).unwrap();
+                looks += 1;
+            }
+            drop(state);
+            pair.stopping.store(true, Ordering::SeqCst);
+            engine.shared.bell().ring();
+        });
+        assert!(looks <= 2 * time.as_millis(), "{looks} looks in {time:?}");
     }
 }
