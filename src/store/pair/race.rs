@@ -20,7 +20,7 @@ use crate::base::Lsn;
 use crate::cluster::{Configuration, delay};
 use crate::store::config::CommandError;
 use crate::store::medium::is_vacant;
-use crate::store::primary::Mode;
+use crate::store::primary::{HandOver, Mode};
 use crate::store::register::Position;
 use crate::store::state::{Reason, Role, State};
 
@@ -199,20 +199,27 @@ impl Pair {
         }
     }
 
-    /// Serves no more. What is in the log is written out first, acknowledged or not: what of it the other does not have is void when this node is told
-    /// to follow.
+    /// Serves no more: its clients are hung up on. What is in the log is written out first, acknowledged or not: what of it the other does not have is
+    /// void when this node is told to follow.
     pub(super) fn step_down(&self, by: &str) -> Result<(), CommandError> {
         let _moves = self.moves();
         loop {
-            let (epoch, end) = {
+            let (epoch, end, before) = {
                 let mut state = self.engine.shared.lock();
                 let epoch = state.epoch;
                 let Role::Primary(primary) = &mut state.role else { return Ok(()) };
+                let before = std::mem::replace(&mut primary.hand_over, HandOver::Done);
                 primary.log.set_frozen(true);
                 primary.write_out();
-                (epoch, primary.log.pad())
+                (epoch, primary.log.pad(), before)
             };
-            let is_written = self.engine.destage_to(epoch, end)?;
+            self.engine.shared.tell();
+            let is_written = self.engine.destage_to(epoch, end).inspect_err(|_| {
+                // Whoever found that it is overtaken finds that again.
+                if let Role::Primary(primary) = &mut self.engine.shared.lock().role {
+                    primary.hand_over = before;
+                }
+            })?;
             let mut state = self.engine.shared.lock();
             if state.epoch != epoch {
                 return Ok(());
@@ -260,4 +267,40 @@ impl Pair {
 
 fn lost_to(found: &Configuration) -> Reason {
     Reason::new("lost-race", format!("{} goes on alone: waits for it to attach", found.primary))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use crate::store::engine::tests::serve;
+    use crate::store::pair::rig::pair;
+    use crate::store::state::Role;
+
+    #[test]
+    fn who_is_overtaken_hangs_up_before_its_log_is_written_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = pair(directory.path());
+        let engine = &pair.engine;
+        serve(engine);
+        engine.shared.lock().primary(1).unwrap().lose("a test".into());
+        let ((begin, begun), (end, ended)) = (channel(), channel::<()>());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                engine.in_turn(|| {
+                    begin.send(()).unwrap();
+                    ended.recv().unwrap();
+                });
+            });
+            begun.recv().unwrap();
+            let stepping = scope.spawn(|| pair.step_down("beta"));
+            while engine.shared.lock().serving(1).is_ok() {
+                std::thread::yield_now();
+            }
+            assert!(matches!(engine.shared.lock().role, Role::Primary(_)), "nothing is written meanwhile");
+            end.send(()).unwrap();
+            stepping.join().unwrap().unwrap();
+        });
+        assert!(matches!(engine.shared.lock().role, Role::Undecided));
+    }
 }
