@@ -56,6 +56,7 @@ use arbiter::Arbiter;
 pub use can_stop::CanStop;
 use hello::{Answer, Hello, Question, RoleWord, VERSION};
 pub(super) use obey::PairGate;
+use race::STEP_TIME_MEDIATED;
 pub use switch::Switched;
 
 /// How long the peer has to answer a question. Following may mean to destage a whole ring.
@@ -215,6 +216,8 @@ impl Pair {
         match now {
             Now::Guard { attached } => match self.guard(attached) {
                 Some(rest) => return rest,
+                // It may be named a member at any moment, and has to take over from then on.
+                None if attached && self.arbiter.is_some() => return STEP_TIME_MEDIATED,
                 None if attached => {}
                 None => self.meet(),
             },
