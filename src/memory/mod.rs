@@ -5,6 +5,8 @@
 //!
 //! A [`Mapping`] is anonymous, a memfd, a shared memory object, a file, a device or a received descriptor. Truncating what is
 //! behind it does not kill the process: [`Mapping::lost`] tells.
+//!
+//! A [`TrackedMemory`] tells which of its pages were stored to by ordinary stores.
 
 mod available;
 mod compare;
@@ -19,10 +21,12 @@ mod named;
 mod pages;
 mod pair;
 mod sigbus;
+mod signal;
 #[cfg(all(test, not(miri)))]
 mod testing;
 #[cfg(all(test, not(miri)))]
 mod tests;
+mod track;
 mod transfer;
 mod twin;
 mod volatile;
@@ -34,6 +38,7 @@ pub use mapping::{MapOptions, Mapping, MappingKind};
 pub use pages::Pages;
 pub use pair::Pair;
 pub use sigbus::any_mapping_lost;
+pub use track::{Runs, TrackError, TrackedMemory, TrackingMethod};
 pub use transfer::Piece;
 pub use twin::Twin;
 pub use volatile::VolatileSlice;

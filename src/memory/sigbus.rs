@@ -17,12 +17,12 @@
 //! A program that installs a SIGBUS handler of its own after the first such mapping must pass on what is not its own.
 
 use std::ffi::{c_int, c_void};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use rustix::mm::{MapFlags, ProtFlags};
 
 use super::MapError;
+use super::signal::{Chain, keeping_errno};
 
 /// Mappings that can be truncated, in one process.
 pub(super) const TRUNCATABLE_MAPPINGS_MAX: usize = 1024;
@@ -41,10 +41,7 @@ pub fn any_mapping_lost() -> bool {
     ANY_LOST.load(Ordering::Relaxed)
 }
 
-/// What was installed before us; its error number when that cannot be had.
-static PREVIOUS: OnceLock<Result<libc::sigaction, i32>> = OnceLock::new();
-/// The error number of our own installation, or 0.
-static INSTALLED: OnceLock<i32> = OnceLock::new();
+static CHAIN: Chain = Chain::new(libc::SIGBUS);
 
 /// One mapping, on a cache line of its own: the flag is read by every store.
 #[repr(align(64))]
@@ -147,7 +144,7 @@ impl Drop for Watch {
 
 /// Guards `len` bytes at `start` against truncation of what is behind them; installs the handler when it is the first.
 pub(super) fn watch(start: usize, len: usize, page_bytes: usize) -> Result<Watch, MapError> {
-    install().map_err(|error| MapError::System {
+    CHAIN.install(on_sigbus, false).map_err(|error| MapError::System {
         call: "sigaction(SIGBUS)",
         len,
         error: std::io::Error::from_raw_os_error(error),
@@ -155,51 +152,12 @@ pub(super) fn watch(start: usize, len: usize, page_bytes: usize) -> Result<Watch
     REGISTRY.enter(start, len, page_bytes).ok_or(MapError::TooMany { most: TRUNCATABLE_MAPPINGS_MAX })
 }
 
-fn errno() -> i32 {
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
-}
-
-fn install() -> Result<(), i32> {
-    // Asked for before ours is in place: a SIGBUS that comes at once must find it.
-    let previous = PREVIOUS.get_or_init(|| {
-        let mut previous = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: asks only, and writes a whole sigaction.
-        match unsafe { libc::sigaction(libc::SIGBUS, std::ptr::null(), previous.as_mut_ptr()) } {
-            // SAFETY: the call filled it in.
-            0 => Ok(unsafe { previous.assume_init() }),
-            _ => Err(errno()),
+extern "C" fn on_sigbus(_: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    keeping_errno(|| {
+        if !replaced(info) {
+            CHAIN.pass_on(info, context);
         }
     });
-    if let Err(error) = previous {
-        return Err(*error);
-    }
-    let error = *INSTALLED.get_or_init(|| {
-        // SAFETY: all zero is a sigaction: the default action, no flags, an empty mask.
-        let mut action = unsafe { std::mem::zeroed::<libc::sigaction>() };
-        let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_sigbus;
-        action.sa_sigaction = handler as usize;
-        // On the alternative stack, where there is one: the previous handler may be the one for stack overflow.
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-        // SAFETY: the handler does only what is safe in a handler.
-        if unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) } == 0 {
-            0
-        } else {
-            errno()
-        }
-    });
-    if error == 0 { Ok(()) } else { Err(error) }
-}
-
-extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: the address of this thread's errno, valid as long as the thread.
-    let errno_at = unsafe { libc::__errno_location() };
-    // SAFETY: as above.
-    let errno = unsafe { *errno_at };
-    if !replaced(info) {
-        pass_on(signal, info, context);
-    }
-    // SAFETY: as above.
-    unsafe { *errno_at = errno };
 }
 
 /// Whether the fault was in a mapping of ours, and is mended.
@@ -222,53 +180,4 @@ fn replaced(info: *mut libc::siginfo_t) -> bool {
     let made =
         unsafe { rustix::mm::mmap_anonymous(place, tail.len, ProtFlags::READ | ProtFlags::WRITE, flags) };
     made.is_ok()
-}
-
-/// Does what would have been done without us.
-fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: as in `replaced`.
-    let by_kernel = unsafe { (*info).si_code } > 0;
-    let (action, flags) = match PREVIOUS.get() {
-        Some(Ok(previous)) => (previous.sa_sigaction, previous.sa_flags),
-        _ => (libc::SIG_DFL, 0),
-    };
-    if action == libc::SIG_IGN && !by_kernel {
-        return;
-    }
-    // A fault cannot be ignored: the access would be repeated for ever.
-    if action == libc::SIG_DFL || action == libc::SIG_IGN {
-        // SAFETY: restores the default action.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-        // A fault comes again when we return; what was sent does not.
-        if !by_kernel {
-            // SAFETY: may be called in a handler; delivered when we return.
-            unsafe { libc::raise(signal) };
-        }
-    } else if flags & libc::SA_SIGINFO != 0 {
-        // SAFETY: with SA_SIGINFO the number is such a function.
-        let handler = unsafe {
-            std::mem::transmute::<usize, extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void)>(action)
-        };
-        handler(signal, info, context);
-        finish_default(signal, by_kernel);
-    } else {
-        // SAFETY: without SA_SIGINFO the number is such a function.
-        let handler = unsafe { std::mem::transmute::<usize, extern "C" fn(c_int)>(action) };
-        handler(signal);
-        finish_default(signal, by_kernel);
-    }
-}
-
-/// A handler (that of the Rust runtime is one) may answer a signal by restoring the default action and returning, in
-/// the belief that a fault will come again. A signal that was sent does not, and would have left us uninstalled.
-fn finish_default(signal: c_int, by_kernel: bool) {
-    let mut now = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: asks only, and writes a whole sigaction.
-    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()) };
-    // SAFETY: zeroed is a sigaction, and so is what the call wrote.
-    let now = unsafe { now.assume_init() };
-    if asked == 0 && now.sa_sigaction == libc::SIG_DFL && !by_kernel {
-        // SAFETY: may be called in a handler; delivered when we return.
-        unsafe { libc::raise(signal) };
-    }
 }
