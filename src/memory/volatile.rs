@@ -31,6 +31,12 @@ impl<'a> VolatileSlice<'a> {
         self.start
     }
 
+    /// Where it starts, for code that reads the memory by itself, as programs in C do. It may change at any moment.
+    #[must_use]
+    pub const fn as_ptr(&self) -> *const u8 {
+        self.start
+    }
+
     /// Bytes.
     #[must_use]
     pub const fn len(&self) -> usize {

@@ -39,6 +39,19 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// What it is made of, for programs that know no type of ours: a number for lane and connection, and the position.
+    #[must_use]
+    pub const fn to_parts(self) -> (u64, Sequence) {
+        (self.stream.to_bits(), self.sequence)
+    }
+
+    /// Of what [`to_parts`](Self::to_parts) gave. One that was never given is stale, or names another store of the lane; a position beyond
+    /// the lane's last is waited for until it is there.
+    #[must_use]
+    pub const fn from_parts(stream: u64, sequence: Sequence) -> Self {
+        Self { stream: Stream(stream), sequence }
+    }
+
     /// Position of the store on its lane.
     #[must_use]
     pub const fn sequence(self) -> Sequence {

@@ -83,6 +83,7 @@ fn told(error: IoError) -> ExportError {
         | IoError::Damaged(_)
         | IoError::Medium(_)
         | IoError::Payload
+        | IoError::StrangeMark { .. }
         | IoError::Volume(_) => ExportErrorKind::Io,
     };
     ExportError::new(kind, error.to_string())

@@ -47,6 +47,14 @@ pub enum IoError {
         /// How long one is held.
         seconds: u64,
     },
+    /// No request gave this mark.
+    #[error("mark {mark}, though the log ends at {end}: no request gave it")]
+    StrangeMark {
+        /// The mark.
+        mark: u64,
+        /// Where the log ends.
+        end: u64,
+    },
     /// The client went away before it was answered.
     #[error("the client is gone")]
     Gone,

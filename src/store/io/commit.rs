@@ -37,6 +37,47 @@ impl Volume {
         self.engine.commit(self.epoch, mark, gone)
     }
 
+    /// Whether everything up to `mark` is committed, without waiting for it. Where the node serves alone its own threads bring the log to the disk
+    /// by and by; [`commit`](Self::commit) does it at once. Where each answer is confirmed by a look at the peer
+    /// ([`Reads::Confirm`](crate::store::Reads)) this waits for that look, some 20 ms at most.
+    ///
+    /// # Errors
+    /// The answer must not be given; or `mark` is none that was given.
+    pub fn try_commit(&self, mark: Mark) -> Result<bool, IoError> {
+        let engine = &self.engine;
+        self.check_mark(mark)?;
+        if engine.confirms() {
+            return match engine.commit(self.epoch, mark, &|| true) {
+                Err(IoError::Gone) => Ok(false),
+                other => other.map(|()| true),
+            };
+        }
+        let mut state = engine.shared.lock();
+        let primary = state.primary(self.epoch)?;
+        primary.push();
+        let may_answer =
+            primary.hand_over == HandOver::No && (!primary.has_member() || engine.lease.is_live());
+        if primary.committed().0 >= mark.0 && may_answer {
+            return Ok(true);
+        }
+        engine.hold(self.epoch, primary)?;
+        if primary.writes_through() && primary.log.padded().0 < mark.0 {
+            // The disk takes whole blocks only.
+            primary.log.pad();
+        }
+        Ok(false)
+    }
+
+    /// Refuses a mark that no request gave.
+    ///
+    /// # Errors
+    /// [`IoError::StrangeMark`], or it is not served here any more.
+    pub fn check_mark(&self, mark: Mark) -> Result<(), IoError> {
+        let mut state = self.engine.shared.lock();
+        let end = state.primary(self.epoch)?.log.end().0;
+        if mark.0 <= end { Ok(()) } else { Err(IoError::StrangeMark { mark: mark.0, end }) }
+    }
+
     /// Everything that was acknowledged before is durable when this returns, as the dataset's durability says: on both nodes'
     /// storage, or in both memories.
     ///
