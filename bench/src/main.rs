@@ -14,6 +14,8 @@ mod machine;
 mod nbd;
 mod options;
 mod outcome;
+#[path = "../../src/cli/pages.rs"]
+mod pages;
 mod pair;
 #[cfg(feature = "rdma")]
 mod perftest;
@@ -26,7 +28,7 @@ mod workload;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use limit::Limit;
 use machine::Machine;
@@ -70,6 +72,9 @@ fn main() -> ExitCode {
         },
         Command::StoreTurns(options) => store::run_turns(&options),
         Command::StorePeer(options) => store::run_peer(&options).map(|never| match never {}),
+        Command::Pages(arguments) => {
+            pages::write(Cli::command(), &arguments).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
         Command::Hold(options) => subject::hold(&options).map(|never| match never {}),
     };
     result.unwrap_or_else(|error| {

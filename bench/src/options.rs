@@ -45,6 +45,9 @@ pub(crate) enum Command {
     /// Measure writes to a volume of a pair on two machines, whenever told to on stdin.
     #[command(hide = true)]
     StoreTurns(StoreTurnsOptions),
+    /// Write the manual page and completions.
+    #[command(hide = true)]
+    Pages(crate::pages::Arguments),
     /// Hold the copy for a run of this program.
     #[command(hide = true)]
     Hold(HoldOptions),

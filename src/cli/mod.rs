@@ -8,12 +8,13 @@ mod hold;
 mod keygen;
 mod mediator;
 mod node;
+mod pages;
 mod remote;
 mod soft_roce;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Memory mirroring: every store into a region reaches a peer's memory.
 #[derive(Debug, Parser)]
@@ -66,6 +67,8 @@ enum Command {
     /// Make an RDMA device of software, for machines without RDMA hardware.
     SoftRoce(soft_roce::Arguments),
     #[command(hide = true)]
+    Pages(pages::Arguments),
+    #[command(hide = true)]
     DemoHold(demo::holder::Arguments),
     #[command(hide = true)]
     DemoOwn(demo::owner::Arguments),
@@ -97,6 +100,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Config(arguments) => config::run(&arguments),
         Command::DatasetId => dataset_id::run(),
         Command::SoftRoce(arguments) => soft_roce::run(&arguments),
+        Command::Pages(arguments) => pages::write(Arguments::command(), &arguments).map_err(Into::into),
         Command::DemoHold(arguments) => demo::holder::run(&arguments),
         Command::DemoOwn(arguments) => demo::owner::run(&arguments),
         Command::DemoNode(arguments) => demo::store::node::run(&arguments),

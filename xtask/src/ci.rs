@@ -44,6 +44,7 @@ pub(crate) fn run(full: bool) -> Result<()> {
 fn installed() -> Result<Counts> {
     install::verbs()?;
     install::cpp_compiler()?;
+    install::c_programs()?;
     install::nightly()?;
     install::target(OTHER_TARGET)?;
     install::arm_compiler()?;
@@ -62,9 +63,10 @@ fn checked_builds(full: bool) -> Chain<'static> {
             let library = ["--package", "mirrorbus", "--no-default-features", "--lib", "--examples"];
             one(cargo(&["clippy"]).args(library).args(DENY_WARNINGS))
         })
-        .then("clippy, bench without RDMA", || {
-            let bench = ["--package", "mirrorbus-bench", "--no-default-features", "--all-targets"];
-            one(cargo(&["clippy"]).args(bench).args(DENY_WARNINGS))
+        .then("clippy, bench and C library without RDMA", || {
+            let both = ["--package", "mirrorbus-bench", "--package", "mirrorbus-ffi"];
+            let without = ["--no-default-features", "--all-targets"];
+            one(cargo(&["clippy"]).args(both).args(without).args(DENY_WARNINGS))
         })
         .then("clippy, the model", || {
             one(cargo(&["clippy", "--all-targets"]).args(test::MODEL).args(DENY_WARNINGS))

@@ -39,9 +39,24 @@ pub(crate) fn cpp_compiler() -> Result<()> {
     system("c++", &["g++"], "the fuzzing engine, libFuzzer, is C++")
 }
 
-/// Valgrind, which counts instructions.
+/// Valgrind, which counts instructions and looks at how memory is used.
 pub(crate) fn valgrind() -> Result<()> {
-    system("valgrind", &["valgrind", "libc6-dbg"], "callgrind counts the instructions of a store")
+    let why = "callgrind counts the instructions of a store, and memcheck looks at programs in C";
+    system("valgrind", &["valgrind", "libc6-dbg"], why)
+}
+
+/// What programs in C and C++ are built with that use the library, in tests.
+pub(crate) fn c_programs() -> Result<()> {
+    c_compiler()?;
+    system("c++", &["g++"], "an example of the C library is in C++, which has to understand the header")?;
+    system("pkg-config", &["pkg-config"], "programs in C find the installed library by it")?;
+    system_by("readelf --version && nm --version", &["binutils"], "they tell what a library exports")?;
+    system_by(
+        "pkg-config --exists sqlite3",
+        &["libsqlite3-dev"],
+        "an example keeps SQLite's files in a region",
+    )?;
+    valgrind()
 }
 
 /// A C compiler for 64-bit Arm.

@@ -9,6 +9,7 @@ mod demo;
 mod failure;
 mod fuzz;
 mod install;
+mod installation;
 mod instructions;
 mod rxe;
 mod shell;
@@ -47,6 +48,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Build the libraries for C and the programs, and put them where a system has them, with header, manual pages, completions and units
+    Install(installation::Arguments),
     /// Count the instructions of a store with callgrind and hold them to their limits
     Instructions,
     /// Fuzz each decoder that reads what a peer sends
@@ -84,6 +87,7 @@ fn run(command: Command) -> Result<()> {
         Command::Tidy => tidy::run(&shell::root(), &commands()),
         Command::Test { full } => test::run(full),
         Command::Demo { arguments } => demo::run(&arguments),
+        Command::Install(arguments) => installation::run(&arguments),
         Command::Instructions => instructions::run(),
         Command::Fuzz { seconds } => fuzz::run(seconds),
         Command::Sim(arguments) => sim::run(&arguments),

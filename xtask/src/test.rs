@@ -27,10 +27,12 @@ pub(crate) fn run(full: bool) -> Result<()> {
     install::disk_images()?;
     install::node_tests()?;
     install::etcd()?;
+    install::c_programs()?;
     install::nightly()?;
     let mut steps = Steps::new();
     let builds = Chain::default()
         .then("build of the tests", || built(with_rdma()))
+        .then("build of what is installed", installed)
         .then("build of the tests without RDMA", move || built(without_rdma(full)))
         .then("documentation tests", documentation);
     let others = Chain::default()
@@ -87,6 +89,12 @@ fn without_rdma(full: bool) -> Command {
 
 fn built(mut tests: Command) -> Result<Counts> {
     crate::shell::run(tests.arg("--no-run")).map(|()| Counts::one())
+}
+
+/// What the tests of the C library install, so that they need not wait for it.
+fn installed() -> Result<Counts> {
+    let build = ["build", "--lib", "--bins", "--profile", "dev"];
+    crate::shell::run(cargo(&build).args(crate::installation::PACKAGES)).map(|()| Counts::one())
 }
 
 fn documentation() -> Result<Counts> {
