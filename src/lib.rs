@@ -11,6 +11,7 @@
 //! store     a dataset on this node: its volumes, its files, its peer
 //! mediator  the arbiter of who serves: the process, and the way to it
 //! etcd      the way to etcd, as the arbiter in place of a mediator
+//! epoch     a memory stored into through a pointer, mirrored by epochs
 //! node      threads, sockets, files: joins what follows
 //! cluster   who serves: configurations, their changes, leases; pure
 //! replica   what a node lacks that was away, how it gets it, how fast
@@ -27,6 +28,7 @@ pub mod base;
 #[cfg(feature = "store")]
 pub mod cluster;
 pub mod control;
+pub mod epoch;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 pub mod fabric;

@@ -22,6 +22,7 @@ mod rdma;
 mod service;
 mod state;
 mod streams;
+mod whole;
 
 pub use config::{FenceError, HolderConfig, HolderError};
 pub use gate::{Attaching, HolderGate};

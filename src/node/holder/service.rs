@@ -12,7 +12,7 @@ use super::links::Presence;
 use super::state::{Content, Owner, Shared, State};
 use super::streams::RECEIVERS_MAX;
 use super::{apply, copy};
-use crate::base::{Deadline, FabricUrl, Generation, Medium, RegionId, SessionId};
+use crate::base::{Deadline, FabricUrl, Generation, RegionId, SessionId};
 use crate::control::{CloseReason, Token};
 use crate::fabric::shm::{GrantPage, LifeWord};
 use crate::fabric::{Access, ExportedWindow};
@@ -274,15 +274,10 @@ impl Service {
             }
             None => Ok(state.memory.clone()),
         })?;
-        if self.shared.url.medium() == Medium::Rdma && memory.is_durable_backing() {
-            memory.touch_all();
-        }
-        memory.sync().map_err(|error| {
-            if error.kind() == std::io::ErrorKind::Unsupported {
-                return (RefusalCode::Unsupported, error.to_string());
-            }
-            self.shared.remember_failed_sync(&mut self.shared.lock(), error.to_string());
-            (RefusalCode::SyncFailed, error.to_string())
+        self.shared.sync_copy(&memory).map_err(|error| {
+            let unsupported = error.kind() == std::io::ErrorKind::Unsupported;
+            let code = if unsupported { RefusalCode::Unsupported } else { RefusalCode::SyncFailed };
+            (code, error.to_string())
         })
     }
 

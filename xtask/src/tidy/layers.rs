@@ -23,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cluster", &["base"]),
     ("replica", &["base", "memory", "fabric", "mirror", "segment", "volume"]),
     ("node", &["base", "memory", "control", "fabric", "mirror", "segment", "volume", "cluster", "replica"]),
+    ("epoch", &["base", "memory", "mirror", "node"]),
     ("mediator", &["base", "memory", "cluster", "node"]),
     ("etcd", &["base", "cluster"]),
     (

@@ -14,6 +14,7 @@ const PLACES: &[(&str, &str)] = &[
     ("src/fabric/shm/", "a provider maps its peer's memory"),
     ("src/fabric/verbs/", "a provider speaks to the device"),
     ("ffi/", "C calls in"),
+    ("examples/04_epochs.rs", "a program stores through a plain pointer"),
     ("tests/allocations", "a counting allocator"),
     ("bench/src/limit/shm.rs", "the limit is bare copies between bare mappings"),
 ];
