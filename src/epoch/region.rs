@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::body::Body;
 use super::config::{Cut, EpochConfig};
 use super::layout::{HEAD_BYTES, LogId, Position, encode_head, words};
-use super::record::epoch_bytes;
+use super::record::COMMIT_BYTES;
 use super::ship::{Shipment, look};
 use super::{EpochError, log};
 use crate::base::{Deadline, FabricUrl, Level};
@@ -201,10 +201,10 @@ impl EpochRegion {
     /// As theirs. What was stored is in this epoch or found again by the next; nothing is forgotten.
     pub fn commit(&mut self, level: Level, mut deadline: Deadline) -> Result<Cut, EpochError> {
         if self.shipment.is_some() {
-            self.ship(Level::Posted, deadline)?;
+            self.ship(Level::Posted, Deadline::at(deadline.instant()))?;
         }
         let cut = self.cut()?;
-        self.ship(level, Deadline::at(deadline.instant()))?;
+        self.ship(level, deadline)?;
         Ok(cut)
     }
 
@@ -237,7 +237,7 @@ impl EpochRegion {
             ranges: body.ranges() as usize,
             runs: body.runs() as usize,
             changed_bytes: body.changed(),
-            shipped_bytes: epoch_bytes(body.len()).min(body.len() + super::record::COMMIT_BYTES),
+            shipped_bytes: body.len() + COMMIT_BYTES,
         };
         let shipment = Shipment::new(self.next, self.epoch, body);
         self.next = shipment.commit.end();

@@ -73,6 +73,13 @@ impl SoftDirty {
     }
 }
 
+impl Drop for SoftDirty {
+    /// Nobody who clears the bits knows the memory, or is about to protect it, when this is gone.
+    fn drop(&mut self) {
+        lock(&ALL).retain(|known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(&self.0)));
+    }
+}
+
 /// Closes `ranges`, one within the other, notes the bits of each and clears them all.
 fn take(ranges: &[Arc<Member>], all: &[Arc<Member>], pagemap: &File) -> io::Result<()> {
     if let Some((first, rest)) = ranges.split_first() {
