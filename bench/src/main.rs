@@ -8,6 +8,7 @@
 
 mod child;
 mod driver;
+mod epoch;
 mod histogram;
 mod limit;
 mod machine;
@@ -58,6 +59,13 @@ fn main() -> ExitCode {
         }
         Command::Store(options) => match options.mistake() {
             None => store::run(&options),
+            Some(why) => {
+                eprintln!("mirrorbus-bench: {why}");
+                Ok(ExitCode::from(EXIT_USAGE))
+            }
+        },
+        Command::Epoch(options) => match options.mistake() {
+            None => epoch::run(&options),
             Some(why) => {
                 eprintln!("mirrorbus-bench: {why}");
                 Ok(ExitCode::from(EXIT_USAGE))

@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use mirrorbus::FabricUrl;
 use mirrorbus::base::parse_bytes;
 
+use crate::epoch::EpochOptions;
 use crate::nbd::NbdOptions;
 use crate::pair::Schedule;
 use crate::store::{StoreOptions, StorePeerOptions, StoreTurnsOptions};
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Region(RegionOptions),
     /// Measure writes to a volume of a mirrored pair, in process.
     Store(StoreOptions),
+    /// Measure plain stores mirrored by epochs: the first store to a page, and a commit beside its parts.
+    Epoch(EpochOptions),
     /// Measure a volume of a mirrored pair over NBD, beside other servers of NBD, with fio.
     Nbd(NbdOptions),
     /// Be the other side of the limit of tcp or RDMA, for a run from another host.

@@ -28,7 +28,7 @@ use crate::histogram;
 use crate::machine::Machine;
 use crate::outcome::Figure;
 use crate::pair::{Contest, Schedule};
-pub(crate) use options::{StoreOptions, StorePeerOptions, StoreTurnsOptions};
+pub(crate) use options::{StoreFabric, StoreOptions, StorePeerOptions, StoreTurnsOptions};
 pub(crate) use peer::run as run_peer;
 pub(crate) use turns::run as run_turns;
 
