@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::{Fabric, Scratch, region_config, soon};
+use mirrorbus::epoch::{EpochConfig, EpochLayout, EpochRegion};
 use mirrorbus::node::LinkStatus;
 use mirrorbus::{Attach, FabricUrl, KeySet, LaneConfig, Level, Region};
 use program::{Program, command, refusal, run};
@@ -217,15 +218,55 @@ fn soft_roce_says_what_is_missing() {
 }
 
 #[test]
+fn epochs_are_held_over_a_restart() {
+    let scratch = Scratch::new();
+    let key = key_file(&scratch);
+    let file = scratch.path("copy");
+    let more = ["--epochs", "--ring", "128K", "--file", text(&file)];
+    let (holder, url) = hold(Fabric::Tcp, &scratch, &more);
+    let layout = EpochLayout::with_ring(SIZE, 128 << 10).unwrap();
+    let owner = |url: &FabricUrl, attach| {
+        let config = EpochConfig::new(region_config(url, SIZE, attach), layout);
+        EpochRegion::open(config, KeySet::load(&key).unwrap()).unwrap()
+    };
+    let mut first = owner(&url, Attach::Push { replace: false });
+    for epoch in 1..=5 {
+        first.memory().slice().fill(1000, 100_000, epoch);
+        first.commit(Level::Visible, soon()).unwrap();
+    }
+    let content = first.memory().slice().to_vec();
+    drop(first);
+    drop(holder);
+    let (_holder, url) = hold(Fabric::Tcp, &scratch, &more);
+    let second = owner(&url, Attach::Pull);
+    assert!(second.epoch() == 5 && second.memory().slice().to_vec() == content);
+    let more =
+        ["hold", "--listen", "tcp://127.0.0.1:0", "--size", "1M", "--key", text(&key), "--ring", "128K"];
+    assert!(refusal(&more).contains("--epochs"), "a ring is of epochs");
+}
+
+#[test]
 fn doctor_looks_at_everything() {
     let output = run(&["doctor"]);
     let lines = String::from_utf8(output.stdout).unwrap();
     let states: Vec<_> = lines.lines().map(|line| line.split_once("  ").unwrap().0.trim()).collect();
     assert!(states.iter().all(|state| ["ok", "warn", "FAIL"].contains(state)), "{lines}");
     assert_eq!(output.status.success(), !states.contains(&"FAIL"), "{lines}");
-    for what in
-        ["locked memory", "huge pages", "kernel", "memfd", "pidfd_open", "robust", "CRC32C", "clock", "RDMA"]
-    {
+    for what in [
+        "locked memory",
+        "huge pages",
+        "kernel",
+        "memfd",
+        "pidfd_open",
+        "robust",
+        "CRC32C",
+        "clock",
+        "RDMA",
+        "epochs, wp-async",
+        "epochs, soft-dirty",
+        "epochs, mprotect",
+        "epochs, stores found by",
+    ] {
         assert!(lines.contains(what), "{what} is not in: {lines}");
     }
     assert!(

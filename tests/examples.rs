@@ -92,3 +92,11 @@ fn every_acknowledged_record_survives_the_owner() {
     assert!(output.contains("nothing lies behind them"), "{output}");
     assert_eq!(number_before(&format!("{}|", output.trim_end()), "|"), found + 1, "{output}");
 }
+
+#[test]
+fn plain_stores_are_mirrored_by_epochs() {
+    let output = run("04_epochs", &[]);
+    let (changed, shipped) = (number_before(&output, " bytes changed"), number_before(&output, " shipped"));
+    assert!(changed > 4000 && shipped <= changed + 64 + 16 * number_before(&output, " ranges"), "{output}");
+    assert!(output.contains("taken over: epoch 1, the first counter is 0"), "{output}");
+}

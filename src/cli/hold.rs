@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mirrorbus::base::{Deadline, format_bytes, parse_bytes};
+use mirrorbus::epoch::{EpochHolder, EpochLayout};
 use mirrorbus::memory::LockPolicy;
 use mirrorbus::node::{Content, HolderStatus};
 use mirrorbus::{FabricUrl, Holder, HolderConfig, KeySet};
@@ -26,6 +27,12 @@ pub(crate) struct Arguments {
     /// Bytes of the copy: 4096, 64K, 1M, 1G.
     #[arg(long, value_parser = size)]
     size: usize,
+    /// Hold epochs: SIZE is that of the owner's memory, and the copy is always a whole epoch of it.
+    #[arg(long)]
+    epochs: bool,
+    /// Bytes of the ring of epochs, as the owner has it; a usual one for SIZE unless given.
+    #[arg(long, value_parser = size, requires = "epochs")]
+    ring: Option<usize>,
     /// The key file that both sides have.
     #[arg(long)]
     key: PathBuf,
@@ -51,6 +58,38 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
     usize::try_from(parse_bytes(text)?).map_err(|_| format!("{text:?} does not fit in memory"))
 }
 
+/// What is held.
+enum Held {
+    Region(Holder),
+    Epochs(EpochHolder),
+}
+
+impl Held {
+    fn start(
+        arguments: &Arguments,
+        config: HolderConfig,
+        keys: KeySet,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        if !arguments.epochs {
+            return Ok(Self::Region(Holder::start(config, keys)?));
+        }
+        let layout = match arguments.ring {
+            Some(ring) => EpochLayout::with_ring(arguments.size, ring)?,
+            None => EpochLayout::new(arguments.size)?,
+        };
+        let held = EpochHolder::start(config, layout, keys)?;
+        log::info!("a ring of {}; {:?}", format_bytes(layout.ring_bytes() as u64), held.status());
+        Ok(Self::Epochs(held))
+    }
+
+    fn holder(&self) -> &Holder {
+        match self {
+            Self::Region(holder) => holder,
+            Self::Epochs(held) => held.holder(),
+        }
+    }
+}
+
 /// Holds until it is told to end.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let keys = KeySet::load(&arguments.key)?;
@@ -62,15 +101,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error
     config.spin = Duration::from_micros(arguments.spin_us);
     // Caught from here on, so that whoever has read the line below can end it in good order.
     let signals = Signals::new([SIGTERM, SIGINT])?;
-    let holder = Holder::start(config, keys)?;
+    let held = Held::start(arguments, config, keys)?;
+    let holder = held.holder();
     let status = holder.status();
     println!("listening on {}", holder.url());
     std::io::stdout().flush()?;
     log::info!("holding {}", format_bytes(arguments.size as u64));
     log::info!("{}", describe(&status));
-    let signal = watch(&holder, status, signals)?;
+    let signal = watch(holder, status, signals)?;
     log::info!("{signal}: the owner, if there is one, is told");
-    holder.stop();
+    drop(held);
     // Nobody may be left to read it; the end is in good order all the same.
     let _ = writeln!(std::io::stdout(), "stopped");
     Ok(())

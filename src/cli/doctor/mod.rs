@@ -7,6 +7,7 @@ mod kernel;
 mod machine;
 mod memory;
 mod rdma;
+mod tracking;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -95,7 +96,7 @@ impl fmt::Display for Finding {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     // What is tried out here may be refused, and the library would warn of it a second time.
     log::set_max_level(log::LevelFilter::Error);
-    let findings = [memory::look(), kernel::look(), machine::look(), rdma::look()].concat();
+    let findings = [memory::look(), tracking::look(), kernel::look(), machine::look(), rdma::look()].concat();
     if arguments.json {
         let objects: Vec<_> = findings.iter().map(Finding::json).collect();
         println!("[\n  {}\n]", objects.join(",\n  "));
