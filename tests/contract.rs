@@ -24,6 +24,8 @@ macro_rules! over_a_device_too {
 mod application;
 #[path = "contract/bounds.rs"]
 mod bounds;
+#[path = "contract/epoch.rs"]
+mod epoch;
 #[path = "contract/fetch.rs"]
 mod fetch;
 #[path = "contract/lane.rs"]
