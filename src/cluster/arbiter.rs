@@ -10,6 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Asked, Configuration, Question, Request, Told};
+#[cfg(test)]
+use crate::store::world::{Defect, breaks};
 
 /// Datasets of one mediator, at most.
 pub const DATASETS_MAX: usize = 65_536;
@@ -121,15 +123,13 @@ impl Arbiter {
             return Ok(self.behind(entry, question, *expected));
         }
         #[cfg(test)]
-        let id = if crate::store::world::breaks(crate::store::world::Defect::MediatorTakesAll) {
-            *expected
-        } else {
-            id
-        };
+        let id = if breaks(Defect::MediatorTakesAll) { *expected } else { id };
         if *expected < id {
             return Ok(Decision { told: Told::Holds(found.cloned()), write: None });
         }
         let left = self.grace.saturating_sub(uptime);
+        #[cfg(test)]
+        let left = if breaks(Defect::MediatorTakesChangesAtOnce) { Duration::ZERO } else { left };
         if !left.is_zero() && found.is_some_and(|found| found.primary != question.node) {
             let text = format!(
                 "{} has just started, and {} ms more are left to a node that serves alone to say what it knows: ask again",
@@ -144,6 +144,8 @@ impl Arbiter {
 
     fn read(&self, entry: Option<&Entry>, question: &Question, known: u64) -> Result<Decision, Told> {
         self.check_lock(entry, &question.dataset)?;
+        #[cfg(test)]
+        let known = if breaks(Defect::MediatorNeverLocks) { 0 } else { known };
         if known > id_of(entry) {
             return Ok(self.behind(entry, question, known));
         }

@@ -215,6 +215,16 @@ impl Contents {
     }
 }
 
+/// `next`, unless what is there is later. Of one id are what the mediator holds and what a node has noted that went on alone by an election, which
+/// the mediator does not know of yet: that is the later one.
+pub(super) fn newer(last: Option<&Configuration>, next: Configuration) -> Configuration {
+    match last {
+        Some(last) if last.id > next.id => last.clone(),
+        Some(last) if last.id == next.id && last.members.len() < next.members.len() => last.clone(),
+        Some(_) | None => next,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -209,6 +209,12 @@ impl Shared {
         self.state.try_lock_for(within)
     }
 
+    /// The state if nobody holds it, for whoever waits for nobody.
+    #[cfg(test)]
+    pub(super) fn at_once(&self) -> Option<MutexGuard<'_, State>> {
+        self.state.try_lock()
+    }
+
     /// Waits for a change, at most for `most`.
     pub(super) fn wait(&self, state: &mut MutexGuard<'_, State>, most: Duration) {
         self.waiters.fetch_add(1, Ordering::SeqCst);

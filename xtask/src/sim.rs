@@ -26,8 +26,18 @@ pub(crate) struct Arguments {
 
 /// Runs them: the same seed is the same run on every machine.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let mut command =
-        cargo(&["test", "--package", "mirrorbus", "--lib", TEST, "--", "--exact", "--nocapture"]);
+    let mut command = cargo(&[
+        "test",
+        "--profile",
+        "sim",
+        "--package",
+        "mirrorbus",
+        "--lib",
+        TEST,
+        "--",
+        "--exact",
+        "--nocapture",
+    ]);
     match arguments.seed {
         Some(seed) => command.env("MIRRORBUS_SEED", seed.to_string()),
         None => {

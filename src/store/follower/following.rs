@@ -30,7 +30,11 @@ pub(in crate::store) struct Following {
 impl Following {
     /// The head of the segment that continues the log behind the last record, if it is there.
     pub(super) fn next_head(&self) -> Option<SegmentHead> {
-        let (head, end) = (self.scan.head(), self.scan.end());
+        self.next_head_behind(&self.scan)
+    }
+
+    fn next_head_behind(&self, scan: &Scan) -> Option<SegmentHead> {
+        let (head, end) = (scan.head(), scan.end());
         let continues = |next: &SegmentHead| {
             next.previous_end == end
                 && next.base > head.base
@@ -44,6 +48,20 @@ impl Following {
                 .then(|| self.memory.heads(self.dataset).into_iter().find(continues))
                 .flatten()
         })
+    }
+
+    /// To where the log goes in the memory, looked at or not.
+    #[cfg(test)]
+    pub(in crate::store) fn reach(&self) -> Lsn {
+        let mut scan = self.scan.clone();
+        loop {
+            let place = self.memory.place(scan.head().base);
+            while let Ok(Ok(_)) = scan.next(&place) {}
+            match self.next_head_behind(&scan) {
+                Some(head) => scan = Scan::in_ring(head, Lsn::ZERO),
+                None => return scan.end(),
+            }
+        }
     }
 
     /// Takes note that a look found no record here. Whether what should be here is not coming any more: a later segment is there whose records

@@ -15,6 +15,8 @@ use crate::store::error::IoError;
 use crate::store::link::Wait;
 use crate::store::primary::HandOver;
 use crate::store::state::{Shared, State};
+#[cfg(test)]
+use crate::store::world::{Defect, breaks};
 
 /// For so long one looks without a sleep: a round trip to a near peer takes less, and to be woken takes as long.
 const SPIN_TIME: Duration = Duration::from_micros(50);
@@ -107,6 +109,10 @@ impl Volume {
             primary.push();
             primary.ask_peer();
             let is_open = primary.hand_over == HandOver::No;
+            #[cfg(test)]
+            if is_open && is_here && breaks(Defect::FlushesHereOnly) {
+                return Ok(());
+            }
             if is_open && is_here && (!primary.has_member() || primary.log.peer_durable() >= end) {
                 return Ok(());
             }
@@ -124,6 +130,8 @@ impl Engine {
     pub(in crate::store) fn commit(&self, epoch: u64, mark: Mark, gone: Gone<'_>) -> Result<(), IoError> {
         let began = self.measures.load(Ordering::Relaxed).then(Instant::now);
         let (mut pause, mut proof) = (Pause::default(), None);
+        #[cfg(test)]
+        let was_live = breaks(Defect::LooksAtTheLeaseOnce) && self.lease.is_live();
         loop {
             let mut state = self.shared.lock();
             let primary = state.serving(epoch)?;
@@ -139,11 +147,12 @@ impl Engine {
             // What was read is the newest only as long as the peer serves nothing.
             let is_open = primary.hand_over == HandOver::No;
             #[cfg(test)]
-            let is_open =
-                is_open || crate::store::world::breaks(crate::store::world::Defect::AnswersWhileItHandsOver);
+            let is_open = is_open || breaks(Defect::AnswersWhileItHandsOver);
             let may_answer = is_open
                 && (!primary.has_member()
                     || proof.map_or_else(|| self.lease.is_live(), |proof| primary.is_confirmed(proof)));
+            #[cfg(test)]
+            let may_answer = may_answer || was_live;
             if is_committed && may_answer {
                 drop(state);
                 if let Some(began) = began {

@@ -19,6 +19,8 @@ use crate::store::medium::Inquirer;
 use crate::store::read_lease::now;
 use crate::store::register::Register;
 use crate::store::state::Role;
+#[cfg(test)]
+use crate::store::world::{Defect, breaks};
 
 /// How long the arbiter has to answer.
 pub(super) const MEDIATOR_TIME: Duration = Duration::from_secs(1);
@@ -281,6 +283,10 @@ impl Pair {
                 }
                 Err(CommandError::Overtaken { expected: request.expected, found })
             }
+            #[cfg(test)]
+            Err(error @ ArbiterError::Unknown(_)) if breaks(Defect::ForgetsWhatItAskedFor) => {
+                Err(error.into())
+            }
             Err(ArbiterError::Unknown(why)) => {
                 *lock(&arbiter.pending) = Some(request);
                 Err(ArbiterError::Unknown(why).into())
@@ -385,15 +391,5 @@ impl Pair {
         contents.configuration = Some(next.clone());
         register.compare_and_set(id, contents)?;
         Ok(next)
-    }
-}
-
-/// `next`, unless what is there is later. Of one id are what the mediator holds and what a node has noted that went on alone by an election, which
-/// the mediator does not know of yet: that is the later one.
-pub(super) fn newer(last: Option<&Configuration>, next: Configuration) -> Configuration {
-    match last {
-        Some(last) if last.id > next.id => last.clone(),
-        Some(last) if last.id == next.id && last.members.len() < next.members.len() => last.clone(),
-        Some(_) | None => next,
     }
 }

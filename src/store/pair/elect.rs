@@ -14,7 +14,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::arbiter::{Arbiter, Wanted, newer};
+use super::arbiter::{Arbiter, Wanted};
 use super::hello::{Answer, Hello, Question};
 use super::meet::alone;
 use super::obey::{MOVES_TIME, refused};
@@ -25,7 +25,7 @@ use crate::cluster::{Configuration, LOOK_STEP};
 use crate::store::config::CommandError;
 use crate::store::follower::Stage;
 use crate::store::primary::{HandOver, Mode};
-use crate::store::register::Register;
+use crate::store::register::{Register, newer};
 use crate::store::state::{Reason, Role, State};
 #[cfg(test)]
 use crate::store::world::{Defect, breaks};

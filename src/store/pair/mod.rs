@@ -19,6 +19,8 @@ mod arbiter;
 mod can_stop;
 pub(super) mod compare;
 mod elect;
+#[cfg(test)]
+pub(in crate::store) mod glance;
 mod hello;
 mod lease;
 mod link;

@@ -4,9 +4,8 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::Pair;
-use super::arbiter::newer;
 use super::hello::{Answer, Hello, Question, RoleWord};
-use crate::base::{Deadline, Lsn};
+use crate::base::Lsn;
 use crate::node::{Attaching, HolderGate};
 use crate::store::checkpoint::Snapshot;
 use crate::store::config::{CommandError, OpenError};
@@ -14,15 +13,13 @@ use crate::store::error::IoError;
 use crate::store::follower::{Secondary, Stage};
 use crate::store::medium::Holder;
 use crate::store::recover::{Recovered, recover, start_before};
-use crate::store::register::{Configuration, Fork, Position, Register};
+use crate::store::register::{Configuration, Fork, Position, Register, newer};
 use crate::store::state::{Reason, Role};
 #[cfg(test)]
 use crate::store::world::{Defect, breaks};
 
 /// How long the peer's question waits for a move of this node to end.
 pub(super) const MOVES_TIME: Duration = Duration::from_secs(1);
-/// How long taking the primary's access away may take.
-const FENCE_TIME: Duration = Duration::from_secs(5);
 
 /// The gate at this node's holder.
 #[derive(Debug)]
@@ -197,8 +194,7 @@ impl Pair {
             Role::Failed { why } => return Err(CommandError::Refused(format!("out of service: {why}"))),
             Role::Undecided | Role::Primary(_) => return Ok(()),
         }
-        let fenced = holder.fence(Deadline::within(FENCE_TIME));
-        fenced.map_err(|error| CommandError::Refused(format!("the primary's access stands: {error}")))?;
+        super::race::revoke(holder)?;
         // The copy may lie elsewhere than when it was looked at last: a session's end may have moved it.
         self.read_where_it_lies(holder);
         #[cfg(test)]

@@ -16,22 +16,36 @@ use std::time::Duration;
 use super::arbiter::{Arbiter, Wanted};
 use super::meet::alone;
 use super::{Pair, STEP_TIME, STEP_TIME_BUSY};
-use crate::base::Lsn;
+use crate::base::{Deadline, Lsn};
 use crate::cluster::{Configuration, delay};
 use crate::store::config::CommandError;
-use crate::store::medium::is_vacant;
+use crate::store::medium::{Holder, is_vacant};
 use crate::store::primary::{HandOver, Mode};
 use crate::store::register::Position;
 use crate::store::state::{Reason, Role, State};
+#[cfg(test)]
+use crate::store::world::{Defect, breaks};
 
 /// How long the other node's machine has to say that nobody listens there.
 const VACANT_TIME: Duration = Duration::from_millis(20);
+/// How long taking the primary's access away may take.
+const FENCE_TIME: Duration = Duration::from_secs(5);
 /// How long one attempt to reconnect may take, while the mediator can be asked.
 const RECONNECT_TIME: Duration = Duration::from_millis(100);
 /// Between two steps while all is well: so long it takes at most until a broken connection is seen.
 pub(super) const STEP_TIME_MEDIATED: Duration = Duration::from_millis(10);
 /// Between two attempts to reach the mediator.
 const STEP_TIME_HELD: Duration = Duration::from_millis(50);
+
+/// Takes the primary's access away.
+pub(super) fn revoke(holder: &Holder) -> Result<(), CommandError> {
+    #[cfg(test)]
+    if breaks(Defect::SkipsTheRevoke) {
+        return Ok(());
+    }
+    let fenced = holder.fence(Deadline::within(FENCE_TIME)).map(|_| ());
+    fenced.map_err(|error| CommandError::Refused(format!("the primary's access stands: {error}")))
+}
 
 impl Pair {
     /// A primary that has lost its peer: tries to have it back, then asks to go on alone.

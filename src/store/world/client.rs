@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::history::{History, Kind, Token, Value};
 use super::node::{Node, VOLUME};
+use super::oracle;
 use super::trace::{fail, tell};
 use crate::sim::{Random, scheduler};
 use crate::store::error::IoError;
@@ -117,12 +118,15 @@ fn execute(volume: &Volume, requests: &[Request], line: &Shared) -> Result<Vec<V
             }
             Request::Flush => {
                 volume.commit(mark, &gone)?;
+                let until = oracle::answered();
                 volume.flush(&gone)?;
+                oracle::flushes(scheduler::current_process().expect("a thread of a node"), until);
             }
         }
         answers.push(answer);
     }
     volume.commit(mark, &gone)?;
+    oracle::answers(scheduler::current_process().expect("a thread of a node"), mark);
     Ok(answers)
 }
 
@@ -171,16 +175,16 @@ impl Client {
         let block = self.below(cells / CELLS_OF_BLOCK) * CELLS_OF_BLOCK;
         let most = (CELLS - block) / CELLS_OF_BLOCK;
         match self.random.below(100) {
-            0..25 => {
+            0..28 => {
                 let value = self.value();
                 Request::Write(block + self.below(CELLS_OF_BLOCK), vec![value])
             }
-            25..50 => {
+            28..56 => {
                 let count = CELLS_OF_BLOCK * (1 + self.below(most.min(3)));
                 Request::Write(block, (0..count).map(|_| self.value()).collect())
             }
-            50..90 => Request::Read(block, CELLS_OF_BLOCK * (1 + self.below(most.min(3)))),
-            90..92 => Request::Trim(block, CELLS_OF_BLOCK),
+            56..94 => Request::Read(block, CELLS_OF_BLOCK * (1 + self.below(most.min(3)))),
+            94..97 => Request::Trim(block, CELLS_OF_BLOCK),
             _ => Request::Flush,
         }
     }
@@ -210,7 +214,12 @@ impl Clients {
     }
 
     /// Begins one.
-    pub(super) fn begin(self: &Rc<Self>, process: scheduler::ProcessId, number: usize, seed: u64) {
+    pub(super) fn begin(
+        self: &Rc<Self>,
+        process: scheduler::ProcessId,
+        number: usize,
+        seed: u64,
+    ) -> scheduler::TaskId {
         let clients = self.clone();
         scheduler::spawn_in(process, "client", move || {
             let mut client = Client { number, random: Random::new(seed), next: 0, at: number % 2 };
@@ -240,7 +249,7 @@ impl Clients {
             if let Some(line) = line {
                 line.borrow_mut().is_left = true;
             }
-        });
+        })
     }
 
     /// Has requests carried out, and notes what came of it; `None` where the line is of no use any more.
@@ -296,18 +305,24 @@ impl Clients {
     }
 
     /// Begins one that only reads, what others write most, and always at the same node, whoever serves.
-    pub(super) fn watch(self: &Rc<Self>, process: scheduler::ProcessId, number: usize, seed: u64) {
+    pub(super) fn watch(
+        self: &Rc<Self>,
+        process: scheduler::ProcessId,
+        number: usize,
+        seed: u64,
+    ) -> scheduler::TaskId {
         let clients = self.clone();
         scheduler::spawn_in(process, "watcher", move || {
             let mut watcher = Client { number, random: Random::new(seed), next: 0, at: number % 2 };
             let mut line = None;
             while !clients.stopping.get() {
-                scheduler::sleep(Duration::from_micros(watcher.random.below(50_000)));
+                scheduler::sleep(Duration::from_micros(watcher.random.below(150_000)));
                 if line.is_none() {
                     line = clients.connect(watcher.at);
                 }
                 let Some(served) = &line else { continue };
-                let request = [Request::Read(0, HOT_CELLS)];
+                let first = watcher.below(HOT_CELLS / 4) * 4;
+                let request = [Request::Read(first, 4)];
                 let patience = Duration::from_millis(30 + watcher.random.below(300));
                 if clients.ask(&watcher, served, &request, patience).is_none() {
                     line = None;
@@ -316,7 +331,7 @@ impl Clients {
             if let Some(line) = line {
                 line.borrow_mut().is_left = true;
             }
-        });
+        })
     }
 
     /// Reads all there is at a node, on a thread of the world's; `None` where it does not serve.

@@ -29,6 +29,8 @@ pub(super) enum Fault {
     PauseMediator,
     CutFromMediator,
     EmptyMediator,
+    /// It is put back to what it knew before a node came to serve alone, of which the other one has not heard.
+    OldMediator,
     /// It is lost first, for long enough that a primary is elected, and then the link, and the primary's way to it.
     MediatorThenLink,
     Switch,
@@ -46,7 +48,7 @@ impl Fault {
     pub(super) const FREQUENT: [Self; 6] =
         [Self::PauseNode, Self::KillNode, Self::Switch, Self::HangUp, Self::CutLoud, Self::CutSilent];
 
-    pub(super) const ALL: [Self; 21] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::CutLoud,
         Self::CutSilent,
         Self::CutOneWay,
@@ -60,6 +62,7 @@ impl Fault {
         Self::PauseMediator,
         Self::CutFromMediator,
         Self::EmptyMediator,
+        Self::OldMediator,
         Self::MediatorThenLink,
         Self::Switch,
         Self::SlowDisk,
@@ -83,6 +86,7 @@ pub(super) enum Undo {
     StartMediator,
     ResumeMediator,
     Seed,
+    OldMediator,
     Disk(usize),
 }
 
@@ -173,6 +177,7 @@ impl Faults {
                 self.harm_link(how, node, MEDIATOR)
             }
             Fault::MediatorThenLink => self.lose_mediator_first(clients),
+            Fault::OldMediator => self.put_back_mediator(clients),
             Fault::BothNodes => self.harm_both(clients),
             Fault::KillMediator | Fault::PauseMediator | Fault::EmptyMediator | Fault::PowerOfMediator => {
                 self.harm_mediator(clients, fault)
@@ -182,7 +187,9 @@ impl Faults {
                 self.harm_node(clients, fault, node)
             }
         };
-        if done && !matches!(fault, Fault::BothNodes | Fault::EmptyMediator | Fault::MediatorThenLink) {
+        let goes_by_plan =
+            [Fault::BothNodes, Fault::EmptyMediator, Fault::OldMediator, Fault::MediatorThenLink];
+        if done && !goes_by_plan.contains(&fault) {
             // One that is lost in the midst of what comes of it.
             let ends = self.under_way.iter().any(|(_, undo)| matches!(undo, Undo::Kill(_) | Undo::Start(_)));
             if !ends && self.random.chance(15) {
@@ -201,8 +208,8 @@ impl Faults {
         if self.is_under_way(Undo::Mend(one, other)) || self.is_under_way(Undo::Speed(one, other)) {
             return false;
         }
-        let long = self.random.chance(30);
-        let lasts = if long { self.millis(1000, 5000) } else { self.millis(20, 900) };
+        let long = self.random.chance(15);
+        let lasts = if long { self.millis(900, 2000) } else { self.millis(5, 500) };
         match fault {
             Fault::CutLoud | Fault::CutSilent => {
                 let how = if fault == Fault::CutLoud { Cut::Loud } else { Cut::Silent };
@@ -215,7 +222,7 @@ impl Faults {
             }
             Fault::SlowLink => {
                 let slow = self.millis(1, 60);
-                net::with(|net| net.slow(one, other, slow));
+                net::slow(one, other, slow);
                 self.later(lasts, Undo::Speed(one, other));
                 return true;
             }
@@ -235,62 +242,6 @@ impl Faults {
         true
     }
 
-    fn harm_mediator(&mut self, clients: &Clients, fault: Fault) -> bool {
-        let Some(process) = self.mediator.process else { return false };
-        if self.is_under_way(Undo::ResumeMediator) || self.is_under_way(Undo::Seed) {
-            return false;
-        }
-        let lasts = if self.random.chance(40) { self.millis(3000, 9000) } else { self.millis(20, 1500) };
-        match fault {
-            Fault::KillMediator | Fault::PowerOfMediator => {
-                self.mediator.kill();
-                if fault == Fault::PowerOfMediator {
-                    files::lose_power(&self.mediator.directory).expect("files of a scratch directory");
-                }
-                self.later(lasts, Undo::StartMediator);
-            }
-            Fault::PauseMediator => {
-                scheduler::pause(process);
-                self.later(lasts, Undo::ResumeMediator);
-            }
-            _ => {
-                // The operator says it at the node that serves, so nothing else may be wrong.
-                let serves =
-                    |node: usize| matches!(clients.nodes.borrow()[node].look(), Look::Alone | Look::Mirrored);
-                if !self.under_way.is_empty() || !(serves(0) || serves(1)) {
-                    return false;
-                }
-                self.mediator.kill();
-                self.mediator.empty();
-                self.mediator.start();
-                self.is_seeded.set(false);
-                let after = self.millis(100, 4000);
-                self.later(after, Undo::Seed);
-            }
-        }
-        true
-    }
-
-    fn lose_mediator_first(&mut self, clients: &Clients) -> bool {
-        let serves = (0..2).find(|node| clients.nodes.borrow()[*node].look() == Look::Mirrored);
-        let (Some(serves), Some(process)) = (serves, self.mediator.process) else { return false };
-        if !self.under_way.is_empty() {
-            return false;
-        }
-        scheduler::pause(process);
-        let (after, is_loud) = (self.millis(10, 3000), self.random.chance(50));
-        self.later(after, Undo::Cut(serves, MEDIATOR, is_loud));
-        let (after, is_loud) = (self.millis(4800, 6500), self.random.chance(50));
-        self.later(after, Undo::Cut(0, 1, is_loud));
-        let back = after + self.millis(0, 600);
-        self.later(back, Undo::ResumeMediator);
-        let after = back + self.millis(800, 2500);
-        self.later(after, Undo::Mend(0, 1));
-        let after = back + self.millis(800, 2500);
-        self.later(after, Undo::Mend(serves, MEDIATOR));
-        true
-    }
-
     /// Both lose their memory: what was flushed is there afterwards.
     fn harm_both(&mut self, clients: &Clients) -> bool {
         let is_usual = |undo: &Undo| !matches!(undo, Undo::Kill(_) | Undo::Start(_) | Undo::Resume(_));
@@ -300,9 +251,10 @@ impl Faults {
         let has_power = self.random.chance(40) || !self.loses_power;
         for node in [0, 1] {
             clients.nodes.borrow_mut()[node].kill(has_power);
-            let after = self.millis(5, 2500);
+            let after = self.millis(5, 700);
             self.later(after, Undo::Start(node));
         }
+        super::oracle::lose_memory();
         if let Err(why) = clients.history.borrow_mut().lose_memory(scheduler::time()) {
             fail(why);
         }
@@ -315,7 +267,7 @@ impl Faults {
             return false;
         }
         let mut disk = usual_disk();
-        let mut lasts = self.millis(200, 3000);
+        let mut lasts = self.millis(50, 900);
         match fault {
             Fault::SlowDisk => disk.slow = self.millis(2, 150),
             Fault::FullDisk => disk.is_full = true,
@@ -355,8 +307,7 @@ impl Faults {
                     return false;
                 }
                 clients.nodes.borrow_mut()[node].kill(fault == Fault::KillNode);
-                let after =
-                    if self.random.chance(40) { self.millis(1500, 6000) } else { self.millis(5, 1000) };
+                let after = if self.random.chance(20) { self.millis(900, 2000) } else { self.millis(5, 500) };
                 self.later(after, Undo::Start(node));
             }
             Fault::StopNode => {
@@ -372,7 +323,7 @@ impl Faults {
                     Ok(())
                 });
                 drop(nodes);
-                let after = self.millis(300, 3000);
+                let after = self.millis(100, 900);
                 self.later(after, Undo::Kill(node));
             }
             Fault::PauseNode => {
@@ -380,7 +331,7 @@ impl Faults {
                     return false;
                 }
                 scheduler::pause(process);
-                let after = if self.random.chance(60) { self.millis(900, 3500) } else { self.millis(5, 600) };
+                let after = if self.random.chance(40) { self.millis(600, 1500) } else { self.millis(5, 600) };
                 self.later(after, Undo::Resume(node));
             }
             _ => {

@@ -89,7 +89,7 @@ impl HolderCore {
     fn is_connected(&self, state: &mut State) -> bool {
         let Some(owner) = &mut state.owner else { return false };
         let has_ended = owner.has_ended.load(Ordering::SeqCst) || scheduler::is_dead(owner.process);
-        if has_ended && net::is_open(owner.machine, self.machine) {
+        if has_ended && net::is_heard(owner.machine, self.machine) {
             owner.is_gone = true;
         }
         !owner.is_gone
@@ -109,6 +109,11 @@ impl HolderCore {
             streams: 0,
             changes: 0,
         }
+    }
+
+    /// Whether somebody may write its memory, there or not.
+    pub(in crate::store) fn has_owner(&self) -> bool {
+        self.state().owner.is_some()
     }
 
     pub(super) fn is_owner(&self, session: u64) -> bool {

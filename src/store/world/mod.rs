@@ -3,13 +3,19 @@
 
 pub(in crate::store) mod medium;
 
+mod aims;
+mod checks;
 mod client;
 mod faults;
+mod finish;
+mod harm;
 mod history;
 mod holder;
 mod lane;
+mod mediator_faults;
 mod net;
 mod node;
+mod oracle;
 mod region;
 mod rules;
 mod run;

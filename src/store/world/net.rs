@@ -142,6 +142,11 @@ pub(super) fn is_open(from: usize, to: usize) -> bool {
     with(|net| net.ways[from][to].cut.is_none()) && !is_off(from) && !is_off(to)
 }
 
+/// Whether the end of a connection is heard of there.
+pub(super) fn is_heard(from: usize, to: usize) -> bool {
+    with(|net| net.ways[from][to].cut != Some(Cut::Silent)) && !is_off(from)
+}
+
 /// The owner hears that its access was taken away, if it can.
 pub(super) fn tell_revoked(number: u64, holder: usize) {
     let session =
@@ -172,11 +177,9 @@ fn listener(url: &FabricUrl) -> Option<(ProcessId, Arc<HolderCore>)> {
     with(|net| net.listeners.get(&url.to_string()).cloned())
 }
 
-impl Net {
-    pub(super) fn slow(&mut self, one: usize, other: usize, slow: Duration) {
-        self.ways[one][other].slow = slow;
-        self.ways[other][one].slow = slow;
-    }
+/// Makes both ways between two machines so much slower than usual.
+pub(super) fn slow(one: usize, other: usize, slow: Duration) {
+    with(|net| (net.ways[one][other].slow, net.ways[other][one].slow) = (slow, slow));
 }
 
 /// From now on nothing comes from `from` to `to`.

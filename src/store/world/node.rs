@@ -1,6 +1,7 @@
 //! The machines: two nodes and a mediator, each with a disk, and with a process on it or not.
 
 use std::cell::RefCell;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use super::client::Line;
 use super::net::{self, MEDIATOR};
+use super::oracle;
 use super::rules::{self, Defect};
 use super::trace::{fail, tell};
 use crate::base::{BlockSize, DatasetId};
@@ -16,7 +18,7 @@ use crate::node::{HolderConfig, KeySet};
 use crate::segment::SegmentLayout;
 use crate::sim::files::{self, Disk};
 use crate::sim::scheduler::{self, Clock, ProcessId};
-use crate::store::config::{ArbiterConfig, ArbiterKind, VolumeSpec};
+use crate::store::config::{ArbiterConfig, ArbiterKind, Reads, VolumeSpec};
 use crate::store::dataset::Dataset;
 use crate::store::follower::Stage;
 use crate::store::primary::Mode;
@@ -27,7 +29,7 @@ use crate::store::{DatasetConfig, Durability};
 const SEGMENT_BYTES: u64 = 1 << 16;
 const PLACES: u64 = 6;
 pub(super) const VOLUME: &str = "v";
-const NAMES: [&str; 2] = ["alpha", "beta"];
+pub(super) const NAMES: [&str; 2] = ["alpha", "beta"];
 
 /// A disk on which nothing is wrong, but for a defect.
 pub(super) fn usual_disk() -> Disk {
@@ -60,6 +62,7 @@ pub(super) struct Node {
     pub(super) machine: usize,
     pub(super) directory: PathBuf,
     preferred: Option<String>,
+    reads: Reads,
     pub(super) clock: Clock,
     pub(super) process: Option<ProcessId>,
     pub(super) dataset: Rc<RefCell<Option<Arc<Dataset>>>>,
@@ -67,11 +70,18 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(machine: usize, root: &Path, clock: Clock, preferred: Option<usize>) -> Self {
+    pub(super) fn new(
+        machine: usize,
+        root: &Path,
+        clock: Clock,
+        preferred: Option<usize>,
+        reads: Reads,
+    ) -> Self {
         Self {
             machine,
             directory: root.join(NAMES[machine]),
             preferred: preferred.map(|machine| NAMES[machine].to_owned()),
+            reads,
             clock,
             process: None,
             dataset: Rc::default(),
@@ -88,6 +98,7 @@ impl Node {
         config.places = PLACES;
         config.lock = LockPolicy::Off;
         config.durability = Durability::Disk;
+        config.reads = self.reads;
         let bytes = super::client::VOLUME_BYTES;
         config.volumes = vec![VolumeSpec { name: VOLUME.into(), bytes, block_size: BlockSize::Large }];
         let kind = ArbiterKind::Mediator { url: net::address(MEDIATOR), keys: keys() };
@@ -103,6 +114,7 @@ impl Node {
         self.process = Some(process);
         files::set(process, usual_disk());
         self.dataset = Rc::default();
+        oracle::place(self.machine, Some((process, self.dataset.clone())));
         let (config, dataset) = (self.config(), self.dataset.clone());
         scheduler::spawn_in(process, "main", move || match Dataset::open(config, keys()) {
             Ok(opened) => {
@@ -115,6 +127,7 @@ impl Node {
     /// Ends it, wherever it is. Without power nobody is told.
     pub(super) fn kill(&mut self, has_power: bool) {
         let Some(process) = self.process.take() else { return };
+        oracle::place(self.machine, None);
         let dataset = self.dataset.take();
         scheduler::kill(process, || {
             net::unlisten(process);
@@ -194,6 +207,7 @@ impl Mediator {
         let process = scheduler::process(self.clock);
         net::place(process, MEDIATOR);
         self.process = Some(process);
+        files::set(process, Disk { lies: rules::breaks(Defect::MediatorSyncsNothing), ..Disk::default() });
         let directory = self.directory.clone();
         scheduler::spawn_in(process, "mediator", move || {
             match crate::mediator::gate(&directory, Duration::from_secs(1)) {
@@ -208,12 +222,34 @@ impl Mediator {
 
     pub(super) fn kill(&mut self) {
         let Some(process) = self.process.take() else { return };
+        oracle::lose_sight(false);
         scheduler::kill(process, || net::unlisten(process));
         net::ended(process, true);
     }
 
     /// It has lost all that it knew.
     pub(super) fn empty(&self) {
+        oracle::lose_sight(true);
         std::fs::remove_dir_all(&self.directory).expect("its directory");
+    }
+
+    /// What it knows now is kept beside it.
+    pub(super) fn copy(&self) {
+        copy(&self.directory, &self.directory.with_extension("old"));
+    }
+
+    /// It knows what it knew when it was copied last.
+    pub(super) fn go_back(&self) {
+        self.empty();
+        copy(&self.directory.with_extension("old"), &self.directory);
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::DirBuilder::new().mode(0o700).create(to).expect("a scratch directory");
+    for entry in std::fs::read_dir(from).expect("its directory") {
+        let entry = entry.expect("a file of it");
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
     }
 }

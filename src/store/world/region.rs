@@ -136,6 +136,7 @@ fn attach(
 /// Waits until something can go to the holder and back; an error when it does not by the deadline.
 fn reach(session: &Session, deadline: &mut Deadline) -> Result<(), CallError> {
     let (from, to) = session.machines();
+    let began = scheduler::time();
     loop {
         session.check()?;
         if !session.holder.is_owner(session.number) {
@@ -145,6 +146,9 @@ fn reach(session: &Session, deadline: &mut Deadline) -> Result<(), CallError> {
         if let (Ok(way), Ok(back), false) = (net::delay(from, to), net::delay(to, from), dead) {
             scheduler::sleep(way + back);
             return session.check();
+        }
+        if scheduler::time() - began >= net::SILENCE {
+            return Err(CallError::Ended("it is silent".into()));
         }
         deadline.remaining().ok_or(CallError::Timeout)?;
         scheduler::sleep(Duration::from_millis(5));

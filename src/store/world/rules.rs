@@ -59,34 +59,58 @@ pub(crate) enum Defect {
     SyncsNothing,
     /// The mediator takes each change, whatever it holds.
     MediatorTakesAll,
+    /// One that has just started takes changes of anybody.
+    MediatorTakesChangesAtOnce,
+    /// One that is told of a later configuration than it holds goes on.
+    MediatorNeverLocks,
+    /// Its disk says that it synced, and did not.
+    MediatorSyncsNothing,
+    /// Who takes over leaves the primary its access.
+    SkipsTheRevoke,
+    /// The lease is looked at when a request comes, and not when its answer leaves.
+    LooksAtTheLeaseOnce,
+    /// A change whose outcome is not known counts as not taken.
+    ForgetsWhatItAskedFor,
+    /// A flush does not wait for the peer's disk.
+    FlushesHereOnly,
+    /// Where answers are to be confirmed by looks, nobody looks.
+    ConfirmsWithoutLooking,
 }
 
 impl Defect {
     /// Those that are found, each within so many seeds.
-    pub(super) const ALL: [(Self, u64); 8] = [
+    pub(super) const ALL: [(Self, u64); 15] = [
         (Self::AckEarly, 20),
-        (Self::AnswersWithoutLease, 20),
+        (Self::AnswersWithoutLease, 100),
         (Self::ReadsWhatIsNotCommitted, 20),
         (Self::ServesUnaskedAfterRestart, 20),
         (Self::MediatorTakesAll, 20),
         (Self::SyncsNothing, 20),
-        (Self::ForgetsThatItRenounced, 20),
-        (Self::ElectsItself, 20),
+        (Self::ForgetsThatItRenounced, 100),
+        (Self::ElectsItself, 100),
+        (Self::MediatorTakesChangesAtOnce, 20),
+        (Self::MediatorNeverLocks, 20),
+        (Self::SkipsTheRevoke, 20),
+        (Self::FlushesHereOnly, 20),
+        (Self::JoinsTooSoon, 20),
+        (Self::LeavesUnasked, 20),
+        (Self::TakesOverWithoutItsMemory, 20),
     ];
 
     /// Those that take an order of events which is rare: looked for when one asks for them.
-    pub(super) const RARE: [Self; 19] = [
-        Self::JoinsTooSoon,
-        Self::LeavesUnasked,
-        Self::EndsServiceAtOnce,
-        Self::TakesOverWithoutItsMemory,
+    pub(super) const RARE: [Self; 20] = [
+        Self::MediatorSyncsNothing,
         Self::ResendsNothing,
-        Self::LeaseFromItsAnswer,
         Self::DoesNotOutlastLeases,
-        Self::AnswersWhileItHandsOver,
-        Self::KeepsWhatIsVoid,
         Self::SetsInByMemoryAlone,
         Self::AnswersWhileItLeaves,
+        Self::LooksAtTheLeaseOnce,
+        Self::ForgetsWhatItAskedFor,
+        Self::ConfirmsWithoutLooking,
+        Self::EndsServiceAtOnce,
+        Self::LeaseFromItsAnswer,
+        Self::AnswersWhileItHandsOver,
+        Self::KeepsWhatIsVoid,
         Self::LeavesBeforeItsDisk,
         Self::StaysMemberAfterRestart,
         Self::BeginsTooNear,

@@ -6,25 +6,30 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::aims::Aim;
 use super::client::{CELLS, Clients};
 use super::faults::{Fault, Faults};
-use super::history::{History, Value};
+use super::history::History;
 use super::net;
 use super::node::{Look, Mediator, Node};
+use super::oracle;
 use super::rules::{self, Defect};
 use super::trace::{self, fail, tell};
 use crate::sim::scheduler::{self, Clock, ProcessId};
 use crate::sim::{Random, files};
+use crate::store::config::Reads;
 
 /// Faults of a run, and operations of clients at least.
-pub(super) const FAULTS: u64 = 24;
-pub(super) const OPERATIONS: u64 = 4000;
+pub(super) const FAULTS: u64 = 20;
+pub(super) const OPERATIONS: u64 = 2000;
 const CLIENTS: usize = 4;
 const WATCHERS: usize = 2;
 /// Why a node may be out of service: its disk failed.
 const REASONS: [&str; 4] = ["sync-failed", "write-failed", "file-failed", "checkpoint-failed"];
-/// How long the pair may take to be mirrored when nothing fails any more.
-const HEAL_TIME: Duration = Duration::from_secs(60);
+/// Between two looks whether somebody is done.
+pub(super) const WAIT_STEP: Duration = Duration::from_millis(20);
+/// Between two looks at both nodes at once.
+const LOOK_STEP: Duration = Duration::from_millis(10);
 /// All clocks are as good as they have to be.
 const PPM_MAX: u64 = 990;
 
@@ -33,6 +38,8 @@ const PPM_MAX: u64 = 990;
 pub(super) struct Outcome {
     pub(super) failures: Vec<String>,
     pub(super) faults: BTreeMap<Fault, u64>,
+    /// Moments that were waited for and came.
+    pub(super) aims: BTreeMap<Aim, u64>,
     pub(super) operations: u64,
     pub(super) unknown: u64,
     pub(super) answered: u64,
@@ -41,22 +48,88 @@ pub(super) struct Outcome {
     pub(super) trace: Vec<String>,
 }
 
-struct World {
-    clients: Rc<Clients>,
-    outside: ProcessId,
-    faults: Faults,
-    random: Random,
+pub(super) struct World {
+    pub(super) clients: Rc<Clients>,
+    pub(super) outside: ProcessId,
+    pub(super) faults: Faults,
+    pub(super) aims: BTreeMap<Aim, u64>,
+    /// When both nodes are looked at next.
+    looks_at: Duration,
+    pub(super) random: Random,
 }
 
+/// What the world is like.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setting {
+    /// In 1000 messages so many end their connection.
+    losses: u64,
+    /// How much longer everything takes on its way, and each sync.
+    slow: Duration,
+    slow_disk: Duration,
+    /// How often in 4096 a thread is set aside where it locks something.
+    interrupts: u64,
+    preferred: Option<usize>,
+    reads: Reads,
+    loses_power: bool,
+    /// How long clients think at most, in microseconds.
+    thinks: u64,
+}
+
+impl Setting {
+    /// In which nothing happens by itself.
+    pub(super) const fn quiet(preferred: Option<usize>) -> Self {
+        Self {
+            losses: 0,
+            slow: Duration::ZERO,
+            slow_disk: Duration::ZERO,
+            interrupts: 20,
+            preferred,
+            reads: Reads::Lease,
+            loses_power: false,
+            thinks: 40_000,
+        }
+    }
+
+    fn of(random: &mut Random) -> Self {
+        let mut one_of = |of: [u64; 4]| of[usize::try_from(random.below(4)).expect("one of four")];
+        let (slow, slow_disk) = (one_of([0, 0, 150, 1000]), one_of([0, 0, 3000, 25_000]));
+        let interrupts = one_of([0, 20, 80, 200]);
+        let preferred =
+            [Some(0), Some(1), None, None][usize::try_from(one_of([0, 1, 2, 3])).expect("one of four")];
+        Self {
+            losses: random.below(3),
+            slow: Duration::from_micros(slow),
+            slow_disk: Duration::from_micros(slow_disk),
+            interrupts,
+            preferred,
+            reads: if random.chance(25) { Reads::Confirm } else { Reads::Lease },
+            loses_power: random.chance(35),
+            thinks: 40_000 + random.below(50_000),
+        }
+    }
+}
+
+/// A run of the seed's own.
 pub(super) fn run(seed: u64, defect: Option<Defect>, is_traced: bool) -> Outcome {
+    act(seed, None, defect, is_traced, &mut World::harm)
+}
+
+/// A run in which `acts` does what is to be done to a pair that is whole and has clients.
+pub(super) fn act(
+    seed: u64,
+    setting: Option<Setting>,
+    defect: Option<Defect>,
+    is_traced: bool,
+    acts: &mut dyn FnMut(&mut World),
+) -> Outcome {
     let root = tempfile::Builder::new().prefix("mirrorbus-world-").tempdir_in(scratch());
     let root = root.expect("a scratch directory");
     scheduler::begin(seed);
     trace::begin(is_traced, root.path());
     rules::break_rule(defect);
-    let mut world = World::new(seed, root.path());
-    world.live();
-    let World { clients, mut faults, .. } = world;
+    let mut world = World::new(seed, setting, root.path());
+    world.live(acts);
+    let World { clients, mut faults, aims, .. } = world;
     for node in clients.nodes.borrow_mut().iter_mut() {
         node.kill(true);
     }
@@ -66,10 +139,12 @@ pub(super) fn run(seed: u64, defect: Option<Defect>, is_traced: bool) -> Outcome
     let history = clients.history.borrow();
     let (time, turns) = (scheduler::time(), scheduler::end());
     net::begin(0, Duration::ZERO);
+    oracle::begin(false);
     rules::break_rule(None);
     Outcome {
         failures,
         faults: faults.counts,
+        aims,
         operations: history.count,
         unknown: history.unknown,
         answered: clients.answered.get(),
@@ -86,57 +161,57 @@ fn scratch() -> std::path::PathBuf {
 }
 
 impl World {
-    fn new(seed: u64, root: &Path) -> Self {
+    fn new(seed: u64, setting: Option<Setting>, root: &Path) -> Self {
         let mut random = Random::new(seed ^ 0x5eed);
-        let micros = |random: &mut Random, of: [u64; 4]| {
-            Duration::from_micros(of[usize::try_from(random.below(4)).expect("one of four")])
-        };
-        net::begin(random.below(3), micros(&mut random, [0, 0, 150, 1000]));
-        scheduler::interrupt([0, 20, 80, 200][usize::try_from(random.below(4)).expect("one of four")]);
+        let setting = setting.unwrap_or_else(|| Setting::of(&mut random));
+        let Setting { reads, preferred, loses_power, .. } = setting;
+        net::begin(setting.losses, setting.slow);
+        scheduler::interrupt(setting.interrupts);
         let clock = |random: &mut Random| Clock {
             offset: random.below(1_000_000_000_000),
             ppm: i64::try_from(random.below(2 * PPM_MAX)).expect("small") - PPM_MAX.cast_signed(),
         };
-        let preferred = match random.below(4) {
-            0 => Some(0),
-            1 => Some(1),
-            _ => None,
-        };
-        let nodes = [0, 1].map(|machine| Node::new(machine, root, clock(&mut random), preferred));
+        oracle::begin(reads == Reads::Confirm);
+        let nodes = [0, 1].map(|machine| Node::new(machine, root, clock(&mut random), preferred, reads));
         let mediator = Mediator::new(root, clock(&mut random));
         let clients = Rc::new(Clients {
             nodes: RefCell::new(nodes.into()),
             history: RefCell::new(History::new(CELLS)),
             stopping: Cell::new(false),
-            thinks: Cell::new(40_000 + random.below(60_000)),
+            thinks: Cell::new(setting.thinks),
             answered: Cell::new(0),
         });
-        let loses_power = random.chance(50);
-        files::begin(loses_power, micros(&mut random, [0, 0, 3000, 25_000]));
+        files::begin(loses_power, setting.slow_disk);
         let faults = Faults::new(random.next(), mediator, loses_power);
-        Self { clients, outside: scheduler::process(Clock::default()), faults, random }
+        Self {
+            clients,
+            outside: scheduler::process(Clock::default()),
+            faults,
+            aims: BTreeMap::new(),
+            looks_at: Duration::ZERO,
+            random,
+        }
     }
 
-    fn live(&mut self) {
+    fn live(&mut self, acts: &mut dyn FnMut(&mut Self)) {
         self.faults.mediator.start();
         self.clients.nodes.borrow_mut().iter_mut().for_each(Node::start);
         if !self.wait_until_mirrored() {
             return;
         }
-        for number in 0..CLIENTS {
-            self.clients.begin(self.outside, number, self.random.next());
-        }
-        for number in CLIENTS..CLIENTS + WATCHERS {
-            self.clients.watch(self.outside, number, self.random.next());
-        }
-        self.harm();
+        let (clients, outside) = (self.clients.clone(), self.outside);
+        let mut tasks: Vec<_> =
+            (0..CLIENTS).map(|number| clients.begin(outside, number, self.random.next())).collect();
+        let watchers = CLIENTS..CLIENTS + WATCHERS;
+        tasks.extend(watchers.map(|number| clients.watch(outside, number, self.random.next())));
+        acts(self);
         tell(|| "nothing fails any more".into());
         self.heal();
         if !self.wait_until_mirrored() {
             return;
         }
         self.clients.stopping.set(true);
-        self.advance(Duration::from_secs(5));
+        self.advance_until(Duration::from_secs(5), &|| tasks.iter().all(|task| scheduler::is_done(*task)));
         self.compare();
         if !trace::has_failed()
             && let Err(why) = self.clients.history.borrow().check()
@@ -145,16 +220,20 @@ impl World {
         }
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         trace::has_failed()
     }
 
     /// Lets time pass, and ends what is due.
-    fn advance(&mut self, by: Duration) {
+    pub(super) fn advance(&mut self, by: Duration) {
         let end = scheduler::time() + by;
         while !self.is_over() && scheduler::time() < end {
             let next = self.faults.under_way.iter().map(|(at, _)| *at).min().unwrap_or(end).min(end);
-            scheduler::run(next, &mut trace::has_failed);
+            scheduler::run(next.min(self.looks_at), &mut trace::has_failed);
+            if scheduler::time() >= self.looks_at {
+                self.looks_at = scheduler::time() + LOOK_STEP;
+                oracle::look();
+            }
             self.faults.undo(&self.clients, scheduler::time());
         }
         if let Some(why) = scheduler::failures().first() {
@@ -168,136 +247,11 @@ impl World {
         }
     }
 
-    fn harm(&mut self) {
-        while !self.is_over() {
-            let injected: u64 = self.faults.counts.values().sum();
-            if injected >= FAULTS && self.clients.history.borrow().count >= OPERATIONS {
-                return;
-            }
-            let long = self.random.chance(30);
-            let gap = if long { self.random.below(4000) } else { self.random.below(700) };
-            self.advance(Duration::from_millis(gap));
-            if self.faults.under_way.len() > 3 || self.faults.is_seeding() {
-                continue;
-            }
-            // Most is to be seen of what happens to a pair that is whole.
-            if self.random.chance(60) {
-                for _ in 0..40 {
-                    if self.primary().is_none() {
-                        self.advance(Duration::from_millis(100));
-                    }
-                }
-            }
-            for _ in 0..4 {
-                let kinds: &[Fault] = if self.random.chance(40) { &Fault::FREQUENT } else { &Fault::ALL };
-                let kind = self.random.below(kinds.len() as u64);
-                let kind = kinds[usize::try_from(kind).expect("one of them")];
-                if self.faults.inject(&self.clients, kind) {
-                    break;
-                }
-            }
-            if scheduler::time() > Duration::from_secs(300) {
-                return fail("clients get nothing done".into());
-            }
-        }
-    }
-
-    /// Ends all faults.
-    fn heal(&mut self) {
-        while let Some(last) = self.faults.under_way.iter().map(|(at, _)| *at).max()
-            && !self.is_over()
-        {
-            let left = last.saturating_sub(scheduler::time());
-            self.advance(left.max(Duration::from_millis(1)));
-        }
-        // A disk that failed takes its node out until it is started anew.
-        for number in [0, 1] {
-            let look = self.clients.nodes.borrow()[number].look();
-            if look == Look::Failed {
-                let mut nodes = self.clients.nodes.borrow_mut();
-                nodes[number].kill(true);
-                nodes[number].start();
-            }
-        }
-    }
-
-    fn primary(&self) -> Option<usize> {
-        let nodes = self.clients.nodes.borrow();
-        [0, 1].into_iter().find(|number| {
-            nodes[*number].look() == Look::Mirrored
-                && nodes[1 - number].look() == Look::Secondary { is_member: true }
-        })
-    }
-
-    fn wait_until_mirrored(&mut self) -> bool {
-        let end = scheduler::time() + HEAL_TIME;
-        while !self.is_over() && scheduler::time() < end {
-            self.advance(Duration::from_millis(50));
-            if self.primary().is_some() {
-                return true;
-            }
-        }
-        let nodes = self.clients.nodes.borrow();
-        let looks: Vec<_> = nodes.iter().map(|node| (node.look(), node.reason())).collect();
-        if !self.is_over() {
-            fail(format!("the pair is not mirrored after {HEAL_TIME:?}: {looks:?}"));
-        }
-        false
-    }
-
-    /// Reads all at a node.
-    fn read_all(&mut self, node: usize) -> Option<Vec<Value>> {
-        let all = Rc::new(RefCell::new(None));
-        let (read, clients) = (all.clone(), self.clients.clone());
-        let task = scheduler::spawn_in(self.outside, "reads all", move || {
-            for _ in 0..20 {
-                *read.borrow_mut() = clients.read_all(node);
-                if read.borrow().is_some() {
-                    return;
-                }
-                scheduler::sleep(Duration::from_millis(100));
-            }
-        });
-        for _ in 0..100 {
-            self.advance(Duration::from_millis(100));
-            if scheduler::is_done(task) {
-                break;
-            }
-        }
-        all.take()
-    }
-
-    /// Both nodes have the same: all is read at the one, then at the other.
-    fn compare(&mut self) {
-        if self.is_over() {
-            return;
-        }
-        let Some(primary) = self.primary() else { return fail("the pair does not stay mirrored".into()) };
-        let one = self.read_all(primary);
-        // A message may still be lost.
-        for number in 0..200 {
-            if number % 40 == 0 && self.primary() == Some(primary) {
-                self.clients.nodes.borrow()[primary].command("switch", |dataset| {
-                    dataset.switch().map(|_| ()).map_err(|error| error.to_string())
-                });
-            }
-            self.advance(Duration::from_millis(100));
-            if self.primary() == Some(1 - primary) {
-                break;
-            }
-        }
-        let other = self.read_all(1 - primary);
-        if self.is_over() {
-            return;
-        }
-        match (one, other) {
-            (Some(one), Some(other)) if one == other => {}
-            (Some(one), Some(other)) => fail(format!("the nodes differ: {one:x?} and {other:x?}")),
-            (one, other) => {
-                let looks: Vec<_> = self.clients.nodes.borrow().iter().map(Node::look).collect();
-                let (one, other) = (one.is_some(), other.is_some());
-                fail(format!("not all can be read at the end: {one} {other} {looks:?}"));
-            }
+    /// Lets time pass until `is_done` says so, at most for `most`.
+    pub(super) fn advance_until(&mut self, most: Duration, is_done: &dyn Fn() -> bool) {
+        let end = scheduler::time() + most;
+        while !self.is_over() && !is_done() && scheduler::time() < end {
+            self.advance(WAIT_STEP);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::aims::Aim;
 use super::faults::Fault;
 use super::rules::Defect;
 use super::run::{FAULTS, OPERATIONS, Outcome, run};
@@ -67,7 +68,16 @@ fn what_clients_are_told_is_what_one_copy_would_have_told() {
     }
     let (began, limit) = (Instant::now(), number("MIRRORBUS_SECONDS").unwrap_or(SECONDS));
     let failed = Mutex::new(Vec::new());
-    let totals = Mutex::new((BTreeMap::<Fault, u64>::new(), 0_u64, 0_u64, 0_u64, Duration::ZERO));
+    let totals = Mutex::new((
+        BTreeMap::<Fault, u64>::new(),
+        0_u64,
+        0_u64,
+        0_u64,
+        Duration::ZERO,
+        0_u64,
+        (0_u64, 0_u64),
+    ));
+    let aims = Mutex::new(BTreeMap::<Aim, u64>::new());
     let enough = || !failed.lock().unwrap().is_empty() || began.elapsed() >= Duration::from_secs(limit);
     each(1..number("MIRRORBUS_SEEDS").unwrap_or(SEEDS) + 1, &enough, &|seed, outcome| {
         let mut totals = totals.lock().unwrap();
@@ -75,6 +85,10 @@ fn what_clients_are_told_is_what_one_copy_would_have_told() {
         totals.2 += outcome.operations;
         totals.3 += outcome.unknown;
         totals.4 += outcome.time;
+        totals.5 += outcome.turns;
+        totals.6 = totals.6.max((outcome.turns, seed));
+        let mut aims = aims.lock().unwrap();
+        outcome.aims.iter().for_each(|(aim, count)| *aims.entry(*aim).or_default() += count);
         outcome.faults.iter().for_each(|(fault, count)| *totals.0.entry(*fault).or_default() += count);
         if outcome.failures.is_empty() {
             assert!(outcome.faults.values().sum::<u64>() >= FAULTS && outcome.operations >= OPERATIONS);
@@ -82,14 +96,17 @@ fn what_clients_are_told_is_what_one_copy_would_have_told() {
             failed.lock().unwrap().push((seed, outcome.failures));
         }
     });
-    let (faults, seeds, operations, unknown, time) = totals.into_inner().unwrap();
+    let (faults, seeds, operations, unknown, time, turns, (most, longest)) = totals.into_inner().unwrap();
+    let aims = aims.into_inner().unwrap();
     println!(
-        "{seeds} seeds, {operations} operations, {unknown} without an answer, {time:?} of virtual time in {:?}: {faults:?}",
+        "{seeds} seeds, {operations} operations, {unknown} without an answer, {time:?} of virtual time, {turns} turns, of which {most} by seed {longest}, in {:?}: {faults:?}, \
+         of which in moments that matter {aims:?}",
         began.elapsed()
     );
     let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "{failed:#?}\nsay MIRRORBUS_SEED={} for what happened", failed[0].0);
     if seeds >= 50 {
+        Aim::ALL.iter().for_each(|aim| assert!(aims.contains_key(aim), "{aim:?} never came"));
         Fault::ALL.iter().for_each(|fault| assert!(faults.contains_key(fault), "{fault:?} never came"));
     }
 }
@@ -104,12 +121,14 @@ fn is_found(defect: Defect, seeds: u64) -> Option<(u64, String)> {
 fn each_defect_is_found() {
     let is_full = std::env::var_os("MIRRORBUS_FULL").is_some();
     let only = std::env::var("MIRRORBUS_DEFECT").ok();
-    let rare =
-        Defect::RARE.iter().filter(|defect| only.as_ref().is_some_and(|only| format!("{defect:?}") == *only));
+    let rare = Defect::RARE
+        .iter()
+        .filter(|defect| only.as_ref().is_some_and(|only| only == "RARE" || format!("{defect:?}") == *only));
+    let most = number("MIRRORBUS_SEEDS").unwrap_or(SEEDS_RARE);
     let wanted = Defect::ALL.iter().copied().filter(|(defect, seeds)| {
         only.as_ref().map_or(is_full || *seeds <= SEEDS_QUICK, |only| format!("{defect:?}") == *only)
     });
-    let sought: Vec<_> = wanted.chain(rare.map(|defect| (*defect, SEEDS_RARE))).collect();
+    let sought: Vec<_> = wanted.chain(rare.map(|defect| (*defect, most))).collect();
     let next = AtomicU64::new(0);
     let missed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

@@ -31,7 +31,7 @@ impl Faults {
                 net::mend(one, other);
                 net::mend(other, one);
             }
-            Undo::Speed(one, other) => net::with(|net| net.slow(one, other, Duration::ZERO)),
+            Undo::Speed(one, other) => net::slow(one, other, Duration::ZERO),
             Undo::Cut(one, other, is_loud) => {
                 let how = if is_loud { Cut::Loud } else { Cut::Silent };
                 net::cut(one, other, how);
@@ -70,6 +70,11 @@ impl Faults {
                 }
             }
             Undo::Seed => self.seed(clients),
+            Undo::OldMediator => {
+                self.mediator.kill();
+                self.mediator.go_back();
+                self.mediator.start();
+            }
             Undo::Disk(node) => {
                 if let Some(process) = clients.nodes.borrow()[node].process {
                     files::set(process, usual_disk());
