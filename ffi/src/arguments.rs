@@ -53,8 +53,10 @@ pub(crate) unsafe fn take<T: Measured>(pointer: *const T) -> Result<T, Failure> 
     let bytes = unsafe { stated(pointer) }?;
     let known = size_of::<T>();
     if bytes > known {
+        // SAFETY: the caller's struct has more bytes than this.
+        let end = unsafe { pointer.cast::<u8>().add(known) };
         // SAFETY: the caller's struct has these bytes.
-        let beyond = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>().add(known), bytes - known) };
+        let beyond = unsafe { std::slice::from_raw_parts(end, bytes - known) };
         if beyond.iter().any(|&byte| byte != 0) {
             let text = format!("{} says something that this version of the library does not know", T::NAME);
             return Err(Failure::new(mirrorbus_code::MIRRORBUS_E_VERSION, text));
@@ -90,9 +92,12 @@ pub(crate) unsafe fn give<T: Measured>(pointer: *mut T, value: &T) -> Result<(),
     // SAFETY: by this function's contract.
     let bytes = unsafe { stated(pointer) }?.min(size_of::<T>());
     let head = size_of::<usize>();
-    let source = std::ptr::from_ref(value).cast::<u8>();
+    // SAFETY: every such struct has its size in front.
+    let source = unsafe { std::ptr::from_ref(value).cast::<u8>().add(head) };
+    // SAFETY: as above.
+    let target = unsafe { pointer.cast::<u8>().add(head) };
     // SAFETY: both have these bytes; the size itself stays what the caller said.
-    unsafe { std::ptr::copy_nonoverlapping(source.add(head), pointer.cast::<u8>().add(head), bytes - head) };
+    unsafe { std::ptr::copy_nonoverlapping(source, target, bytes - head) };
     Ok(())
 }
 
@@ -158,7 +163,7 @@ pub(crate) unsafe fn bytes_mut<'a>(data: *mut c_void, bytes: usize) -> Result<&'
 #[inline]
 fn check_range(data: *const c_void, bytes: usize) -> Result<(), Failure> {
     if bytes > 0
-        && (data.is_null() || bytes > isize::MAX as usize || data.addr().checked_add(bytes).is_none())
+        && (data.is_null() || bytes > isize::MAX.unsigned_abs() || data.addr().checked_add(bytes).is_none())
     {
         return Err(Failure::invalid(format!("{bytes} bytes at {data:p} cannot be")));
     }

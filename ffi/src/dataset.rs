@@ -13,7 +13,7 @@ use crate::arguments::{self, check_target, deadline, needed};
 use crate::codes::{Failure, mirrorbus_code};
 use crate::forked;
 use crate::guard::call;
-use crate::table::Table;
+use crate::table::{Table, pointer};
 use crate::types::{mirrorbus_dataset_options, mirrorbus_dataset_status};
 
 /// Looks at a dataset that is waited for are so far apart.
@@ -53,7 +53,7 @@ pub unsafe extern "C" fn mirrorbus_dataset_open(
         forked::watch()?;
         let handle = DATASETS.insert(Dataset::open(config, keys)?)?;
         // SAFETY: checked above.
-        unsafe { *dataset = std::ptr::without_provenance_mut(handle as usize) };
+        unsafe { *dataset = pointer(handle) };
         Ok(())
     })
 }

@@ -11,7 +11,7 @@ use crate::arguments::{self, check_target, deadline};
 use crate::codes::{Failure, mirrorbus_code};
 use crate::forked;
 use crate::guard::call;
-use crate::table::Table;
+use crate::table::{Table, pointer};
 use crate::types::{mirrorbus_fenced, mirrorbus_holder_options, mirrorbus_holder_status};
 
 /// A copy of a region, kept for one owner at a time.
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn mirrorbus_holder_open(
         forked::watch()?;
         let handle = HOLDERS.insert(Holder::start(config, keys)?)?;
         // SAFETY: checked above.
-        unsafe { *holder = std::ptr::without_provenance_mut(handle as usize) };
+        unsafe { *holder = pointer(handle) };
         Ok(())
     })
 }

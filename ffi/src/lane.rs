@@ -13,7 +13,7 @@ use crate::arguments::{self, check_apart, check_target, deadline};
 use crate::codes::Failure;
 use crate::guard::call;
 use crate::region::{Lanes, REGIONS, mirrorbus_region};
-use crate::table::Table;
+use crate::table::{Table, pointer};
 use crate::types::{mirrorbus_lane_options, mirrorbus_part, mirrorbus_ticket, mirrorbus_watermarks};
 
 /// An ordered stream of stores into a region.
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn mirrorbus_lane_open(
         let handle = LANES.insert(opened)?;
         handles.push(handle);
         // SAFETY: checked above.
-        unsafe { *lane = std::ptr::without_provenance_mut(handle as usize) };
+        unsafe { *lane = pointer(handle) };
         Ok(())
     })
 }

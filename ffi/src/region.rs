@@ -15,7 +15,7 @@ use crate::forked;
 use crate::guard::call;
 use crate::holder::copy_out;
 use crate::lane::LANES;
-use crate::table::Table;
+use crate::table::{Table, pointer};
 use crate::types::{mirrorbus_region_options, mirrorbus_region_status};
 
 /// A region: memory whose every store, made through a lane, reaches the holder's.
@@ -94,7 +94,7 @@ pub unsafe extern "C" fn mirrorbus_region_open(
         let opened = OwnedRegion { region: Region::open(config, keys)?, lanes: Arc::default() };
         let handle = REGIONS.insert(opened)?;
         // SAFETY: checked above.
-        unsafe { *region = std::ptr::without_provenance_mut(handle as usize) };
+        unsafe { *region = pointer(handle) };
         Ok(())
     })
 }

@@ -21,6 +21,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::codes::{Failure, mirrorbus_code};
 
 const INDEX_BITS: u32 = 16;
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
 const GENERATION_BITS: u32 = 40;
 const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
 const KIND_SHIFT: u32 = INDEX_BITS + GENERATION_BITS;
@@ -107,7 +108,7 @@ impl<T: Send, const N: usize> Table<T, N> {
     /// The slot that a handle names, and what its word is while it does and nobody uses it.
     #[inline]
     fn find(&self, handle: u64) -> Result<(&Slot<T>, u64), Failure> {
-        let index = usize::from(handle as u16);
+        let index = index_of(handle);
         let generation = handle >> INDEX_BITS & GENERATION_MASK;
         match self.slots.get(index) {
             Some(slot) if handle >> KIND_SHIFT == u64::from(self.kind) => {
@@ -175,7 +176,7 @@ impl<T: Send, const N: usize> Table<T, N> {
         // SAFETY: there was no user, and there is none to come until the slot is live again, which it is by way of the list below.
         let value = unsafe { (*slot.value.get()).take() };
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.returned.push(usize::from(handle as u16));
+        free.returned.push(index_of(handle));
         value.ok_or_else(|| self.strange(handle))
     }
 }
@@ -196,6 +197,17 @@ impl<T: Send + Sync, const N: usize> Table<T, N> {
             }
         }
     }
+}
+
+/// Which slot a handle names.
+#[inline]
+fn index_of(handle: u64) -> usize {
+    usize::from_ne_bytes((handle & INDEX_MASK).to_ne_bytes())
+}
+
+/// A handle as programs in C have it.
+pub(crate) fn pointer<T>(handle: u64) -> *mut T {
+    std::ptr::without_provenance_mut(usize::from_ne_bytes(handle.to_ne_bytes()))
 }
 
 /// What a live slot has.

@@ -10,7 +10,7 @@ use crate::arguments::{self, check_target, deadline, needed};
 use crate::codes::Failure;
 use crate::dataset::{DATASETS, mirrorbus_dataset};
 use crate::guard::call;
-use crate::table::Table;
+use crate::table::{Table, pointer};
 use crate::types::mirrorbus_volume_info;
 
 /// A volume: a disk of blocks that both nodes have.
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn mirrorbus_volume_open(
         let opened = DATASETS.shared(crate::dataset::number(dataset))?.volume(name)?;
         let handle = VOLUMES.insert(opened)?;
         // SAFETY: checked above.
-        unsafe { *volume = std::ptr::without_provenance_mut(handle as usize) };
+        unsafe { *volume = pointer(handle) };
         Ok(())
     })
 }

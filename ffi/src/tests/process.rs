@@ -60,16 +60,16 @@ fn a_forked_child_is_told() {
     let rig = Rig::new();
     let status = in_child(|| {
         let mut lane = ptr::null_mut();
-        // SAFETY: no bytes, and a place for the handle.
-        let answers = unsafe {
-            [
-                mirrorbus_lane_store(rig.lane, 0, ptr::null(), 0, ptr::null_mut()),
-                mirrorbus_lane_open(rig.region, ptr::null(), &raw mut lane),
-                mirrorbus_region_get_status(rig.region, ptr::null_mut()),
-                mirrorbus_lane_close(rig.lane),
-                mirrorbus_lane_flush(rig.lane, 2, SECOND),
-            ]
-        };
+        let answers = [
+            // SAFETY: no bytes are stored.
+            unsafe { mirrorbus_lane_store(rig.lane, 0, ptr::null(), 0, ptr::null_mut()) },
+            // SAFETY: there is a place for the handle.
+            unsafe { mirrorbus_lane_open(rig.region, ptr::null(), &raw mut lane) },
+            // SAFETY: null is no place.
+            unsafe { mirrorbus_region_get_status(rig.region, ptr::null_mut()) },
+            mirrorbus_lane_close(rig.lane),
+            mirrorbus_lane_flush(rig.lane, 2, SECOND),
+        ];
         answers == [n(MIRRORBUS_E_FORKED); 5]
             && last_text().contains("forked")
             && mirrorbus_abi_check(MIRRORBUS_ABI_VERSION) == 0
