@@ -1022,10 +1022,12 @@ int mirrorbus_dataset_create_volume(struct mirrorbus_dataset *dataset,
                                     uint64_t block_bytes);
 
 /**
- * Ends it in good order. Volumes that are still open fail with MIRRORBUS_E_ROLE: close them too. MIRRORBUS_E_BUSY while another thread is
- * in a call with it.
+ * Ends it in good order: takes nothing more, brings what it has to the disks, and writes a checkpoint. That takes 30 seconds at most where the
+ * peer or a disk does not follow. Volumes that are still open fail with MIRRORBUS_E_ROLE: close them too. MIRRORBUS_E_BUSY while another
+ * thread is in a call with it.
  *
- * Durable on return: what was. Flush the volumes first. Threads: any. The handle is of no use afterwards.
+ * Durable on return: what was; what was not flushed in all likelihood, and without a word if not: flush the volumes first. Threads: any. The
+ * handle is of no use afterwards.
  */
 int mirrorbus_dataset_close(struct mirrorbus_dataset *dataset);
 
@@ -1065,7 +1067,8 @@ int mirrorbus_volume_read(struct mirrorbus_volume *volume,
 /**
  * Writes. With `mark` null it returns when the write is acknowledged: in both nodes' memory, or on the own disk while the node serves
  * alone. Else it returns when the bytes are taken, and mirrorbus_volume_wait() or mirrorbus_volume_poll() of the mark tell when they are
- * acknowledged; a later mark includes the earlier ones. Waits while the log has no room. After an error part of it may have been written.
+ * acknowledged; a later mark includes the earlier ones. A mark is of this handle: after MIRRORBUS_E_ROLE what had not been acknowledged may
+ * be lost, and another handle refuses the mark. Waits while the log has no room. After an error part of it may have been written.
  *
  * Durable on return: nothing but what mirrorbus_volume_flush() made so. A timeout is seen within 20 ms. Threads: any, at any time.
  *

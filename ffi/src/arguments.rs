@@ -30,7 +30,7 @@ pub(crate) unsafe trait Measured: Copy {
 ///
 /// # Safety
 /// `pointer` is null, or has a `usize` at it.
-unsafe fn stated<T: Measured>(pointer: *const T) -> Result<usize, Failure> {
+pub(crate) unsafe fn stated<T: Measured>(pointer: *const T) -> Result<usize, Failure> {
     if pointer.is_null() || !pointer.is_aligned() {
         let what = if pointer.is_null() { "a null pointer" } else { "not aligned" };
         return Err(Failure::invalid(format!("{} is {what}", T::NAME)));

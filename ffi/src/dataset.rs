@@ -156,6 +156,10 @@ pub extern "C" fn mirrorbus_dataset_wait_mirrored(dataset: *mut mirrorbus_datase
             if status.replication == ReplicationState::Established {
                 return Ok(());
             }
+            if status.role == RoleStatus::Failed {
+                let text = format!("out of service: {}", status.reason.text);
+                return Err(Failure::new(mirrorbus_code::MIRRORBUS_E_SYNC, text));
+            }
             let Some(left) = deadline.remaining() else {
                 let text = format!("not mirrored in time: {}", status.reason.text);
                 return Err(Failure::new(mirrorbus_code::MIRRORBUS_E_TIMEOUT, text));
@@ -204,14 +208,16 @@ pub unsafe extern "C" fn mirrorbus_dataset_create_volume(
     })
 }
 
-/// Ends it in good order. Volumes that are still open fail with MIRRORBUS_E_ROLE: close them too. MIRRORBUS_E_BUSY while another thread is
-/// in a call with it.
+/// Ends it in good order: takes nothing more, brings what it has to the disks, and writes a checkpoint. That takes 30 seconds at most where the
+/// peer or a disk does not follow. Volumes that are still open fail with MIRRORBUS_E_ROLE: close them too. MIRRORBUS_E_BUSY while another
+/// thread is in a call with it.
 ///
-/// Durable on return: what was. Flush the volumes first. Threads: any. The handle is of no use afterwards.
+/// Durable on return: what was; what was not flushed in all likelihood, and without a word if not: flush the volumes first. Threads: any. The
+/// handle is of no use afterwards.
 #[unsafe(no_mangle)]
 pub extern "C" fn mirrorbus_dataset_close(dataset: *mut mirrorbus_dataset) -> c_int {
     call(|| {
-        drop(DATASETS.close(number(dataset))?);
+        DATASETS.close(number(dataset))?.settle();
         Ok(())
     })
 }

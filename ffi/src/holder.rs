@@ -193,6 +193,11 @@ pub unsafe extern "C" fn mirrorbus_holder_fence(
     fenced: *mut mirrorbus_fenced,
 ) -> c_int {
     call(|| {
+        if !fenced.is_null() {
+            // Before anything is done that cannot be undone.
+            // SAFETY: by this function's contract.
+            unsafe { arguments::stated(fenced) }?;
+        }
         let done = HOLDERS.shared(number(holder))?.fence(deadline(timeout_ns))?;
         if fenced.is_null() {
             return Ok(());

@@ -115,7 +115,8 @@ unsafe fn answer(volume: &Volume, mark: Mark, target: *mut u64, timeout_ns: u64)
 
 /// Writes. With `mark` null it returns when the write is acknowledged: in both nodes' memory, or on the own disk while the node serves
 /// alone. Else it returns when the bytes are taken, and mirrorbus_volume_wait() or mirrorbus_volume_poll() of the mark tell when they are
-/// acknowledged; a later mark includes the earlier ones. Waits while the log has no room. After an error part of it may have been written.
+/// acknowledged; a later mark includes the earlier ones. A mark is of this handle: after MIRRORBUS_E_ROLE what had not been acknowledged may
+/// be lost, and another handle refuses the mark. Waits while the log has no room. After an error part of it may have been written.
 ///
 /// Durable on return: nothing but what mirrorbus_volume_flush() made so. A timeout is seen within 20 ms. Threads: any, at any time.
 ///
@@ -212,7 +213,9 @@ pub unsafe extern "C" fn mirrorbus_volume_poll(
 ) -> c_int {
     call(|| {
         check_target(acknowledged, "the answer")?;
-        let is_there = VOLUMES.shared(number(volume))?.try_commit(Mark(mark))?;
+        let open = VOLUMES.shared(number(volume))?;
+        open.check_mark(Mark(mark))?;
+        let is_there = open.try_commit(Mark(mark))?;
         // SAFETY: checked above.
         unsafe { *acknowledged = c_int::from(is_there) };
         Ok(())

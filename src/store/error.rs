@@ -48,10 +48,14 @@ pub enum IoError {
         seconds: u64,
     },
     /// No request gave this mark.
-    #[error("mark {mark}, though the log ends at {end}: no request gave it")]
+    #[error(
+        "mark {mark}, though this service began its log at {first}, which ends at {end}: no write of this handle gave it"
+    )]
     StrangeMark {
         /// The mark.
         mark: u64,
+        /// Where the log of this service begins.
+        first: u64,
         /// Where the log ends.
         end: u64,
     },

@@ -68,6 +68,8 @@ pub(super) struct Log {
     resident: Residents,
     /// The segments to this one have their files.
     prepared: Lsn,
+    /// Where this node began it: what lies before is of generations before.
+    pub(super) first: Lsn,
     posts: VecDeque<Post>,
     extents: Vec<Extent>,
     salts: fn() -> Salt,
@@ -100,6 +102,7 @@ impl Log {
             destage: Destage::new(durable),
             resident: Residents::default(),
             prepared: head.base,
+            first: head.base,
             posts: VecDeque::new(),
             extents: Vec::new(),
             salts,

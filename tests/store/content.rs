@@ -1,7 +1,7 @@
 //! What a volume holds is what was written to it, against a plain array, over both media and both block sizes.
 
 use mirrorbus::base::BlockSize;
-use mirrorbus::store::{ExtentRun, IoError, Source};
+use mirrorbus::store::{ExtentRun, IoError, Mark, Source};
 
 use super::rig::{Medium, Rig, SECONDS, here, pattern, read, write};
 
@@ -128,4 +128,17 @@ fn volumes_come_grow_and_go_on_both_nodes() {
         assert!(began.elapsed() < SECONDS, "{:?}", names());
     }
     assert!(matches!(secondary.volume("root"), Err(IoError::RoleChanged)), "a secondary serves nothing");
+}
+
+#[test]
+fn a_mark_that_no_write_of_this_service_gave_is_refused() {
+    let rig = Rig::new(Medium::Tcp);
+    let [primary, _secondary] = rig.pair();
+    let volume = primary.volume("root").unwrap();
+    let mark = volume.write(0, Source::Bytes(&pattern(1, 4096)), &here).unwrap();
+    volume.check_mark(mark).unwrap();
+    volume.check_mark(Mark::default()).unwrap();
+    for strange in [1, mark.0 + 1] {
+        assert!(matches!(volume.check_mark(Mark(strange)), Err(IoError::StrangeMark { .. })), "{strange}");
+    }
 }

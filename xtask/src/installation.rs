@@ -164,7 +164,9 @@ impl Place {
 
     /// Has each program write its pages and completions.
     fn pages(&self, programs: &[PathBuf]) -> Result<()> {
-        let made = std::env::temp_dir().join(format!("mirrorbus-pages-{}", std::process::id()));
+        // A folder that nobody else may write to: all that is found in it is installed.
+        let made = root().join("target/pages");
+        let _ = fs::remove_dir_all(&made);
         let result = programs.iter().try_for_each(|program| self.pages_of(program, &made));
         let _ = fs::remove_dir_all(&made);
         result

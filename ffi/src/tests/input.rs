@@ -1,6 +1,6 @@
 //! Arguments that cannot be.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::c_void;
 use std::os::unix::fs::PermissionsExt;
 use std::ptr;
 
@@ -56,7 +56,7 @@ fn options_that_cannot_be_are_named() {
     fails(unsafe { mirrorbus_region_open(ptr::null(), &raw mut region) }, MIRRORBUS_E_INVALID);
     // SAFETY: null is what is to be refused.
     fails(unsafe { mirrorbus_region_open(&raw const usual, ptr::null_mut()) }, MIRRORBUS_E_INVALID);
-    let bad_text = CStr::from_bytes_with_nul(b"\xff\xfe\0").unwrap();
+    let bad_text = c"\xff\xfe";
     let (short, name) = (text("abc"), text("nowhere://x"));
     for (options, word) in [
         (mirrorbus_region_options { size: 0, ..usual }, "size"),

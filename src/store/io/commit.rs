@@ -44,10 +44,9 @@ impl Volume {
     /// ([`Reads::Confirm`](crate::store::Reads)) this waits for that look, some 20 ms at most.
     ///
     /// # Errors
-    /// The answer must not be given; or `mark` is none that was given.
+    /// The answer must not be given.
     pub fn try_commit(&self, mark: Mark) -> Result<bool, IoError> {
         let engine = &self.engine;
-        self.check_mark(mark)?;
         if engine.confirms() {
             return match engine.commit(self.epoch, mark, &|| true) {
                 Err(IoError::Gone) => Ok(false),
@@ -70,14 +69,19 @@ impl Volume {
         Ok(false)
     }
 
-    /// Refuses a mark that no request gave.
+    /// Refuses a mark that no write of this handle gave: what a handle of an earlier service gave may be void.
     ///
     /// # Errors
     /// [`IoError::StrangeMark`], or it is not served here any more.
     pub fn check_mark(&self, mark: Mark) -> Result<(), IoError> {
         let mut state = self.engine.shared.lock();
-        let end = state.primary(self.epoch)?.log.end().0;
-        if mark.0 <= end { Ok(()) } else { Err(IoError::StrangeMark { mark: mark.0, end }) }
+        let log = &state.serving(self.epoch)?.log;
+        let (first, end) = (log.first.0, log.end().0);
+        // 0 is of a write of nothing.
+        if mark.0 == 0 || (first..=end).contains(&mark.0) {
+            return Ok(());
+        }
+        Err(IoError::StrangeMark { mark: mark.0, first, end })
     }
 
     /// Everything that was acknowledged before is durable when this returns, as the dataset's durability says: on both nodes'
