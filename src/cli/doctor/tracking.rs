@@ -18,7 +18,7 @@ fn method(method: TrackingMethod) -> Finding {
     let (what, fix) = match method {
         TrackingMethod::WpAsync => (
             "epochs, wp-async",
-            "optional: Linux 6.7 or later with CONFIG_USERFAULTFD, and a seccomp profile that allows userfaultfd",
+            "optional: Linux 6.9 or later with CONFIG_USERFAULTFD, and a seccomp profile that allows userfaultfd",
         ),
         TrackingMethod::SoftDirty => ("epochs, soft-dirty", "optional: a kernel with CONFIG_MEM_SOFT_DIRTY"),
         TrackingMethod::Mprotect => ("epochs, mprotect", "a kernel with mprotect"),

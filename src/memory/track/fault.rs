@@ -1,8 +1,9 @@
 //! A store to a page that is read-only for the while is found by the SIGSEGV that it raises.
 //!
 //! One handler for the process looks the address up in a table of the guarded ranges. Where the range keeps a map of its pages, it
-//! notes the page there and makes it writable; where it has none, it waits until whoever closed the range opens it again. Then
-//! it returns, and the store is repeated. Any other SIGSEGV goes to the handler that was there before, or kills as it would have.
+//! notes the page there and makes it writable; where it has none, it waits until whoever closed the range opens it again, and opens
+//! it where that failed. Then it returns, and the store is repeated. Any other SIGSEGV (a jump into such a range, a page that the
+//! kernel does not open) goes to the handler that was there before, or kills as it would have.
 //!
 //! Invariants:
 //! - A page of a range with a map is writable only if its bit is set. Both change under the range's lock only: a page that was
@@ -11,6 +12,8 @@
 //!   blocked; it allocates nothing and calls `mprotect` and `sched_yield` only.
 //! - A slot whose range holds the faulting address is stable: who stores there keeps the memory alive. Slots of other ranges change
 //!   meanwhile; the version tells (odd: live) that the words belong together.
+//! - A slot is its process's. A forked child inherits the table, perhaps with a lock that nobody will give back; slots of another
+//!   process are passed by when a fault is looked up, and count as free.
 //!
 //! A thread that stores into a guarded range must not block SIGSEGV: the kernel kills the process then. A program that installs a
 //! SIGSEGV handler of its own after the first such range must pass on what is not its own.
@@ -18,7 +21,7 @@
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 use super::super::pages::base_bytes;
 use super::super::signal::{Chain, keeping_errno};
@@ -30,7 +33,8 @@ static CHAIN: Chain = Chain::new(libc::SIGSEGV);
 static SLOTS: [Slot; GUARDED_RANGES_MAX] = [const { Slot::new() }; GUARDED_RANGES_MAX];
 
 struct Slot {
-    taken: AtomicBool,
+    /// The process that has it; 0: nobody.
+    owner: AtomicU32,
     /// Odd while the range is valid.
     version: AtomicUsize,
     start: AtomicUsize,
@@ -45,7 +49,7 @@ struct Slot {
 impl Slot {
     const fn new() -> Self {
         Self {
-            taken: AtomicBool::new(false),
+            owner: AtomicU32::new(0),
             version: AtomicUsize::new(0),
             start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
@@ -53,6 +57,22 @@ impl Slot {
             map: AtomicPtr::new(std::ptr::null_mut()),
             locked: AtomicBool::new(false),
         }
+    }
+
+    /// Takes it for the process `own` if nobody in there has it.
+    fn take(&self, own: u32) -> bool {
+        let before = self.owner.load(Ordering::Relaxed);
+        if before == own
+            || self.owner.compare_exchange(before, own, Ordering::Acquire, Ordering::Relaxed).is_err()
+        {
+            return false;
+        }
+        // Of the process that this one was forked from: whoever was about to unlock or free it is not here.
+        if before != 0 && self.version.load(Ordering::Relaxed) % 2 == 1 {
+            self.version.fetch_add(1, Ordering::Relaxed);
+        }
+        self.locked.store(false, Ordering::Relaxed);
+        true
     }
 
     fn lock(&self) {
@@ -113,8 +133,7 @@ impl Slot {
     fn mend(&self, address: usize) -> bool {
         self.lock();
         let number = (address - self.start.load(Ordering::Relaxed)) / self.page.load(Ordering::Relaxed);
-        // Where nothing is noted, who had the lock has opened the range again.
-        let mended = self.word(0).is_none() || self.open(number..number + 1);
+        let mended = self.open(number..number + 1);
         self.unlock();
         mended
     }
@@ -123,6 +142,8 @@ impl Slot {
 /// A range whose faults are mended; no longer when dropped, after which nothing may be stored there.
 pub(super) struct Guard {
     slot: &'static Slot,
+    /// The process that made it. A forked child has a copy of this, and no right to the slot.
+    owner: u32,
     /// What the slot's pointer leads to.
     map: Box<[AtomicU64]>,
 }
@@ -137,10 +158,8 @@ impl Guard {
         let all = |index: usize| u64::MAX >> (64 - (pages - index * 64).min(64));
         let words = if noting { pages.div_ceil(64) } else { 0 };
         let map: Box<[_]> = (0..words).map(|index| AtomicU64::new(all(index))).collect();
-        let free = |slot: &&Slot| {
-            slot.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
-        };
-        let slot = SLOTS.iter().find(free).ok_or_else(|| {
+        let owner = std::process::id();
+        let slot = SLOTS.iter().find(|slot| slot.take(owner)).ok_or_else(|| {
             io::Error::other(format!(
                 "{GUARDED_RANGES_MAX} memories are tracked by faults, the most in a process: drop one first"
             ))
@@ -154,7 +173,7 @@ impl Guard {
         slot.map.store(place, Ordering::Relaxed);
         let before = slot.version.fetch_add(1, Ordering::Release);
         assert!(before % 2 == 0, "a free slot was live");
-        Ok(Self { slot, map })
+        Ok(Self { slot, owner, map })
     }
 
     /// Makes all of it read-only, takes the noted pages and forgets them; `each` is told each of their numbers, by rising number. A
@@ -202,10 +221,13 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        if self.owner != std::process::id() {
+            return;
+        }
         let before = self.slot.version.fetch_add(1, Ordering::Relaxed);
         assert!(before % 2 == 1, "a live slot was free");
         self.slot.map.store(std::ptr::null_mut(), Ordering::Relaxed);
-        self.slot.taken.store(false, Ordering::Release);
+        self.slot.owner.store(0, Ordering::Release);
     }
 }
 
@@ -241,14 +263,14 @@ impl Drop for Alone {
 
 extern "C" fn on_sigsegv(_: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     keeping_errno(|| {
-        if !mended(info) {
+        if !mended(info, context) {
             CHAIN.pass_on(info, context);
         }
     });
 }
 
 /// Whether the fault was a store into a guarded range, and may be repeated.
-fn mended(info: *mut libc::siginfo_t) -> bool {
+fn mended(info: *mut libc::siginfo_t, context: *const c_void) -> bool {
     /// The page is there, and may not be written.
     const SEGV_ACCERR: c_int = 2;
     // SAFETY: the kernel hands every handler with SA_SIGINFO a siginfo, which is ours while the handler runs.
@@ -259,11 +281,40 @@ fn mended(info: *mut libc::siginfo_t) -> bool {
     }
     // SAFETY: a SIGSEGV of the kernel holds the faulting address.
     let address = unsafe { info.si_addr() }.addr();
+    if !was_store(context, address) {
+        return false;
+    }
+    let own = std::process::id();
     let found = SLOTS.iter().find(|slot| {
         let version = slot.version.load(Ordering::Acquire);
         let range = slot.range();
         fence(Ordering::Acquire);
-        version % 2 == 1 && slot.version.load(Ordering::Relaxed) == version && range.contains(&address)
+        let live = version % 2 == 1 && slot.version.load(Ordering::Relaxed) == version;
+        live && slot.owner.load(Ordering::Relaxed) == own && range.contains(&address)
     });
     found.is_some_and(|slot| slot.mend(address))
+}
+
+/// Whether the fault at `address` was a store, as far as the processor tells: a jump there faults again whatever is made writable.
+#[cfg(target_arch = "x86_64")]
+fn was_store(context: *const c_void, _: usize) -> bool {
+    /// Of the page fault's error code.
+    const STORE: i64 = 1 << 1;
+    // SAFETY: the kernel hands every handler with SA_SIGINFO the interrupted context, which is ours while the handler runs.
+    let context = unsafe { &*context.cast::<libc::ucontext_t>() };
+    context.uc_mcontext.gregs[libc::REG_ERR as usize] & STORE != 0
+}
+
+/// As above: a jump is one whose instruction would stand at the address.
+#[cfg(target_arch = "aarch64")]
+fn was_store(context: *const c_void, address: usize) -> bool {
+    // SAFETY: the kernel hands every handler with SA_SIGINFO the interrupted context, which is ours while the handler runs.
+    let context = unsafe { &*context.cast::<libc::ucontext_t>() };
+    context.uc_mcontext.pc != address as u64
+}
+
+/// As above; nothing tells here.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn was_store(_: *const c_void, _: usize) -> bool {
+    true
 }

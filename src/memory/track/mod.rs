@@ -11,7 +11,7 @@
 //!
 //! | Method | Needs | A system call may write into the memory | Found out in |
 //! |---|---|---|---|
-//! | [`TrackingMethod::WpAsync`] | Linux 6.7 | yes | the kernel |
+//! | [`TrackingMethod::WpAsync`] | Linux 6.9 | yes | the kernel |
 //! | [`TrackingMethod::SoftDirty`] | `CONFIG_MEM_SOFT_DIRTY` | yes, but not while pages are collected | the kernel, for the whole process |
 //! | [`TrackingMethod::Mprotect`] | nothing | after [`TrackedMemory::prepare`] | a signal handler |
 

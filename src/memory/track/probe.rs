@@ -9,7 +9,7 @@ use crate::memory::pages::base_bytes;
 /// How stores are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TrackingMethod {
-    /// Asynchronous write protection by userfaultfd, and `PAGEMAP_SCAN`: Linux 6.7. The cheapest.
+    /// Asynchronous write protection by userfaultfd, and `PAGEMAP_SCAN`: Linux 6.9. The cheapest.
     WpAsync,
     /// Soft-dirty bits. Clearing them is for the whole process: nobody else in it may go by them.
     SoftDirty,

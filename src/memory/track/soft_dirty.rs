@@ -33,6 +33,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// One of them.
 struct Member {
+    /// The process that it is mapped in: a forked child has none of it.
+    owner: u32,
     start: usize,
     len: usize,
     guard: Guard,
@@ -65,7 +67,8 @@ pub(super) struct SoftDirty(Arc<Member>);
 impl SoftDirty {
     pub(super) fn new(start: usize, len: usize) -> io::Result<Self> {
         let guard = Guard::new(start, len, false)?;
-        let range = Member { start, len, guard, found: Mutex::new(Runs::new(base_bytes())) };
+        let (owner, found) = (std::process::id(), Mutex::new(Runs::new(base_bytes())));
+        let range = Member { owner, start, len, guard, found };
         let mut tracker = Self(Arc::new(range));
         lock(&ALL).push(Arc::downgrade(&tracker.0));
         tracker.collect(&mut Runs::new(base_bytes()))?;
@@ -74,7 +77,8 @@ impl SoftDirty {
 }
 
 impl Drop for SoftDirty {
-    /// Nobody who clears the bits knows the memory, or is about to protect it, when this is gone.
+    /// Nobody who clears the bits knows the memory, or is about to protect it, when this is gone: who does has the list, and lets go
+    /// of every member before he gives it back. The memory is unmapped behind this.
     fn drop(&mut self) {
         lock(&ALL).retain(|known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(&self.0)));
     }
@@ -94,7 +98,8 @@ impl Tracker for SoftDirty {
         let pagemap = File::open("/proc/self/pagemap")?;
         let mut known = lock(&ALL);
         known.retain(|range| range.strong_count() > 0);
-        let all: Vec<_> = known.iter().filter_map(Weak::upgrade).collect();
+        let own = std::process::id();
+        let all: Vec<_> = known.iter().filter_map(Weak::upgrade).filter(|range| range.owner == own).collect();
         take(&all, &all, &pagemap)?;
         let mut own = lock(&self.0.found);
         for run in own.ranges() {

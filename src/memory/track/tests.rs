@@ -202,6 +202,88 @@ fn a_forked_child_has_not_the_memory_and_does_not_disturb() {
     }
 }
 
+/// What a parent was doing with its memories while it forked holds up no memory of the child.
+#[test]
+fn a_forked_child_tracks_memories_of_its_own() {
+    for method in methods() {
+        let memories: Vec<_> = (0..3).map(|_| TrackedMemory::new(PAGE, method).expect("a page")).collect();
+        memories.iter().for_each(|memory| _ = collected(memory));
+        // SAFETY: no other thread of this process is waited for by what the child does, but for the allocator's, which survives it.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let found = std::panic::catch_unwind(|| {
+                let own = TrackedMemory::new(4 * PAGE, method).expect("4 pages");
+                collected(&own);
+                store(&own, 2 * PAGE, 1);
+                check(method, &collected(&own), &pages([2]));
+            });
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(i32::from(found.is_err())) };
+        }
+        let mut status = 0;
+        // SAFETY: the child's number, and a place for its end.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{method}: {status:#x}");
+        memories.iter().for_each(|memory| store(memory, 0, 1));
+        memories.iter().for_each(|memory| check(method, &collected(memory), &pages([0])));
+    }
+}
+
+#[test]
+fn what_a_device_stored_is_told_once_when_it_is_said() {
+    for method in methods() {
+        let memory = TrackedMemory::new(6 * PAGE, method).expect("6 pages");
+        collected(&memory);
+        memory.stored(PAGE + 5, PAGE);
+        memory.stored(0, 0);
+        store(&memory, 4 * PAGE, 1);
+        check(method, &collected(&memory), &pages([1, 2, 4]));
+        check(method, &collected(&memory), &pages([]));
+    }
+}
+
+/// Memories come and go, at places that were others' a moment ago, while pages are collected.
+#[test]
+fn memories_end_while_others_are_collected() {
+    for method in methods() {
+        let ending = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !ending.load(Ordering::Relaxed) {
+                        let memory = TrackedMemory::new(2 * PAGE, method).expect("2 pages");
+                        store(&memory, PAGE, 1);
+                        drop(memory);
+                        // At its place, perhaps, and not to be protected by anybody.
+                        let plain = Mapping::anonymous(2 * PAGE, MapOptions::default()).expect("2 pages");
+                        (0..50).for_each(|byte| plain.slice().fill(0, 2 * PAGE, byte));
+                    }
+                });
+            }
+            let memory = TrackedMemory::new(8 * PAGE, method).expect("8 pages");
+            for round in 0..300 {
+                store(&memory, round % 8 * PAGE, 1);
+                check(method, &collected(&memory), &pages([round % 8]));
+            }
+            ending.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+#[test]
+fn a_jump_into_a_tracked_memory_ends_the_process() {
+    let output = run_child("memory::track::tests::a_jump_into_a_tracked_memory_ends_the_process", || {
+        let memory = TrackedMemory::new(PAGE, TrackingMethod::Mprotect).expect("a page");
+        collected(&memory);
+        // SAFETY: no function: it faults, which is the point.
+        let jump = unsafe { std::mem::transmute::<*mut u8, extern "C" fn()>(memory.pointer().as_ptr()) };
+        jump();
+    });
+    let Some(output) = output else { return };
+    let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
+    assert_eq!(signal, Some(libc::SIGSEGV), "{output:?}");
+}
+
 #[test]
 fn memories_are_tracked_by_themselves() {
     for method in methods() {

@@ -67,6 +67,8 @@ pub enum TrackError {
 pub struct TrackedMemory {
     /// Before the mapping: it ends first.
     tracker: Mutex<Box<dyn Tracker>>,
+    /// Pages that others said they stored to, for the next collection.
+    said: Mutex<Runs>,
     mapping: Mapping,
     method: TrackingMethod,
 }
@@ -112,7 +114,8 @@ impl TrackedMemory {
             TrackingMethod::Mprotect => Mprotect::new(start, len).map(|it| Box::new(it) as Box<dyn Tracker>),
         };
         let tracker = tracker.map_err(|error| TrackError::System { method, error })?;
-        Ok(Self { tracker: Mutex::new(tracker), mapping, method })
+        let said = Mutex::new(Runs::new(base_bytes()));
+        Ok(Self { tracker: Mutex::new(tracker), said, mapping, method })
     }
 
     fn tracker(&self) -> MutexGuard<'_, Box<dyn Tracker>> {
@@ -168,7 +171,29 @@ impl TrackedMemory {
     /// # Errors
     /// What was added is protected again; of the other pages nothing is known, and all of them must be looked at.
     pub fn collect(&self, found: &mut Runs) -> std::io::Result<()> {
-        self.tracker().collect(found)
+        self.tracker().collect(found)?;
+        let said = std::mem::replace(&mut *self.said(), Runs::new(base_bytes()));
+        for run in said.ranges() {
+            found.add_pages(run.start / base_bytes()..run.end / base_bytes());
+        }
+        Ok(())
+    }
+
+    fn said(&self) -> MutexGuard<'_, Runs> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that something stored `len` bytes at `offset` that no method sees: a device, into pages that it keeps pinned (`O_DIRECT`,
+    /// registered buffers of io_uring, RDMA, a GPU). The next [`collect`](Self::collect) tells their pages. Call it when the device has
+    /// done, before that.
+    ///
+    /// # Panics
+    /// When it does not lie within.
+    pub fn stored(&self, offset: usize, len: usize) {
+        assert!(self.slice().contains(offset, len), "{len} bytes at {offset} of {}", self.len());
+        if len > 0 {
+            self.said().add_pages(offset / base_bytes()..(offset + len).div_ceil(base_bytes()));
+        }
     }
 
     /// Says that the kernel is about to store into `len` bytes at `offset`: a `read` or `recv` of a system call. With

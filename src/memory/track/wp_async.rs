@@ -1,5 +1,6 @@
-//! Tracking by the kernel: pages are write-protected for a userfaultfd that asked to hear of nothing (`UFFD_FEATURE_WP_ASYNC`,
-//! Linux 6.7).
+//! Tracking by the kernel: pages are write-protected for a userfaultfd that asked to hear of nothing (`UFFD_FEATURE_WP_ASYNC`).
+//!
+//! Linux 6.7 has it; it is used from 6.9 on, since the two before have faults in it that were mended later.
 //!
 //! The kernel lifts the protection of a page itself at the first store, its own stores among them, and `PAGEMAP_SCAN` tells which pages
 //! lost it and protects them again, each page in one step: no store falls between the two.
@@ -27,6 +28,8 @@ const PAGEMAP_SCAN: u64 = 0xc060_6610;
 /// `PM_SCAN_WP_MATCHING` and `PM_SCAN_CHECK_WPASYNC`.
 const SCAN_FLAGS: u64 = 1 | 2;
 const PAGE_IS_WRITTEN: u64 = 1 << 1;
+/// The first release whose implementation is relied on.
+const LINUX_MIN: (u32, u32) = (6, 9);
 /// Runs that one scan tells.
 const RUNS_MAX: usize = 1024;
 
@@ -90,8 +93,23 @@ fn call<T>(fd: &impl AsRawFd, request: u64, argument: &mut T) -> io::Result<usiz
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
+/// Refuses a kernel of this release if it is known and too old.
+fn check_release(release: &str) -> io::Result<()> {
+    let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return Ok(()) };
+    if (major, minor) >= LINUX_MIN {
+        return Ok(());
+    }
+    let (major_min, minor_min) = LINUX_MIN;
+    let why = format!(
+        "Linux {major}.{minor}: asynchronous write protection is new in 6.7 and is relied on from {major_min}.{minor_min} on"
+    );
+    Err(io::Error::new(io::ErrorKind::Unsupported, why))
+}
+
 impl WpAsync {
     pub(super) fn new(start: usize, len: usize) -> io::Result<Self> {
+        check_release(&std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default())?;
         let named = |what: &'static str| {
             move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"))
         };
@@ -154,5 +172,21 @@ impl Tracker for WpAsync {
 
     fn prepare(&self, _: Range<usize>) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_before_the_first_good_one_are_refused_with_the_reason() {
+        for good in ["6.9.0", "6.10.3-amd64", "7.0", "", "unheard of"] {
+            assert!(check_release(good).is_ok(), "{good}");
+        }
+        for old in ["6.8.12-generic", "6.7", "5.15.0", "4.19.0+"] {
+            let why = check_release(old).unwrap_err().to_string();
+            assert!(why.contains("6.9"), "{old}: {why}");
+        }
     }
 }
