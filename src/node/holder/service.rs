@@ -243,7 +243,20 @@ impl Service {
         Ok((first..first + count).map(|index| crate::node::chunk_digest(&memory, index * chunk)).collect())
     }
 
+    /// Ends a push or a resumption. A push counts, over a loss of power too, only once its bytes are where its record is.
     fn complete(&self) -> Result<(), Refusal> {
+        let pushed = self.with_owner(|state| {
+            let session = self.session;
+            let pushing = state.owner_of(session).is_some_and(|owner| owner.pushing);
+            let syncs = pushing && state.sync_failed.is_none() && state.memory.is_durable_backing();
+            Ok(syncs.then(|| state.memory.clone()))
+        })?;
+        if let Some(memory) = pushed
+            && let Err(error) = self.shared.sync_copy(&memory)
+        {
+            // It is remembered, and nothing becomes durable any more.
+            log::error!("what was pushed is not known to outlive the power: {error}");
+        }
         self.with_owner(|state| {
             let session = self.session;
             let Some(owner) = state.owner_of(session) else { unreachable!("checked by with_owner") };

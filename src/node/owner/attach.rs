@@ -1,6 +1,7 @@
 //! The first meeting: who gives, who takes, and the proof.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use super::call::CallError;
 use super::data_stream::{Dialer, Reach};
@@ -123,7 +124,9 @@ pub(super) fn attach(
         Attach::Pull => move_all(core, config, &attachment, Operation::Read)?,
         Attach::Equal => compare(core, config, &attachment)?,
     }
-    let mut deadline = Deadline::within(config.timeout);
+    // The holder brings what was pushed to its disk, at 16 MiB a second at least.
+    let syncing = Duration::from_secs((config.size >> 24) as u64);
+    let mut deadline = Deadline::within(config.timeout.saturating_add(syncing));
     attachment.session.done(&mut deadline, |request| Message::Complete { request })?;
     Ok(attachment)
 }
