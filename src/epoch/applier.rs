@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!           whole epochs are found                              nobody needs them any more
-//!  ring ───────────────────────────▶ sync ─▶ image ─▶ sync ─▶ NUMBER, APPLIED ─▶ sync ─▶ FREE ─▶ the owner may write there
-//!                                     (a)            (b)                        (c)
+//!  ring ───────────────────────────▶ sync ─▶ image ─▶ sync ─▶ APPLIED ─▶ sync ─▶ FREE ─▶ the owner may write there
+//!                                     (a)            (b)                  (c)
 //! ```
 //!
 //! The syncs are there for a copy in a file on a disk, and for the loss of power; without one of them what was written before it may be
@@ -19,8 +19,9 @@
 use std::io;
 use std::sync::Arc;
 
-use super::layout::{EpochLayout, LogId, Position, words};
-use super::log::{Cursor, Next, next_epoch, read_applied, read_head};
+use super::applied::{Applied, read_applied, write_applied};
+use super::layout::{EpochLayout, LogId, words};
+use super::log::{Cursor, Next, has_epochs, next_epoch, read_head};
 use super::record::Commit;
 use crate::base::Generation;
 use crate::memory::{Mapping, VolatileSlice};
@@ -56,10 +57,28 @@ enum Trouble {
     Sync(String),
 }
 
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// There is nothing whole that may be applied.
+    Nothing,
+    /// It was broken off, and is to be done again at once: something whole may be there, or in the image in part.
+    Again,
+    /// So many epochs were applied.
+    Applied {
+        /// How many.
+        count: usize,
+        /// Whether that was all that there was.
+        all: bool,
+    },
+}
+
 /// One holder's.
 #[derive(Debug)]
 pub(super) struct Applier {
     layout: EpochLayout,
+    /// The log of which an epoch is in the image in part.
+    midway: Option<LogId>,
     /// Why it does not go on, of the log with this id or of no log.
     trouble: Option<(Option<LogId>, String)>,
     sync_failed: bool,
@@ -68,13 +87,15 @@ pub(super) struct Applier {
 /// What one look found.
 struct Found {
     generation: Generation,
-    applied: Position,
+    log: LogId,
+    free: u64,
+    applied: Applied,
     epochs: Vec<Commit>,
 }
 
 impl Applier {
     pub(super) const fn new(layout: EpochLayout) -> Self {
-        Self { layout, trouble: None, sync_failed: false }
+        Self { layout, midway: None, trouble: None, sync_failed: false }
     }
 
     /// Why nothing is applied, if something is wrong.
@@ -82,17 +103,34 @@ impl Applier {
         self.trouble.as_ref().map(|(_, why)| why.as_str())
     }
 
-    /// Applies what is whole; how many epochs.
-    pub(super) fn step(&mut self, copy: &impl Copy) -> usize {
+    /// Whether the image of a copy that is whole is one epoch, and not in part another.
+    pub(super) const fn between_epochs(&self) -> bool {
+        self.midway.is_none()
+    }
+
+    /// Steps until nothing whole is left, or `late` says that there is no more time; whether it came so far. An owner that goes on
+    /// meanwhile does not hold it up.
+    pub(super) fn apply_all(&mut self, copy: &impl Copy, mut late: impl FnMut() -> bool) -> bool {
+        loop {
+            match self.step(copy) {
+                Step::Nothing | Step::Applied { all: true, .. } => return true,
+                Step::Again | Step::Applied { all: false, .. } if late() => return false,
+                Step::Again | Step::Applied { all: false, .. } => {}
+            }
+        }
+    }
+
+    /// Applies what is whole.
+    pub(super) fn step(&mut self, copy: &impl Copy) -> Step {
         match self.try_step(copy) {
-            Ok(count) => count,
-            Err(Trouble::Moved) => 0,
+            Ok(step) => step,
+            Err(Trouble::Moved) => Step::Again,
             Err(Trouble::Sync(why)) => {
                 log::error!(
                     "epochs are applied without syncs from here on, and power loss may mix them: {why}"
                 );
                 self.sync_failed = true;
-                0
+                Step::Again
             }
             Err(Trouble::Bad(why)) => {
                 let log = copy.look().and_then(|(memory, _)| read_head(memory.slice(), self.layout).ok());
@@ -100,63 +138,90 @@ impl Applier {
                     log::error!("epochs are not applied: {why}");
                 }
                 self.trouble = Some((log, why));
-                0
+                Step::Nothing
             }
         }
     }
 
-    fn try_step(&mut self, copy: &impl Copy) -> Result<usize, Trouble> {
-        let Some((memory, generation)) = copy.look() else { return Ok(0) };
+    fn try_step(&mut self, copy: &impl Copy) -> Result<Step, Trouble> {
+        let Some((memory, generation)) = copy.look() else { return Ok(Step::Nothing) };
         let region = memory.slice();
+        let ring = self.layout.ring_bytes() as u64;
+        if region.load_word(words::HOLDS) != ring && has_epochs(region) {
+            let stored = copy.change(generation, |region| region.store_word(words::HOLDS, ring));
+            stored.ok_or(Trouble::Moved)?;
+        }
         let log = read_head(region, self.layout).map_err(Trouble::Bad)?;
         match &self.trouble {
             Some((Some(of), why)) if *of == log => return Err(Trouble::Bad(why.clone())),
             _ => self.trouble = None,
         }
-        let (applied, _) = read_applied(region).map_err(Trouble::Bad)?;
-        let mut found = Found { generation, applied, epochs: Vec::new() };
+        if self.midway.is_some_and(|of| of != log) {
+            // A push replaced it.
+            self.midway = None;
+        }
+        let applied = read_applied(region, self.layout, log).map_err(Trouble::Bad)?;
+        if region.load_word(words::NUMBER) != applied.number {
+            let stored = copy.change(generation, |region| region.store_word(words::NUMBER, applied.number));
+            stored.ok_or(Trouble::Moved)?;
+        }
+        let free = region.load_word(words::FREE);
+        let mut found = Found { generation, log, free, applied, epochs: Vec::new() };
         let mut bad = None;
-        let mut position = applied;
+        let mut after = applied;
         while found.epochs.len() < TOGETHER_MAX {
-            match next_epoch(region, self.layout, log, position) {
+            match next_epoch(region, self.layout, log, after) {
                 Next::Nothing => break,
                 Next::Bad(why) => {
                     bad = Some(why);
                     break;
                 }
                 Next::Epoch(commit) => {
-                    position = commit.end();
+                    after = commit.applied();
                     found.epochs.push(commit);
                 }
             }
         }
         let syncs = copy.outlives_power() && !self.sync_failed;
         let count = found.epochs.len();
-        self.apply(copy, &found, region.load_word(words::FREE), syncs)?;
-        bad.map_or(Ok(count), |why| Err(Trouble::Bad(why)))
+        self.apply(copy, &found, syncs)?;
+        match (bad, count) {
+            (Some(why), _) => Err(Trouble::Bad(why)),
+            (None, 0) => Ok(Step::Nothing),
+            (None, _) => Ok(Step::Applied { count, all: count < TOGETHER_MAX }),
+        }
     }
 
-    fn apply(&self, copy: &impl Copy, found: &Found, free: u64, syncs: bool) -> Result<(), Trouble> {
+    fn apply(&mut self, copy: &impl Copy, found: &Found, syncs: bool) -> Result<(), Trouble> {
         let sync =
             || if syncs { copy.sync().map_err(|error| Trouble::Sync(error.to_string())) } else { Ok(()) };
-        let publish = |word: usize, value: u64| {
-            let stored = copy.change(found.generation, |region| region.store_word(word, value));
+        let free = |position: u64| {
+            let stored = copy.change(found.generation, |region| region.store_word(words::FREE, position));
             stored.ok_or(Trouble::Moved)
         };
-        if !found.epochs.is_empty() || free != found.applied.0 {
+        if !found.epochs.is_empty() || found.free != found.applied.position.0 {
             sync()?;
-            publish(words::FREE, found.applied.0)?;
+            free(found.applied.position.0)?;
         }
         let Some(last) = found.epochs.last() else { return Ok(()) };
         for commit in &found.epochs {
             let mut cursor = Cursor::new(commit);
-            let mut piece = |region: VolatileSlice<'_>| cursor.apply(region, self.layout, PIECE);
+            let layout = self.layout;
+            let midway = &mut self.midway;
+            let mut piece = |region: VolatileSlice<'_>| {
+                *midway = Some(found.log);
+                cursor.apply(region, layout, PIECE)
+            };
             while !copy.change(found.generation, &mut piece).ok_or(Trouble::Moved)?.map_err(Trouble::Bad)? {}
         }
         sync()?;
-        publish(words::NUMBER, last.number)?;
-        publish(words::APPLIED, last.end().0)?;
-        if syncs { Ok(()) } else { publish(words::FREE, last.end().0) }
+        let written = copy.change(found.generation, |region| {
+            write_applied(region, found.log, last.applied());
+            region.store_word(words::NUMBER, last.number);
+        });
+        written.ok_or(Trouble::Moved)?;
+        self.midway = None;
+        if syncs { Ok(()) } else { free(last.end().0) }
     }
 }
 

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 
 use proptest::prelude::*;
 
+use super::super::layout::Position;
 use super::super::log::recover;
 use super::super::testing::{Owner, Stores, free, image, pushed};
 use super::*;
@@ -14,6 +15,8 @@ struct File {
     live: Arc<Mapping>,
     disk: RefCell<Vec<u8>>,
     steps: Cell<usize>,
+    /// Syncs until one fails.
+    syncs: Cell<usize>,
     generation: Cell<u32>,
     durable: bool,
 }
@@ -21,7 +24,14 @@ struct File {
 impl File {
     fn new(live: Mapping, durable: bool) -> Self {
         let disk = RefCell::new(live.slice().to_vec());
-        Self { live: Arc::new(live), disk, steps: Cell::new(usize::MAX), generation: Cell::new(1), durable }
+        Self {
+            live: Arc::new(live),
+            disk,
+            steps: Cell::new(usize::MAX),
+            syncs: Cell::new(usize::MAX),
+            generation: Cell::new(1),
+            durable,
+        }
     }
 
     fn step(&self) -> bool {
@@ -62,7 +72,8 @@ impl Copy for File {
     }
 
     fn sync(&self) -> io::Result<()> {
-        if !self.step() {
+        self.syncs.set(self.syncs.get().wrapping_sub(1));
+        if !self.step() || self.syncs.get() == usize::MAX {
             return Err(io::Error::other("the power is gone"));
         }
         *self.disk.borrow_mut() = self.live.slice().to_vec();
@@ -140,17 +151,21 @@ proptest! {
         // The holder's process is gone, its file is not.
         let killed = Mapping::anonymous(file.live.len(), crate::memory::MapOptions::default()).unwrap();
         killed.slice().copy_from(0, file.live.slice());
-        let (_, _, number) = recover(killed.slice(), layout()).unwrap();
+        let number = recover(killed.slice(), layout()).unwrap().1.number;
         prop_assert_eq!(number, committed);
         prop_assert!(image(killed.slice(), layout()) == owner.history[usize::try_from(number).unwrap()]);
         // The power is gone.
         if durable {
             let left = file.after_power_loss(seed);
-            let (_, _, number) = recover(left.slice(), layout()).unwrap();
+            let number = recover(left.slice(), layout()).unwrap().1.number;
             prop_assert!(synced <= number && number <= committed, "{synced} {number} {committed}");
             prop_assert!(image(left.slice(), layout()) == owner.history[usize::try_from(number).unwrap()], "epoch {number}");
         }
     }
+}
+
+fn one() -> Step {
+    Step::Applied { count: 1, all: true }
 }
 
 #[test]
@@ -162,10 +177,10 @@ fn room_is_given_back_when_it_may_be_overwritten_and_laps_go_on() {
             owner.change(0, 30_000, round + 1);
             let stores = owner.cut(free(file.live.slice())).expect("room");
             file.store(&stores);
-            assert_eq!(applier.step(&file), 1);
+            assert_eq!(applier.step(&file), one());
             if durable {
                 assert!(free(file.live.slice()) < owner.at.0, "not before the position is on the disk");
-                assert_eq!(applier.step(&file), 0);
+                assert_eq!(applier.step(&file), Step::Nothing);
             }
             assert_eq!(free(file.live.slice()), owner.at.0);
             assert!(image(file.live.slice(), layout()) == owner.history[round as usize + 1]);
@@ -185,11 +200,15 @@ fn another_generation_ends_a_step_and_the_next_does_it_again() {
     let (mut owner, mut applier) = (Owner::new(layout()), Applier::new(layout()));
     owner.change(7, 9000, 3);
     file.store(&owner.cut(0).unwrap());
-    file.steps.set(1);
-    assert_eq!(applier.step(&file), 0);
+    // The words that are published first, a part of the image.
+    file.steps.set(3);
+    assert_eq!(applier.step(&file), Step::Again);
+    assert!(!applier.between_epochs());
+    assert_eq!(applier.step(&file), Step::Again);
     file.steps.set(usize::MAX);
     file.generation.set(2);
-    assert_eq!((applier.step(&file), applier.trouble()), (1, None));
+    assert_eq!((applier.step(&file), applier.trouble()), (one(), None));
+    assert!(applier.between_epochs());
     assert!(image(file.live.slice(), layout()) == owner.history[1]);
 }
 
@@ -201,20 +220,92 @@ fn a_whole_epoch_that_no_owner_makes_is_not_applied_and_is_told() {
     let mut content = body.to_vec();
     content.extend([1; 8]);
     let body_crc = crate::base::crc32c(&content);
-    let commit = Commit { position: Position(0), number: 1, body: 24, ranges: 1, body_crc };
+    let (incarnation, before) = (1, 0);
+    let commit =
+        Commit { position: Position(0), number: 1, body: 24, ranges: 1, body_crc, incarnation, before };
     file.store(&vec![
         (layout().place(Position(64)).0, content),
         (layout().place(Position(0)).0, commit.encode(super::super::testing::LOG).to_vec()),
     ]);
-    assert_eq!(applier.step(&file), 0);
+    assert_eq!(applier.step(&file), Step::Nothing);
     assert!(applier.trouble().unwrap().contains("epoch 1"), "{applier:?}");
     assert!(image(file.live.slice(), layout()).iter().all(|&byte| byte == 0));
     // A region of something else.
     file.live.slice().write(0, &[0; 64]);
-    assert_eq!(applier.step(&file), 0);
+    assert_eq!(applier.step(&file), Step::Nothing);
     assert!(applier.trouble().unwrap().contains("does not begin"), "{applier:?}");
     // A new push is another log.
     file.live.slice().copy_from(0, pushed(layout()).slice());
-    file.live.slice().write(0, &super::super::layout::encode_head(layout(), LogId([6; 16])));
-    assert_eq!((applier.step(&file), applier.trouble()), (0, None));
+    let other = LogId([6; 16]);
+    file.live.slice().write(0, &super::super::layout::encode_head(layout(), other));
+    file.live.slice().write(words::APPLIED[0], &Applied::default().encode(other));
+    assert_eq!((applier.step(&file), applier.trouble()), (Step::Nothing, None));
+}
+
+/// A sync that fails in the middle leaves no epoch half applied, nor one that came to nobody.
+#[test]
+fn a_failed_sync_ends_the_syncs_and_not_the_applying() {
+    for steps in 0..12 {
+        let file = File::new(pushed(layout()), true);
+        let (mut owner, mut applier) = (Owner::new(layout()), Applier::new(layout()));
+        owner.change(7, 9000, 3);
+        file.store(&owner.cut(0).unwrap());
+        file.syncs.set(steps);
+        assert!(applier.apply_all(&file, || false));
+        assert!(applier.between_epochs() && applier.trouble().is_none());
+        assert!(image(file.live.slice(), layout()) == owner.history[1]);
+        assert_eq!(read_applied(file.live.slice(), layout(), super::super::testing::LOG).unwrap().number, 1);
+    }
+}
+
+#[test]
+fn there_is_an_end_where_an_owner_goes_on_and_when_time_is_up() {
+    let file = File::new(pushed(layout()), false);
+    let (mut owner, mut applier) = (Owner::new(layout()), Applier::new(layout()));
+    for byte in 1..=TOGETHER_MAX + 1 {
+        owner.change(byte, 8, 1);
+        file.store(&owner.cut(0).unwrap());
+    }
+    assert!(!applier.apply_all(&file, || true), "more than what is applied together, and no time");
+    assert!(applier.between_epochs());
+    assert!(applier.apply_all(&file, || true));
+    assert!(image(file.live.slice(), layout()) == *owner.history.last().unwrap());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// The power goes with whole epochs behind one that is not. The next owner's epochs come to where these stand, byte by byte, and
+    /// they are applied by nobody: not by the holder, nor by an owner that takes what is there.
+    #[test]
+    fn what_an_owner_before_left_further_on_in_the_ring_is_not_applied(
+        whole in 0..6usize, lost in 1..6usize, same in any::<bool>(), lens in prop::collection::vec(8..900usize, 20),
+    ) {
+        let file = File::new(pushed(layout()), false);
+        let mut owner = Owner::new(layout());
+        let cut = |owner: &mut Owner, at: usize| {
+            owner.change(at * 1000, lens[at % lens.len()], owner.incarnation as u8 + at as u8 * 3);
+            owner.cut(0).unwrap()
+        };
+        (0..whole).for_each(|at| file.store(&cut(&mut owner, at)));
+        let torn = layout().place(owner.at).0;
+        (whole..12).for_each(|at| file.store(&cut(&mut owner, at)));
+        let mut applier = Applier::new(layout());
+        // Up to where it is whole; the commit record behind that is lost.
+        file.live.slice().write(torn, &[0; 64]);
+        applier.apply_all(&file, || false);
+        prop_assert!(image(file.live.slice(), layout()) == owner.history[whole]);
+        let mut next = Owner::pull(file.live.slice(), layout(), 2);
+        prop_assert_eq!(next.number, whole as u64);
+        // The same lengths at the same places, so that each ends where an old one begins; or others.
+        for at in whole..whole + lost {
+            let stores = cut(&mut next, if same { at } else { at + 1 });
+            file.store(&stores);
+            applier.apply_all(&file, || false);
+            let found = read_applied(file.live.slice(), layout(), super::super::testing::LOG).unwrap();
+            prop_assert_eq!((found.number, found.incarnation), (next.number, 2));
+            prop_assert!(image(file.live.slice(), layout()) == *next.history.last().unwrap());
+            prop_assert_eq!(Owner::pull(file.live.slice(), layout(), 3).number, next.number);
+        }
+    }
 }

@@ -31,6 +31,19 @@ impl EpochConfig {
     }
 }
 
+/// How a region was connected again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reconnected {
+    /// The holder knew this owner: the epoch under way goes on.
+    Resumed,
+    /// It did not, and the region was opened anew with the holder's last whole epoch.
+    Anew {
+        /// The last epoch that was cut, if the holder has it not: it was dropped, and with it all behind the holder's. What they
+        /// changed is in the memory still, and in the next epoch that is cut.
+        dropped: Option<u64>,
+    },
+}
+
 /// What a cut found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cut {

@@ -78,6 +78,21 @@ pub enum EpochError {
     /// One is cut and not shipped yet.
     #[error("epoch {0} is cut and not shipped: ship it first")]
     Unshipped(u64),
+    /// A reconnection dropped it, and no epoch was cut since.
+    #[error(
+        "epoch {0} was dropped when the region was opened anew: cut another, which has all that it changed"
+    )]
+    Dropped(u64),
+    /// Another owner was at the holder. What it has is left as it is.
+    #[error(
+        "the holder has epoch {found}, which this owner did not make (its last is {own}): another owner was there.          Open the region anew"
+    )]
+    Superseded {
+        /// The last epoch that this owner cut.
+        own: u64,
+        /// The holder's.
+        found: u64,
+    },
     /// The lane took no more. The epoch stays cut.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::applied::Applied;
 use super::layout::{EpochLayout, LogId, Position, encode_head};
 use super::log::{Cursor, Next, next_epoch};
 use super::record::{COMMIT_BYTES, Commit, encode_range};
@@ -45,7 +46,7 @@ pub fn run(input: &[u8], built: bool) -> Found {
         region.write(0, &encode_head(layout(), LOG));
         region.write(layout().place(Position(0)).0, bytes);
         let before = outside(region);
-        let found = match next_epoch(region, layout(), LOG, Position(0)) {
+        let found = match next_epoch(region, layout(), LOG, Applied::default()) {
             Next::Nothing => Found::Nothing,
             Next::Bad(_) => Found::Bad,
             Next::Epoch(commit) => {
@@ -82,8 +83,15 @@ fn build(input: &[u8]) -> Vec<u8> {
         body.extend(std::iter::repeat_n(odd, if odd == 1 { 8 } else { len }));
         ranges += 1;
     }
-    let commit =
-        Commit { position: Position(0), number: 1, body: body.len(), ranges, body_crc: crc32c(&body) };
+    let commit = Commit {
+        position: Position(0),
+        number: 1,
+        body: body.len(),
+        ranges,
+        body_crc: crc32c(&body),
+        incarnation: 1,
+        before: 0,
+    };
     let mut bytes = commit.encode(LOG).to_vec();
     assert_eq!(bytes.len(), COMMIT_BYTES);
     bytes.extend(body);

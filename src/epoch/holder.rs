@@ -10,13 +10,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::EpochError;
-use super::applier::{Applier, Copy};
+use super::applied::read_applied;
+use super::applier::{Applier, Copy, Step};
 use super::layout::EpochLayout;
-use super::log::{read_applied, read_head};
-use super::region::check_url;
+use super::link::check_url;
+use super::log::read_head;
 use crate::base::{Deadline, Generation};
 use crate::memory::{MapOptions, Mapping, VolatileSlice};
-use crate::node::{Holder, HolderConfig, HolderGate, KeySet};
+use crate::node::{FenceError, Holder, HolderConfig, HolderGate, KeySet};
 
 /// Shortest and longest pause between two looks.
 const LOOK: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(5));
@@ -125,7 +126,7 @@ impl EpochHolder {
             ending: Mutex::new(false),
             end: Condvar::new(),
         });
-        shared.apply_all();
+        shared.lock().apply_all(&shared.holder, || false);
         let of_thread = shared.clone();
         let thread = std::thread::Builder::new().name("mirrorbus-epoch".into());
         let thread = Some(thread.spawn(move || of_thread.run())?);
@@ -150,16 +151,19 @@ impl EpochHolder {
     /// A copy of the copy as it is now: a whole epoch, in memory of its own.
     ///
     /// # Errors
-    /// There is none yet, or no memory.
+    /// There is none yet, an epoch is in it in part and cannot be finished, its file was cut short, or no memory.
     pub fn snapshot(&self) -> Result<EpochCopy, EpochError> {
         let fresh = Mapping::anonymous(self.shared.layout.image_bytes(), MapOptions::default())?;
         let holder = &self.shared.holder;
         // Nobody applies meanwhile; a push would replace it under our hands, and is seen by the generation.
-        let _applier = self.shared.lock();
+        let mut applier = self.shared.lock();
         loop {
+            self.shared.settle(&mut applier)?;
             let before = holder.whole_copy().map(|(_, generation)| generation);
             let (found, epoch) = self.shared.whole()?;
             fresh.slice().copy_from(0, found.slice());
+            // What is not there any more was read as zeroes.
+            found.mapping.check_whole()?;
             if before.is_some() && before == holder.whole_copy().map(|(_, generation)| generation) {
                 return Ok(EpochCopy { len: fresh.len(), mapping: Arc::new(fresh), offset: 0, epoch });
             }
@@ -171,12 +175,18 @@ impl EpochHolder {
     /// a [`HolderGate`] may refuse.
     ///
     /// # Errors
-    /// As [`Holder::fence`]; [`EpochError::Content`] when there is nothing whole.
-    pub fn take_over(&self, deadline: Deadline) -> Result<EpochCopy, EpochError> {
-        self.shared.holder.fence(deadline)?;
-        self.shared.apply_all();
-        let _applier = self.shared.lock();
-        self.shared.whole().map(|(copy, _)| copy)
+    /// As [`Holder::fence`]; its deadline too when what is whole could not be applied in time: the owner is fenced then, call again.
+    /// [`EpochError::Content`] when there is nothing whole, or an epoch is in the image in part and cannot be finished.
+    pub fn take_over(&self, mut deadline: Deadline) -> Result<EpochCopy, EpochError> {
+        self.shared.holder.fence(Deadline::at(deadline.instant()))?;
+        let mut applier = self.shared.lock();
+        if !applier.apply_all(&self.shared.holder, || deadline.remaining().is_none()) {
+            return Err(FenceError::Deadline.into());
+        }
+        self.shared.settle(&mut applier)?;
+        let (copy, _) = self.shared.whole()?;
+        copy.mapping.check_whole()?;
+        Ok(copy)
     }
 
     /// Ends it: the owner is told, threads are joined, a file keeps the copy.
@@ -190,9 +200,16 @@ impl Shared {
         self.applier.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Applies until nothing whole is left.
-    fn apply_all(&self) {
-        while self.lock().step(&self.holder) > 0 {}
+    /// Finishes the epoch that is in the image in part, if one is.
+    fn settle(&self, applier: &mut Applier) -> Result<(), EpochError> {
+        if !applier.between_epochs() {
+            applier.apply_all(&self.holder, || false);
+        }
+        if applier.between_epochs() {
+            return Ok(());
+        }
+        let why = applier.trouble().unwrap_or("its log is not there any more");
+        Err(EpochError::Content(format!("an epoch is in it in part: {why}")))
     }
 
     /// The image as it is, and its epoch.
@@ -203,8 +220,9 @@ impl Shared {
                 self.holder.status().content
             ))
         })?;
-        read_head(mapping.slice(), self.layout).map_err(EpochError::Content)?;
-        let (_, epoch) = read_applied(mapping.slice()).map_err(EpochError::Content)?;
+        let log = read_head(mapping.slice(), self.layout).map_err(EpochError::Content)?;
+        let applied = read_applied(mapping.slice(), self.layout, log).map_err(EpochError::Content)?;
+        let epoch = applied.number;
         let (offset, len) = (self.layout.image_offset(), self.layout.image_bytes());
         Ok((EpochCopy { mapping, offset, len, epoch }, epoch))
     }
@@ -213,13 +231,13 @@ impl Shared {
     fn run(&self) {
         let mut pause = LOOK.0;
         loop {
-            let applied = self.lock().step(&self.holder);
-            pause = if applied > 0 { LOOK.0 } else { (pause * 2).min(LOOK.1) };
+            let idle = self.lock().step(&self.holder) == Step::Nothing;
+            pause = if idle { (pause * 2).min(LOOK.1) } else { LOOK.0 };
             let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
             if *ending {
                 return;
             }
-            if applied == 0 {
+            if idle {
                 let waited = self.end.wait_timeout(ending, pause).unwrap_or_else(PoisonError::into_inner);
                 if *waited.0 {
                     return;

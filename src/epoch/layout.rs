@@ -36,12 +36,14 @@ pub(super) const WORD: usize = 8;
 pub(super) mod words {
     /// The owner may write the ring up to one lap behind this position. The owner fetches this.
     pub(in crate::epoch) const FREE: usize = 64;
-    /// The number of the last epoch that was applied. Written before the position, so it may be one ahead after a crash.
-    pub(in crate::epoch) const NUMBER: usize = 72;
-    /// All epochs before this position are in the image.
-    pub(in crate::epoch) const APPLIED: usize = 80;
-    /// Bytes from the first word to behind the last.
+    /// Bytes of the ring that the holder has; 0 until it has seen the head.
+    pub(in crate::epoch) const HOLDS: usize = 72;
+    /// The number of the last epoch that was applied, for the owner to look at: nothing goes by it. Written behind the record.
+    pub(in crate::epoch) const NUMBER: usize = 80;
+    /// Bytes that the owner fetches, from the first word on.
     pub(in crate::epoch) const BYTES: usize = 24;
+    /// Where the two records stand that say how far the image is, in lines of the cache of their own.
+    pub(in crate::epoch) const APPLIED: [usize; 2] = [128, 192];
 }
 
 const MAGIC: [u8; 8] = *b"MBEPOCHS";
@@ -168,11 +170,11 @@ pub(super) fn encode_head(layout: EpochLayout, log: LogId) -> [u8; HEAD_RECORD_B
     zerocopy::transmute!(wire)
 }
 
-/// The log of a head with this layout.
+/// The log of a head, and the bytes of image and ring.
 ///
 /// # Errors
-/// What it is instead.
-pub(super) fn decode_head(bytes: &[u8; HEAD_RECORD_BYTES], layout: EpochLayout) -> Result<LogId, String> {
+/// It is none of this version.
+pub(super) fn decode_any_head(bytes: &[u8; HEAD_RECORD_BYTES]) -> Result<(LogId, u64, u64), String> {
     let wire: Wire = zerocopy::transmute!(*bytes);
     if wire.magic != MAGIC {
         return Err("the region does not begin as one of epochs does".into());
@@ -183,13 +185,22 @@ pub(super) fn decode_head(bytes: &[u8; HEAD_RECORD_BYTES], layout: EpochLayout) 
     if wire.version.get() != VERSION {
         return Err(format!("the epochs are of version {}, this is version {VERSION}", wire.version));
     }
-    if (wire.image.get(), wire.ring.get()) != (layout.image as u64, layout.ring as u64) {
+    Ok((LogId(wire.log), wire.image.get(), wire.ring.get()))
+}
+
+/// The log of a head with this layout.
+///
+/// # Errors
+/// What it is instead.
+pub(super) fn decode_head(bytes: &[u8; HEAD_RECORD_BYTES], layout: EpochLayout) -> Result<LogId, String> {
+    let (log, image, ring) = decode_any_head(bytes)?;
+    if (image, ring) != (layout.image as u64, layout.ring as u64) {
         return Err(format!(
-            "the owner has {} bytes and a ring of {}, the holder {} and a ring of {}",
-            wire.image, wire.ring, layout.image, layout.ring
+            "what was pushed has {image} bytes and a ring of {ring}, this side {} and a ring of {}",
+            layout.image, layout.ring
         ));
     }
-    Ok(LogId(wire.log))
+    Ok(log)
 }
 
 #[cfg(test)]

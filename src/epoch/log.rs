@@ -4,7 +4,8 @@
 //! before its commit record, the checksum of its body and each of its ranges were found right, and nothing of it is applied before.
 //! Applying is putting the same bytes in the same places: done twice, or once more from an earlier epoch on, it leaves the same.
 
-use super::layout::{EpochLayout, HEAD_RECORD_BYTES, LogId, Position, decode_head, words};
+use super::applied::{Applied, read_applied};
+use super::layout::{EpochLayout, HEAD_RECORD_BYTES, LogId, Position, decode_any_head, decode_head};
 use super::record::{COMMIT_BYTES, Commit, RANGE_BYTES, decode_range};
 use crate::base::crc32c_append;
 use crate::memory::VolatileSlice;
@@ -33,17 +34,11 @@ pub(super) fn read_head(region: VolatileSlice<'_>, layout: EpochLayout) -> Resul
     decode_head(&bytes, layout)
 }
 
-/// How far the image of `region` has come: the position, and the number of the epoch that ends there.
-///
-/// # Errors
-/// No epoch ends at such a position.
-pub(super) fn read_applied(region: VolatileSlice<'_>) -> Result<(Position, u64), String> {
-    let applied = region.load_word(words::APPLIED);
-    let number = region.load_word(words::NUMBER);
-    if !applied.is_multiple_of(COMMIT_BYTES as u64) {
-        return Err(format!("the epochs are said to be applied to {applied}, where none ends"));
-    }
-    Ok((Position(applied), number))
+/// Whether `region` has epochs of whatever layout.
+pub(super) fn has_epochs(region: VolatileSlice<'_>) -> bool {
+    let mut bytes = [0; HEAD_RECORD_BYTES];
+    region.read(0, &mut bytes);
+    decode_any_head(&bytes).is_ok()
 }
 
 /// Bytes of the log from a position on, as a wrapping ring.
@@ -77,17 +72,12 @@ impl Log<'_> {
     }
 }
 
-/// Looks for the epoch that begins at `position`.
-pub(super) fn next_epoch(
-    region: VolatileSlice<'_>,
-    layout: EpochLayout,
-    log: LogId,
-    position: Position,
-) -> Next {
+/// Looks for the epoch that goes on from `after`.
+pub(super) fn next_epoch(region: VolatileSlice<'_>, layout: EpochLayout, log: LogId, after: Applied) -> Next {
     let reader = Log { region, layout };
     let mut bytes = [0; COMMIT_BYTES];
-    reader.read(position, &mut bytes);
-    let Some(commit) = Commit::decode(&bytes, log, position, layout) else { return Next::Nothing };
+    reader.read(after.position, &mut bytes);
+    let Some(commit) = Commit::decode(&bytes, log, after, layout) else { return Next::Nothing };
     if reader.crc(commit.body_position(), commit.body) != commit.body_crc {
         return Next::Nothing;
     }
@@ -202,24 +192,20 @@ fn copy(region: VolatileSlice<'_>, layout: EpochLayout, at: Position, target: us
     part(layout.place(Position(0)).0, len - first, target + first);
 }
 
-/// Applies every whole epoch behind what the image of `region` has; where the log goes on, and the number of the last epoch. For an owner,
-/// on what it pulled.
+/// Applies every whole epoch behind what the image of `region` has; the log, and how far it is then. For an owner, on what it pulled.
 ///
 /// # Errors
 /// It is no region of epochs of this layout, or holds an epoch that no owner makes.
-pub(super) fn recover(
-    region: VolatileSlice<'_>,
-    layout: EpochLayout,
-) -> Result<(LogId, Position, u64), String> {
+pub(super) fn recover(region: VolatileSlice<'_>, layout: EpochLayout) -> Result<(LogId, Applied), String> {
     let log = read_head(region, layout)?;
-    let (mut position, mut number) = read_applied(region)?;
+    let mut applied = read_applied(region, layout, log)?;
     loop {
-        match next_epoch(region, layout, log, position) {
-            Next::Nothing => return Ok((log, position, number)),
+        match next_epoch(region, layout, log, applied) {
+            Next::Nothing => return Ok((log, applied)),
             Next::Bad(why) => return Err(why),
             Next::Epoch(commit) => {
                 Cursor::new(&commit).apply(region, layout, usize::MAX)?;
-                (position, number) = (commit.end(), commit.number);
+                applied = commit.applied();
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::layout::EpochLayout;
+use super::super::layout::{EpochLayout, Position};
 use super::super::testing::{LOG, Owner, image, pushed};
 use super::*;
 
@@ -26,7 +26,7 @@ proptest! {
         let mut byte = [0];
         region.slice().read(place, &mut byte);
         region.slice().write(place, &[byte[0] ^ flip]);
-        prop_assert_eq!(recover(region.slice(), layout()), Ok((LOG, Position(0), 0)));
+        prop_assert_eq!(recover(region.slice(), layout()), Ok((LOG, Applied::default())));
         prop_assert!(image(region.slice(), layout()).iter().all(|&byte| byte == 0));
     }
 
@@ -42,9 +42,10 @@ proptest! {
         let mut content = vec![0; body];
         region.slice().read(start + 64, &mut content);
         let body_crc = crc32c_append(0, &content);
-        let commit = Commit { position: Position(0), number: 1, body, ranges, body_crc };
+        let (incarnation, before) = (3, 0);
+        let commit = Commit { position: Position(0), number: 1, body, ranges, body_crc, incarnation, before };
         region.slice().write(start, &commit.encode(LOG));
-        match next_epoch(region.slice(), layout(), LOG, Position(0)) {
+        match next_epoch(region.slice(), layout(), LOG, Applied::default()) {
             Next::Epoch(found) => prop_assert_eq!((found.body, found.ranges), (body, ranges)),
             other => prop_assert!(matches!(other, Next::Bad(_))),
         }

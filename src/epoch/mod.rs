@@ -10,9 +10,10 @@
 //! peer or none. The mirrored region is a log of epochs in a ring, with the image behind it; [`EpochHolder`] applies an epoch to
 //! its image when the commit record is there and all checks. `docs/epoch.md` has states and formats, and what is promised when.
 //!
-//! `record`, `body`, `log` and `applier` are pure: they take memory and positions. `region` and `holder` join them to the
+//! `record`, `applied`, `body`, `log` and `applier` are pure: they take memory and positions. `region` and `holder` join them to the
 //! mirrored region.
 
+mod applied;
 mod applier;
 mod body;
 mod config;
@@ -21,6 +22,7 @@ mod error;
 pub mod fuzzing;
 mod holder;
 mod layout;
+mod link;
 mod log;
 mod record;
 mod region;
@@ -28,7 +30,7 @@ mod ship;
 #[cfg(test)]
 mod testing;
 
-pub use config::{Cut, EpochConfig};
+pub use config::{Cut, EpochConfig, Reconnected};
 pub use error::EpochError;
 pub use holder::{EpochCopy, EpochHolder, EpochStatus};
 pub use layout::EpochLayout;

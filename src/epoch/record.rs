@@ -2,17 +2,22 @@
 //!
 //! ```text
 //! commit  0 u32 crc32c of bytes 4 to 63 and the log's id   4 u32 crc32c of the body   8 u64 position  16 u64 number
-//!        24 u64 body bytes  32 u32 ranges  36 u8 × 28 zero
+//!        24 u64 body bytes  32 u32 ranges  36 u32 zero  40 u64 incarnation  48 u64 that of the epoch before  56 u64 zero
 //! range   0 u64 offset in the image  8 u64 bytes  ── and as many bytes of content, a multiple of 8
 //! ```
 //!
 //! The commit record stands first and is **stored last**: whoever finds it whole at the position where the next epoch must begin has the
 //! body too, which the checksum confirms. A record of an earlier lap has another position, one of another log another id. The next
 //! epoch begins at the next multiple of 64.
+//!
+//! Where the holder's machine lost its power, whole epochs may stand further on in the ring behind one that is not: of the same log, at the
+//! positions where the next owner's will end some day. So an owner chooses a random number, its **incarnation**, each time that it
+//! begins with what a holder has, and a record goes on only from an epoch of the incarnation that it names.
 
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::applied::Applied;
 use super::layout::{EpochLayout, LogId, Position, STEP, WORD};
 use crate::base::crc32c_append;
 
@@ -29,6 +34,10 @@ pub(super) struct Commit {
     pub(super) body: usize,
     pub(super) ranges: u32,
     pub(super) body_crc: u32,
+    /// The owner's, since it last took what a holder has.
+    pub(super) incarnation: u64,
+    /// That of the epoch before; 0: the push.
+    pub(super) before: u64,
 }
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -40,7 +49,10 @@ struct Wire {
     number: U64,
     body: U64,
     ranges: U32,
-    zero: [u8; 28],
+    zero: U32,
+    incarnation: U64,
+    before: U64,
+    unused: U64,
 }
 
 const _: () = assert!(size_of::<Wire>() == COMMIT_BYTES);
@@ -65,31 +77,43 @@ impl Commit {
             number: U64::new(self.number),
             body: U64::new(self.body as u64),
             ranges: U32::new(self.ranges),
-            zero: [0; 28],
+            zero: U32::ZERO,
+            incarnation: U64::new(self.incarnation),
+            before: U64::new(self.before),
+            unused: U64::ZERO,
         };
         wire.crc = U32::new(wire.checksum(log));
         zerocopy::transmute!(wire)
     }
 
-    /// The commit record that must stand at `position`; `None` when it does not, or names a body that no ring of this layout has.
+    /// The commit record of the epoch that goes on from `after`; `None` when it is none, or names a body that no ring of this layout has.
     pub(super) fn decode(
         bytes: &[u8; COMMIT_BYTES],
         log: LogId,
-        position: Position,
+        after: Applied,
         layout: EpochLayout,
     ) -> Option<Self> {
         let wire: Wire = zerocopy::transmute!(*bytes);
         let body = usize::try_from(wire.body.get()).ok()?;
-        let good = wire.position.get() == position.0
+        let good = wire.position.get() == after.position.0
             && wire.crc.get() == wire.checksum(log)
+            && wire.number.get() == after.number + 1
+            && wire.before.get() == after.incarnation
             && body <= layout.ring_bytes() - COMMIT_BYTES;
         let (number, ranges, body_crc) = (wire.number.get(), wire.ranges.get(), wire.body_crc.get());
-        good.then_some(Self { position, number, body, ranges, body_crc })
+        let (incarnation, before) = (wire.incarnation.get(), wire.before.get());
+        let position = after.position;
+        good.then_some(Self { position, number, body, ranges, body_crc, incarnation, before })
     }
 
     /// Where the body begins.
     pub(super) const fn body_position(&self) -> Position {
         Position(self.position.0.wrapping_add(COMMIT_BYTES as u64))
+    }
+
+    /// How far an image is that has this epoch.
+    pub(super) const fn applied(&self) -> Applied {
+        Applied { position: self.end(), number: self.number, incarnation: self.incarnation }
     }
 
     /// Where the next epoch begins.
@@ -124,12 +148,25 @@ mod tests {
     #[test]
     fn a_commit_record_is_read_at_its_place_only_and_each_changed_byte_is_noticed() {
         let layout = EpochLayout::with_ring(1 << 20, 1 << 16).unwrap();
-        let commit = Commit { position: Position(640), number: 7, body: 24, ranges: 1, body_crc: 5 };
+        let commit = Commit {
+            position: Position(640),
+            number: 7,
+            body: 24,
+            ranges: 1,
+            body_crc: 5,
+            incarnation: 8,
+            before: 9,
+        };
         let bytes = commit.encode(LOG);
+        let after =
+            |position, number, incarnation| Applied { position: Position(position), number, incarnation };
         let read = |bytes: &[u8; COMMIT_BYTES], log, position| {
-            Commit::decode(bytes, log, Position(position), layout)
+            Commit::decode(bytes, log, after(position, 6, 9), layout)
         };
         assert_eq!(read(&bytes, LOG, 640), Some(commit));
+        for other in [after(640, 7, 9), after(640, 6, 8), after(640, 6, 0)] {
+            assert_eq!(Commit::decode(&bytes, LOG, other, layout), None, "{other:?}");
+        }
         assert_eq!((commit.body_position(), commit.end()), (Position(704), Position(768)));
         assert!(read(&bytes, LOG, 640 + (1 << 16)).is_none() && read(&bytes, LogId([4; 16]), 640).is_none());
         for at in 0..bytes.len() {
@@ -144,14 +181,21 @@ mod tests {
     /// The format is what holders' files have.
     #[test]
     fn the_bytes_are_these() {
-        let commit =
-            Commit { position: Position(0x40), number: 2, body: 24, ranges: 1, body_crc: 0x0403_0201 };
+        let commit = Commit {
+            position: Position(0x40),
+            number: 2,
+            body: 24,
+            ranges: 1,
+            body_crc: 0x0403_0201,
+            incarnation: 0x0605,
+            before: 7,
+        };
         let bytes = commit.encode(LOG);
         assert_eq!(
-            bytes[4..40],
+            bytes[4..],
             [
                 1, 2, 3, 4, 0x40, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0, 1, 0,
-                0, 0, 0, 0, 0, 0
+                0, 0, 0, 0, 0, 0, 5, 6, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
             ]
         );
         assert_eq!(encode_range(0x1008, 16), [8, 16, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0]);

@@ -15,15 +15,17 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::applied::Applied;
 use super::body::Body;
-use super::config::{Cut, EpochConfig};
-use super::layout::{HEAD_BYTES, LogId, Position, encode_head, words};
+use super::config::{Cut, EpochConfig, Reconnected};
+use super::layout::{LogId, words};
+use super::link::{Link, check_url, pull, push};
 use super::record::COMMIT_BYTES;
 use super::ship::{Shipment, look};
 use super::{EpochError, log};
-use crate::base::{Deadline, FabricUrl, Level};
-use crate::memory::{MapOptions, Mapping, Runs, TrackedMemory, TrackingMethod, VolatileSlice};
-use crate::mirror::{Lane, LaneStats};
+use crate::base::{Deadline, Level};
+use crate::memory::{MapOptions, Mapping, Runs, TrackedMemory, TrackingMethod};
+use crate::mirror::LaneStats;
 use crate::node::{Attach, CallError, KeySet, ReconnectError, RefusalCode, Region, random_bytes};
 
 /// A memory whose ordinary stores are found and mirrored, atomically by epoch.
@@ -40,23 +42,21 @@ pub struct EpochRegion {
     config: EpochConfig,
     keys: KeySet,
     log: LogId,
-    /// Where the next epoch goes.
-    next: Position,
-    /// The last epoch that was cut.
-    epoch: u64,
+    /// The last epoch that was cut, and where the next goes.
+    last: Applied,
+    /// Of the epochs from here on.
+    incarnation: u64,
+    /// The last epoch of each incarnation before that of `last`.
+    lineage: Vec<Applied>,
     shipment: Option<Shipment>,
+    /// The last epoch that was cut and that the holder was found not to have, until the next is.
+    dropped: Option<u64>,
     /// The room of the last one.
     spare: Body,
     /// Pages that were collected and are not in an epoch yet.
     carried: Runs,
     /// Whether any page may differ from the twin.
     everything: bool,
-}
-
-/// The mirrored region and the lane into it.
-struct Link {
-    lane: Lane,
-    region: Region,
 }
 
 impl EpochRegion {
@@ -113,14 +113,12 @@ impl EpochRegion {
         carried.clear();
         let pulls = config.region.attach == Attach::Pull;
         let link = if pulls { pull(&config, &keys)? } else { push(&config, &keys, memory.slice())? };
-        let (log, next, epoch) =
-            log::recover(link.region.memory(), config.layout).map_err(EpochError::Content)?;
+        let (log, last) = log::recover(link.region.memory(), config.layout).map_err(EpochError::Content)?;
         if pulls {
-            let image = link.image(&config);
-            memory.slice().copy_from(0, image);
-            memory.collect(&mut carried)?;
-            carried.clear();
+            // What was stored before is overwritten; what is stored meanwhile is found by the first cut, which looks at all of it.
+            memory.slice().copy_from(0, link.image(&config));
         }
+        let incarnation = incarnation()?;
         Ok(Self {
             memory,
             why,
@@ -128,9 +126,11 @@ impl EpochRegion {
             config,
             keys,
             log,
-            next,
-            epoch,
+            last,
+            incarnation,
+            lineage: Vec::new(),
             shipment: None,
+            dropped: None,
             spare: Body::default(),
             carried,
             everything: false,
@@ -159,7 +159,7 @@ impl EpochRegion {
     /// The last epoch that was cut; that of the content at first.
     #[must_use]
     pub const fn epoch(&self) -> u64 {
-        self.epoch
+        self.last.number
     }
 
     /// The epoch that is cut and not shipped, if there is one.
@@ -173,7 +173,7 @@ impl EpochRegion {
     /// # Errors
     /// The link is lost.
     pub fn applied(&mut self, mut deadline: Deadline) -> Result<u64, EpochError> {
-        let epoch = self.epoch;
+        let epoch = self.last.number;
         look(&mut self.link.lane, &mut deadline).map_err(|error| EpochError::Wait {
             epoch,
             level: Level::Posted,
@@ -226,23 +226,47 @@ impl EpochRegion {
             self.spare = body;
             result?;
             self.carried.clear();
-            return Ok(Cut { epoch: self.epoch, pages, ..Cut::default() });
+            self.dropped = None;
+            return Ok(Cut { epoch: self.last.number, pages, ..Cut::default() });
         }
         body.apply(self.link.image(&self.config));
         self.carried.clear();
-        self.epoch += 1;
+        self.dropped = None;
         let cut = Cut {
-            epoch: self.epoch,
+            epoch: self.last.number + 1,
             pages,
             ranges: body.ranges() as usize,
             runs: body.runs() as usize,
             changed_bytes: body.changed(),
             shipped_bytes: body.len() + COMMIT_BYTES,
         };
-        let shipment = Shipment::new(self.next, self.epoch, body);
-        self.next = shipment.commit.end();
+        let shipment = Shipment::new(self.last, self.incarnation, body);
+        self.go_on_from(shipment.commit.applied());
         self.shipment = Some(shipment);
         Ok(cut)
+    }
+
+    /// Makes `last` the last epoch, and keeps in mind which ones were this owner's.
+    fn go_on_from(&mut self, last: Applied) {
+        /// Incarnations that are remembered.
+        const LINEAGE_MAX: usize = 64;
+        if self.last.incarnation != last.incarnation {
+            if self.lineage.len() == LINEAGE_MAX {
+                self.lineage.remove(0);
+            }
+            self.lineage.push(self.last);
+        }
+        self.last = last;
+    }
+
+    /// Whether the epoch of `found` is one that this owner made or went on from.
+    fn knows(&self, log: LogId, found: Applied) -> bool {
+        let made = |own: &Applied| {
+            own.incarnation == found.incarnation
+                && found.number <= own.number
+                && found.position <= own.position
+        };
+        log == self.log && (made(&self.last) || self.lineage.iter().any(made))
     }
 
     /// Adds what was stored to since the last time to the pages to look at.
@@ -280,11 +304,15 @@ impl EpochRegion {
     ///
     /// # Errors
     /// The epoch stays cut, and the next call goes on with it. After [`EpochError::Wait`] it may be whole at the peer all the same.
+    /// [`EpochError::Dropped`] when [`reconnect`](Self::reconnect) dropped the last one: cut again.
     pub fn ship(&mut self, level: Level, mut deadline: Deadline) -> Result<(), EpochError> {
-        let Self { link, shipment, config, log, epoch, .. } = self;
+        if let Some(epoch) = self.dropped {
+            return Err(EpochError::Dropped(epoch));
+        }
+        let Self { link, shipment, config, log, last, .. } = self;
         let Some(cut) = shipment else {
             let waited = link.lane.flush(level, deadline);
-            let epoch = *epoch;
+            let epoch = last.number;
             return waited.map(|_| ()).map_err(|error| EpochError::Wait { epoch, level, error });
         };
         let local = link.region.memory();
@@ -297,73 +325,43 @@ impl EpochRegion {
 
     /// Connects again after the link was lost. Where the holder knows this owner still, the epoch under way goes on. Where it does not (it
     /// was restarted, fenced, or had another owner), the region is opened anew with what the holder has, its last whole epoch, and
-    /// the next commit ships all in which the memory differs from that, in one epoch.
+    /// the next commit ships all in which the memory differs from that, in one epoch. Which of the two it was is the answer.
     ///
     /// # Errors
-    /// It is as it was: try again.
-    pub fn reconnect(&mut self, deadline: Deadline) -> Result<(), EpochError> {
+    /// It is as it was: try again. [`EpochError::Superseded`] when another owner made what the holder has: nothing of that is
+    /// overwritten, and trying again leads to the same.
+    pub fn reconnect(&mut self, deadline: Deadline) -> Result<Reconnected, EpochError> {
         match self.link.region.reconnect(&mut [&mut self.link.lane], deadline) {
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(Reconnected::Resumed),
             Err(ReconnectError::Call(CallError::Refused { code: RefusalCode::NotResumable, .. })) => {}
             Err(error) => return Err(error.into()),
         }
         self.config.region.attach = Attach::Pull;
         self.config.region.id = Some(self.link.region.id());
         let link = pull(&self.config, &self.keys)?;
-        let recovered =
+        let (log, found) =
             log::recover(link.region.memory(), self.config.layout).map_err(EpochError::Content)?;
-        (self.log, self.next, self.epoch) = recovered;
+        let own = self.last;
+        if !self.knows(log, found) {
+            return Err(EpochError::Superseded { own: own.number, found: found.number });
+        }
+        self.incarnation = incarnation()?;
         self.link = link;
+        self.go_on_from(found);
         self.shipment = None;
         self.everything = true;
-        Ok(())
-    }
-}
-
-impl Link {
-    /// The twin.
-    fn image(&self, config: &EpochConfig) -> VolatileSlice<'_> {
-        let layout = config.layout;
-        let image = self.region.memory().subslice(layout.image_offset(), layout.image_bytes());
-        image.expect("the region has the layout's size")
+        self.dropped = (found != own).then_some(own.number);
+        Ok(Reconnected::Anew { dropped: self.dropped })
     }
 }
 
 impl std::fmt::Debug for EpochRegion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "EpochRegion({:?}, epoch {})", self.memory, self.epoch)
+        write!(f, "EpochRegion({:?}, epoch {})", self.memory, self.epoch())
     }
 }
 
-/// Refuses what a holder cannot be fenced on.
-pub(super) fn check_url(url: &FabricUrl) -> Result<(), EpochError> {
-    match url {
-        FabricUrl::ShmDevice { .. } => Err(EpochError::Unsupported(url.clone())),
-        _ => Ok(()),
-    }
+/// A new one.
+fn incarnation() -> Result<u64, EpochError> {
+    Ok(u64::from_le_bytes(random_bytes()?))
 }
-
-/// Takes what the holder has.
-fn pull(config: &EpochConfig, keys: &KeySet) -> Result<Link, EpochError> {
-    let region = Region::open(config.region.clone(), keys.clone())?;
-    let lane = lane(&region, config)?;
-    Ok(Link { lane, region })
-}
-
-/// Makes what `content` holds now epoch 0 of a new log.
-fn push(config: &EpochConfig, keys: &KeySet, content: VolatileSlice<'_>) -> Result<Link, EpochError> {
-    let options = MapOptions { huge_pages: config.region.huge_pages };
-    let mapping = Mapping::anonymous(config.layout.region_bytes(), options)?;
-    mapping.lock(config.region.lock)?;
-    mapping.slice().write(0, &encode_head(config.layout, LogId(random_bytes()?)));
-    mapping.slice().copy_from(config.layout.image_offset(), content);
-    let region = Region::open_over(config.region.clone(), keys.clone(), Arc::new(mapping))?;
-    let lane = lane(&region, config)?;
-    Ok(Link { lane, region })
-}
-
-fn lane(region: &Region, config: &EpochConfig) -> Result<Lane, EpochError> {
-    region.lane(config.lane).map_err(|error| EpochError::Open(error.into()))
-}
-
-const _: () = assert!(HEAD_BYTES > words::APPLIED + 8);

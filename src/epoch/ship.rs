@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::EpochError;
+use super::applied::Applied;
 use super::body::Body;
 use super::layout::{EpochLayout, LogId, Position, words};
 use super::record::{COMMIT_BYTES, Commit, epoch_bytes};
@@ -30,10 +31,17 @@ pub(super) struct Shipment {
 }
 
 impl Shipment {
-    /// The epoch of `number`, at `position`.
-    pub(super) fn new(position: Position, number: u64, body: Body) -> Self {
-        let commit =
-            Commit { position, number, body: body.len(), ranges: body.ranges(), body_crc: body.crc() };
+    /// The epoch behind `last`, by the owner of this incarnation.
+    pub(super) fn new(last: Applied, incarnation: u64, body: Body) -> Self {
+        let commit = Commit {
+            position: last.position,
+            number: last.number + 1,
+            body: body.len(),
+            ranges: body.ranges(),
+            body_crc: body.crc(),
+            incarnation,
+            before: last.incarnation,
+        };
         Self { commit, body, taken: 0, committed: false }
     }
 
@@ -94,16 +102,16 @@ impl Shipment {
                 return Ok(());
             }
             let Some(left) = deadline.remaining() else {
-                return Err(EpochError::NoRoom {
-                    epoch,
-                    bytes,
-                    free,
-                    applied: local.load_word(words::NUMBER),
-                });
+                let applied = local.load_word(words::NUMBER);
+                return Err(EpochError::NoRoom { epoch, bytes, free, applied });
             };
             std::thread::sleep(pause.min(left));
             pause = (2 * pause).min(LOOK.1);
             look(lane, deadline).map_err(|error| EpochError::Wait { epoch, level: Level::Posted, error })?;
+            let found = local.load_word(words::HOLDS);
+            if found != layout.ring_bytes() as u64 {
+                return Err(other_ring(layout, found));
+            }
         }
     }
 }
@@ -113,6 +121,48 @@ pub(super) fn look(lane: &mut Lane, deadline: &mut Deadline) -> Result<(), WaitE
     match lane.fetch(words::FREE, words::BYTES, Deadline::at(deadline.instant())) {
         Err(WaitError::FetchDeadline { .. }) => Ok(()),
         result => result,
+    }
+}
+
+fn other_ring(layout: EpochLayout, found: u64) -> EpochError {
+    let own = layout.ring_bytes();
+    EpochError::Content(format!("its holder has a ring of {found} bytes, this owner one of {own}"))
+}
+
+/// Waits until the holder says what ring it has.
+///
+/// # Errors
+/// It has another, or does not say before the deadline.
+pub(super) fn check_ring(
+    lane: &mut Lane,
+    local: VolatileSlice<'_>,
+    layout: EpochLayout,
+    mut deadline: Deadline,
+) -> Result<(), EpochError> {
+    // What was pulled may be of the holder before, for a moment.
+    let mut doubt = Deadline::within(Duration::from_secs(1));
+    let mut pause = LOOK.0;
+    loop {
+        // This word only: the others are to be as old as the image that was pulled with them.
+        match lane.fetch(words::HOLDS, 8, Deadline::at(deadline.instant())) {
+            Ok(()) | Err(WaitError::FetchDeadline { .. }) => {}
+            Err(error) => return Err(EpochError::Wait { epoch: 0, level: Level::Posted, error }),
+        }
+        let (own, found) = (layout.ring_bytes() as u64, local.load_word(words::HOLDS));
+        let over = deadline.remaining().is_none();
+        match found {
+            _ if found == own => return Ok(()),
+            0 if over => {
+                let why = "its holder does not say that it applies epochs: start it as one of epochs";
+                return Err(EpochError::Content(why.into()));
+            }
+            found if found != 0 && (over || doubt.remaining().is_none()) => {
+                return Err(other_ring(layout, found));
+            }
+            _ => {}
+        }
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(LOOK.1);
     }
 }
 

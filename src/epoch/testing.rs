@@ -1,5 +1,6 @@
 //! An owner without a fabric: it cuts epochs and writes them into a region as a lane would.
 
+use super::applied::Applied;
 use super::body::Body;
 use super::layout::{EpochLayout, LogId, Position, encode_head, words};
 use super::record::Commit;
@@ -20,6 +21,9 @@ pub(super) struct Owner {
     twin: Mapping,
     pub(super) at: Position,
     pub(super) number: u64,
+    /// The incarnation, and that of the last epoch.
+    pub(super) incarnation: u64,
+    before: u64,
     /// The memory at each epoch, from 0 on.
     pub(super) history: Vec<Vec<u8>>,
 }
@@ -28,6 +32,7 @@ pub(super) struct Owner {
 pub(super) fn pushed(layout: EpochLayout) -> Mapping {
     let region = Mapping::anonymous(layout.region_bytes(), MapOptions::default()).unwrap();
     region.slice().write(0, &encode_head(layout, LOG));
+    region.slice().write(words::APPLIED[0], &Applied::default().encode(LOG));
     region
 }
 
@@ -35,7 +40,23 @@ impl Owner {
     pub(super) fn new(layout: EpochLayout) -> Self {
         let mapping = || Mapping::anonymous(layout.image_bytes(), MapOptions::default()).unwrap();
         let history = vec![vec![0; layout.image_bytes()]];
-        Self { layout, memory: mapping(), twin: mapping(), at: Position(0), number: 0, history }
+        let (memory, twin) = (mapping(), mapping());
+        Self { layout, memory, twin, at: Position(0), number: 0, incarnation: 1, before: 0, history }
+    }
+
+    /// The next one: it has what stands in `region`, which it recovers. Numbers before the last are of no interest any more.
+    pub(super) fn pull(region: VolatileSlice<'_>, layout: EpochLayout, incarnation: u64) -> Self {
+        let copy = Mapping::anonymous(region.len(), MapOptions::default()).unwrap();
+        copy.slice().copy_from(0, region);
+        let (_, applied) = super::log::recover(copy.slice(), layout).unwrap();
+        let mut owner = Self::new(layout);
+        let content = image(copy.slice(), layout);
+        owner.memory.slice().write(0, &content);
+        owner.twin.slice().write(0, &content);
+        (owner.at, owner.number, owner.before) = (applied.position, applied.number, applied.incarnation);
+        owner.incarnation = incarnation;
+        owner.history = vec![content; usize::try_from(applied.number).unwrap() + 1];
+        owner
     }
 
     /// Changes `len` bytes at `offset`, as far as there are so many.
@@ -61,6 +82,8 @@ impl Owner {
             body: body.len(),
             ranges: body.ranges(),
             body_crc: body.crc(),
+            incarnation: self.incarnation,
+            before: self.before,
         };
         if !body.fits(self.layout.ring_bytes()) || commit.end().0 - free > self.layout.ring_bytes() as u64 {
             return None;
@@ -74,7 +97,7 @@ impl Owner {
             stores.extend(part.chunks(700).enumerate().map(|(at, chunk)| (place + at * 700, chunk.to_vec())));
         }
         stores.push((self.layout.place(self.at).0, commit.encode(LOG).to_vec()));
-        (self.at, self.number) = (commit.end(), commit.number);
+        (self.at, self.number, self.before) = (commit.end(), commit.number, commit.incarnation);
         self.history.push(self.memory.slice().to_vec());
         Some(stores)
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use mirrorbus::epoch::{EpochConfig, EpochError, EpochHolder, EpochLayout, EpochRegion};
+use mirrorbus::epoch::{EpochConfig, EpochError, EpochHolder, EpochLayout, EpochRegion, Reconnected};
 use mirrorbus::memory::{LockPolicy, TrackedMemory, TrackingMethod};
 use mirrorbus::node::{CallError, OpenError, RefusalCode};
 use mirrorbus::{Attach, Deadline, Level, VolatileSlice};
@@ -24,6 +24,9 @@ on_every_fabric!(
     a_fenced_owner_comes_back_and_ships_what_differs,
     threads_that_hold_still_at_the_cut_make_it_consistent,
     durable_is_what_the_holder_can,
+    what_another_owner_made_is_not_overwritten,
+    an_owner_with_another_ring_does_not_open,
+    an_epoch_that_arrived_before_the_fence_is_not_dropped,
 );
 
 struct Rig {
@@ -216,7 +219,8 @@ fn a_restarted_owner_has_the_last_epoch(fabric: Fabric) {
         owner = rig.next_owner();
         assert!(owner.epoch() == epoch && owner.memory().slice().to_vec() == content, "round {round}");
         let cut = owner.commit(Level::Acked, soon()).unwrap();
-        assert_eq!((cut.epoch, cut.pages), (epoch, 0), "nothing differs");
+        assert_eq!((cut.epoch, cut.ranges, cut.pages), (epoch, 0, SIZE / 4096), "nothing differs");
+        assert_eq!(owner.commit(Level::Acked, soon()).unwrap().pages, 0);
     }
 }
 
@@ -231,7 +235,7 @@ fn epochs_go_on_over_a_reconnection(fabric: Fabric) {
             // As much of it is on its way as the lane takes without waiting.
             let _ = owner.ship(Level::Posted, Deadline::within(Duration::ZERO));
         }
-        owner.reconnect(soon()).unwrap();
+        assert_eq!(owner.reconnect(soon()).unwrap(), Reconnected::Resumed);
         owner.ship(Level::Visible, soon()).unwrap();
         assert!(rig.held(round) == content, "round {round}");
     }
@@ -249,8 +253,10 @@ fn a_fenced_owner_comes_back_and_ships_what_differs(fabric: Fabric) {
     owner.memory().slice().write(400_000, b"not even cut");
     let error = owner.ship(Level::Acked, soon()).unwrap_err();
     assert!(matches!(error, EpochError::Wait { .. } | EpochError::Store(_)), "{error}");
-    owner.reconnect(soon()).unwrap();
+    assert_eq!(owner.reconnect(soon()).unwrap(), Reconnected::Anew { dropped: Some(2) });
     assert_eq!((owner.epoch(), owner.unshipped()), (1, None));
+    let error = owner.ship(Level::Acked, soon()).unwrap_err();
+    assert!(matches!(error, EpochError::Dropped(2)), "{error}");
     let cut = owner.commit(Level::Acked, soon()).unwrap();
     assert_eq!((cut.epoch, cut.ranges, cut.pages), (2, 2, SIZE / 4096));
     assert!(rig.held(2) == owner.memory().slice().to_vec());
@@ -313,4 +319,67 @@ fn durable_is_what_the_holder_can(fabric: Fabric) {
     assert!(error.to_string().contains("start it with a file"), "{error}");
     assert!(rig.held(1) == owner.memory().slice().to_vec(), "it is in the peer's memory all the same");
     owner.commit(Level::Visible, soon()).unwrap();
+}
+
+fn what_another_owner_made_is_not_overwritten(fabric: Fabric) {
+    let rig = Rig::new(fabric, usual());
+    let mut first = rig.owner();
+    first.memory().slice().write(0, b"first");
+    first.commit(Level::Acked, soon()).unwrap();
+    first.memory().slice().write(100, b"cut by the first");
+    first.cut().unwrap();
+    rig.holder.take_over(soon()).unwrap();
+    // One that makes no epoch changes nothing.
+    drop(rig.next_owner());
+    rig.holder.take_over(soon()).unwrap();
+    assert_eq!(first.reconnect(soon()).unwrap(), Reconnected::Anew { dropped: Some(2) });
+    first.commit(Level::Acked, soon()).unwrap();
+    rig.holder.take_over(soon()).unwrap();
+    let mut second = rig.next_owner();
+    second.memory().slice().write(200, b"second");
+    assert_eq!(second.commit(Level::Acked, soon()).unwrap().epoch, 3);
+    let content = second.memory().slice().to_vec();
+    drop(second);
+    rig.holder.take_over(soon()).unwrap();
+    // As many epochs, and more.
+    first.memory().slice().write(300, b"third of the first");
+    for _ in 0..2 {
+        let error = first.reconnect(soon()).unwrap_err();
+        assert!(matches!(error, EpochError::Superseded { own: 2, found: 3 }), "{error}");
+        rig.holder.take_over(soon()).unwrap();
+    }
+    assert!(rig.held(3) == content);
+    // Another push.
+    drop(rig.owner());
+    rig.holder.take_over(soon()).unwrap();
+    let error = first.reconnect(soon()).unwrap_err();
+    assert!(matches!(error, EpochError::Superseded { found: 0, .. } | EpochError::Open(_)), "{error}");
+}
+
+fn an_owner_with_another_ring_does_not_open(fabric: Fabric) {
+    let layout = EpochLayout::with_ring(SIZE, EpochLayout::RING_BYTES_MIN).unwrap();
+    let rig = Rig::new(fabric, layout);
+    let other = EpochLayout::with_ring(SIZE, 2 * EpochLayout::RING_BYTES_MIN).unwrap();
+    assert_eq!(layout.region_bytes(), other.region_bytes());
+    for attach in [Attach::Push { replace: true }, Attach::Pull] {
+        let mut config = rig.config(attach);
+        config.layout = other;
+        let error = EpochRegion::open(config, keys()).unwrap_err().to_string();
+        assert!(error.contains("65536") && error.contains("131072"), "{error}");
+        rig.holder.holder().fence(soon()).unwrap();
+        // As it should be, for the next.
+        drop(rig.owner());
+        rig.holder.take_over(soon()).unwrap();
+    }
+}
+
+fn an_epoch_that_arrived_before_the_fence_is_not_dropped(fabric: Fabric) {
+    let rig = Rig::new(fabric, usual());
+    let mut owner = rig.owner();
+    owner.memory().slice().write(100, b"committed");
+    owner.commit(Level::Acked, soon()).unwrap();
+    rig.holder.take_over(soon()).unwrap();
+    assert_eq!(owner.reconnect(soon()).unwrap(), Reconnected::Anew { dropped: None });
+    owner.ship(Level::Acked, soon()).unwrap();
+    assert_eq!(owner.commit(Level::Acked, soon()).unwrap().epoch, 1);
 }
