@@ -11,8 +11,9 @@ use super::run::{WAIT_STEP, World};
 use super::trace::fail;
 use crate::sim::scheduler;
 
-/// How long the pair may take to be mirrored when nothing fails any more.
-const HEAL_TIME: Duration = Duration::from_secs(60);
+/// How long the pair may take to be mirrored when nothing fails any more. Whoever was asked to follow and whose answer was lost is asked again when the
+/// minute is over that he had for it.
+const HEAL_TIME: Duration = Duration::from_secs(150);
 
 impl World {
     /// Ends all faults.
