@@ -74,7 +74,10 @@ impl Shipment {
             store(lane, place, &record, &mut tickets, deadline).map_err(|error| self.failed(level, error))?;
             self.committed = true;
         }
-        let waited = lane.flush(level, Deadline::at(deadline.instant()));
+        let mut flush = |level| lane.flush(level, Deadline::at(deadline.instant()));
+        // A holder that makes nothing durable is to have it all the same.
+        let brought = if level == Level::Durable { flush(Level::Visible).map(|_| ()) } else { Ok(()) };
+        let waited = brought.and_then(|()| flush(level));
         waited.map(|_| ()).map_err(|error| EpochError::Wait { epoch, level, error })
     }
 
