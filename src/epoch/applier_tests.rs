@@ -284,7 +284,8 @@ proptest! {
         let file = File::new(pushed(layout()), false);
         let mut owner = Owner::new(layout());
         let cut = |owner: &mut Owner, at: usize| {
-            owner.change(at * 1000, lens[at % lens.len()], owner.incarnation as u8 + at as u8 * 3);
+            let byte = u8::try_from(owner.incarnation + 3 * at as u64).unwrap();
+            owner.change(at * 1000, lens[at % lens.len()], byte);
             owner.cut(0).unwrap()
         };
         (0..whole).for_each(|at| file.store(&cut(&mut owner, at)));

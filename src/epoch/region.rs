@@ -287,12 +287,11 @@ impl EpochRegion {
     fn compare(&self, body: &mut Body) -> Result<(), EpochError> {
         let (page, ring) = (self.carried.page_bytes(), self.config.layout.ring_bytes());
         let (memory, twin) = (self.memory.slice(), self.link.image(&self.config));
-        let mut looked = 0;
-        for offset in self.carried.ranges().iter().cloned().flat_map(|run: Range<usize>| run.step_by(page)) {
+        let offsets = self.carried.ranges().iter().cloned().flat_map(|run: Range<usize>| run.step_by(page));
+        for (before, offset) in offsets.enumerate() {
             body.add_page(offset, page.min(memory.len() - offset), memory, twin);
-            looked += 1;
             if !body.fits(ring) {
-                let (bytes, pages) = (body.len(), self.carried.pages());
+                let (bytes, looked, pages) = (body.len(), before + 1, self.carried.pages());
                 return Err(EpochError::TooLarge { bytes, looked, pages, ring });
             }
         }
