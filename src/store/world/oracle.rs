@@ -231,13 +231,16 @@ pub(super) fn look() {
     }
 }
 
-/// No position is given out in two generations.
+/// No position is given out in two generations, if anything was acknowledged in the first of them: one that loses its power before may begin the next
+/// at the same place, as no file tells of it, and whoever has some of the first goes back to where both begin.
 fn give_out(name: &str, serves: &Serves) {
     let (base, end) = serves.segment;
     let overlaps = ORACLE.with_borrow_mut(|oracle| {
-        let of = oracle.given.entry(serves.generation).or_insert((base, end));
-        *of = (of.0.min(base), of.1.max(end));
-        let (base, end) = *of;
+        let before = oracle.given.get(&serves.generation).copied();
+        let (base, end) = before.map_or((base, end), |of| (of.0.min(base), of.1.max(end)));
+        if before.is_some() || serves.committed > base {
+            oracle.given.insert(serves.generation, (base, end));
+        }
         oracle
             .given
             .iter()
