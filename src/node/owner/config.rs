@@ -41,7 +41,8 @@ pub struct RegionConfig {
     pub heartbeat: Duration,
     /// The holder is called silent after this long. On media that need its processor, the link is then lost.
     pub silence: Duration,
-    /// How long opening waits for the holder at each step, and how long a bulk transfer may stand still.
+    /// How long opening waits for the holder at each step, and how long a bulk transfer may stand still. At the end of a push a second
+    /// more for each 16 MiB, which a holder with a file brings to its disk.
     pub timeout: Duration,
 }
 
