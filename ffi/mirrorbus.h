@@ -587,11 +587,11 @@ typedef struct mirrorbus_watermarks {
    */
   uint64_t acked;
   /**
-   * See MIRRORBUS_VISIBLE.
+   * See MIRRORBUS_VISIBLE. Over rdma it is moved by waits and flushes at that level only, not by mirrorbus_lane_poll().
    */
   uint64_t visible;
   /**
-   * See MIRRORBUS_DURABLE.
+   * See MIRRORBUS_DURABLE. It is moved by waits and flushes at that level only.
    */
   uint64_t durable;
 } mirrorbus_watermarks;
@@ -859,7 +859,8 @@ int mirrorbus_region_get_status(struct mirrorbus_region *region, struct mirrorbu
 
 /**
  * Connects again after the link was lost, sends what was not acknowledged, and takes all lanes of the region along: on return every store
- * that was taken is MIRRORBUS_VISIBLE at the holder, and tickets from before are stale. After an error everything is as it was.
+ * that was taken is MIRRORBUS_VISIBLE at the holder, and tickets from before are stale. After an error the link is lost, if it
+ * was not before, and the stores are as they were: try again.
  * MIRRORBUS_E_REFUSED where the holder has restarted or was fenced: close the region and open it anew.
  *
  * Durable on return: nothing that was not before. Threads: any. MIRRORBUS_E_BUSY while a thread is in a call with one of the lanes.
@@ -1054,7 +1055,7 @@ int mirrorbus_volume_get_info(struct mirrorbus_volume *volume, struct mirrorbus_
 /**
  * Reads. Returns when the bytes may be given out: nothing that is read is lost again by a failover.
  *
- * A timeout is seen within 20 ms. Threads: any, at any time.
+ * A timeout is seen within 20 ms, but not while a disk is read. Threads: any, at any time.
  *
  * Pointers: `target` has `bytes` bytes, which nobody else uses meanwhile. After an error they mean nothing.
  */
@@ -1070,7 +1071,8 @@ int mirrorbus_volume_read(struct mirrorbus_volume *volume,
  * acknowledged; a later mark includes the earlier ones. A mark is of this handle: after MIRRORBUS_E_ROLE what had not been acknowledged may
  * be lost, and another handle refuses the mark. Waits while the log has no room. After an error part of it may have been written.
  *
- * Durable on return: nothing but what mirrorbus_volume_flush() made so. A timeout is seen within 20 ms. Threads: any, at any time.
+ * Durable on return: nothing but what mirrorbus_volume_flush() made so. A timeout is seen within 20 ms, but not while a disk is synced, and
+ * counts once for the room and once for the acknowledgment. Threads: any, at any time.
  *
  * Pointers: `data` has `bytes` bytes that nobody changes meanwhile; `mark` is a place for one, or null.
  */
@@ -1111,7 +1113,7 @@ int mirrorbus_volume_write_zeroes(struct mirrorbus_volume *volume,
  * Waits until everything up to the mark is acknowledged. After MIRRORBUS_E_TIMEOUT it may be waited for again.
  *
  * Durable on return: nothing but what mirrorbus_volume_flush() made so; while the node serves alone what was acknowledged is on its disk. A timeout
- * is seen within 20 ms. Threads: any, at any time.
+ * is seen within 20 ms, but not while a disk is synced. Threads: any, at any time.
  */
 int mirrorbus_volume_wait(struct mirrorbus_volume *volume,
                           uint64_t mark,
@@ -1132,8 +1134,8 @@ int mirrorbus_volume_poll(struct mirrorbus_volume *volume,
 /**
  * Makes what was acknowledged before durable.
  *
- * Durable on return: all of it, on both nodes' storage, or as the dataset's `durability` says. A timeout is seen within 20 ms. Threads: any,
- * at any time.
+ * Durable on return: all of it, on both nodes' storage, or as the dataset's `durability` says. A timeout is seen within 20 ms, but not while a
+ * disk is synced. Threads: any, at any time.
  */
 int mirrorbus_volume_flush(struct mirrorbus_volume *volume,
                            uint64_t timeout_ns);

@@ -58,11 +58,15 @@ static int store(uint64_t offset, const void *data, size_t bytes)
     return mirrorbus_lane_store(disk.lane, offset, data, bytes, NULL);
 }
 
-static int store_table(void)
+/* Makes `table` the one that counts. One that could not be stored never was: its place is that of the older of the two. */
+static int store_table(struct table table)
 {
-    disk.table.version++;
-    disk.table.checksum = checksum(&disk.table);
-    return store(disk.table.version % 2 * (TABLE_BYTES / 2), &disk.table, sizeof disk.table);
+    table.version = disk.table.version + 1;
+    table.checksum = checksum(&table);
+    int code = store(table.version % 2 * (TABLE_BYTES / 2), &table, sizeof table);
+    if (code == MIRRORBUS_OK)
+        disk.table = table;
+    return code;
 }
 
 static int load_table(void)
@@ -118,14 +122,16 @@ static int file_write(sqlite3_file *file, const void *data, int bytes, sqlite3_i
     if (end <= disk.table.bytes[i])
         return SQLITE_OK;
     /* The bytes before the size that says that they are there. */
-    disk.table.bytes[i] = end;
-    return store_table() == MIRRORBUS_OK ? SQLITE_OK : SQLITE_IOERR_WRITE;
+    struct table table = disk.table;
+    table.bytes[i] = end;
+    return store_table(table) == MIRRORBUS_OK ? SQLITE_OK : SQLITE_IOERR_WRITE;
 }
 
 static int file_truncate(sqlite3_file *file, sqlite3_int64 bytes)
 {
-    disk.table.bytes[index_of(file)] = (uint64_t)bytes;
-    return store_table() == MIRRORBUS_OK ? SQLITE_OK : SQLITE_IOERR_TRUNCATE;
+    struct table table = disk.table;
+    table.bytes[index_of(file)] = (uint64_t)bytes;
+    return store_table(table) == MIRRORBUS_OK ? SQLITE_OK : SQLITE_IOERR_TRUNCATE;
 }
 
 /* Everything so far, of both files, is where it has to be before anything that follows. */
@@ -204,9 +210,10 @@ static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int 
     if (i < 0 || (!disk.table.exists[i] && !(flags & SQLITE_OPEN_CREATE)))
         return SQLITE_CANTOPEN;
     if (!disk.table.exists[i]) {
-        disk.table.exists[i] = 1;
-        disk.table.bytes[i] = 0;
-        if (store_table() != MIRRORBUS_OK)
+        struct table table = disk.table;
+        table.exists[i] = 1;
+        table.bytes[i] = 0;
+        if (store_table(table) != MIRRORBUS_OK)
             return SQLITE_CANTOPEN;
     }
     ((struct file *)file)->index = i;
@@ -223,9 +230,10 @@ static int vfs_delete(sqlite3_vfs *vfs, const char *name, int sync)
     int i = find(name);
     if (i < 0 || !disk.table.exists[i])
         return SQLITE_IOERR_DELETE_NOENT;
-    disk.table.exists[i] = 0;
-    disk.table.bytes[i] = 0;
-    return store_table() == MIRRORBUS_OK ? file_sync(NULL, 0) : SQLITE_IOERR_DELETE;
+    struct table table = disk.table;
+    table.exists[i] = 0;
+    table.bytes[i] = 0;
+    return store_table(table) == MIRRORBUS_OK ? file_sync(NULL, 0) : SQLITE_IOERR_DELETE;
 }
 
 static int vfs_access(sqlite3_vfs *vfs, const char *name, int flags, int *there)

@@ -182,7 +182,8 @@ pub unsafe extern "C" fn mirrorbus_region_get_status(
 }
 
 /// Connects again after the link was lost, sends what was not acknowledged, and takes all lanes of the region along: on return every store
-/// that was taken is MIRRORBUS_VISIBLE at the holder, and tickets from before are stale. After an error everything is as it was.
+/// that was taken is MIRRORBUS_VISIBLE at the holder, and tickets from before are stale. After an error the link is lost, if it
+/// was not before, and the stores are as they were: try again.
 /// MIRRORBUS_E_REFUSED where the holder has restarted or was fenced: close the region and open it anew.
 ///
 /// Durable on return: nothing that was not before. Threads: any. MIRRORBUS_E_BUSY while a thread is in a call with one of the lanes.

@@ -278,9 +278,9 @@ pub struct mirrorbus_watermarks {
     pub posted: u64,
     /// See MIRRORBUS_ACKED.
     pub acked: u64,
-    /// See MIRRORBUS_VISIBLE.
+    /// See MIRRORBUS_VISIBLE. Over rdma it is moved by waits and flushes at that level only, not by mirrorbus_lane_poll().
     pub visible: u64,
-    /// See MIRRORBUS_DURABLE.
+    /// See MIRRORBUS_DURABLE. It is moved by waits and flushes at that level only.
     pub durable: u64,
 }
 

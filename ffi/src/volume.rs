@@ -79,7 +79,7 @@ fn in_time<T>(timeout_ns: u64, request: impl FnOnce(Gone<'_>) -> Result<T, IoErr
 
 /// Reads. Returns when the bytes may be given out: nothing that is read is lost again by a failover.
 ///
-/// A timeout is seen within 20 ms. Threads: any, at any time.
+/// A timeout is seen within 20 ms, but not while a disk is read. Threads: any, at any time.
 ///
 /// # Safety
 /// `target` has `bytes` bytes, which nobody else uses meanwhile. After an error they mean nothing.
@@ -118,7 +118,8 @@ unsafe fn answer(volume: &Volume, mark: Mark, target: *mut u64, timeout_ns: u64)
 /// acknowledged; a later mark includes the earlier ones. A mark is of this handle: after MIRRORBUS_E_ROLE what had not been acknowledged may
 /// be lost, and another handle refuses the mark. Waits while the log has no room. After an error part of it may have been written.
 ///
-/// Durable on return: nothing but what mirrorbus_volume_flush() made so. A timeout is seen within 20 ms. Threads: any, at any time.
+/// Durable on return: nothing but what mirrorbus_volume_flush() made so. A timeout is seen within 20 ms, but not while a disk is synced, and
+/// counts once for the room and once for the acknowledgment. Threads: any, at any time.
 ///
 /// # Safety
 /// `data` has `bytes` bytes that nobody changes meanwhile; `mark` is a place for one, or null.
@@ -188,7 +189,7 @@ pub unsafe extern "C" fn mirrorbus_volume_write_zeroes(
 /// Waits until everything up to the mark is acknowledged. After MIRRORBUS_E_TIMEOUT it may be waited for again.
 ///
 /// Durable on return: nothing but what mirrorbus_volume_flush() made so; while the node serves alone what was acknowledged is on its disk. A timeout
-/// is seen within 20 ms. Threads: any, at any time.
+/// is seen within 20 ms, but not while a disk is synced. Threads: any, at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn mirrorbus_volume_wait(volume: *mut mirrorbus_volume, mark: u64, timeout_ns: u64) -> c_int {
     call(|| {
@@ -224,8 +225,8 @@ pub unsafe extern "C" fn mirrorbus_volume_poll(
 
 /// Makes what was acknowledged before durable.
 ///
-/// Durable on return: all of it, on both nodes' storage, or as the dataset's `durability` says. A timeout is seen within 20 ms. Threads: any,
-/// at any time.
+/// Durable on return: all of it, on both nodes' storage, or as the dataset's `durability` says. A timeout is seen within 20 ms, but not while a
+/// disk is synced. Threads: any, at any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn mirrorbus_volume_flush(volume: *mut mirrorbus_volume, timeout_ns: u64) -> c_int {
     call(|| {
