@@ -185,7 +185,12 @@ impl Pair {
         };
         let (node, floor) = (&self.engine.config.node, self.floor(end));
         self.decide(&Wanted::Anew, |last| alone(node, last, 0, floor))?;
-        self.become_primary_in(memory, None)
+        let begun = self.become_primary_in(memory, None);
+        // Of a primary that died meanwhile no copy had to move.
+        if let Some(holder) = self.holder() {
+            holder.forget_fence();
+        }
+        begun
     }
 
     /// Somebody else has the configuration.
