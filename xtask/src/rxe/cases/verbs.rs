@@ -12,7 +12,8 @@ const KNOW_THE_PEER: &str =
     "if [ -n \"$guest\" ]; then peer=$((3 - guest)); arp -s 10.77.0.$peer 52:54:00:77:00:0$peer; fi";
 
 pub(super) fn contract(machine: &dyn Machine) -> Result<()> {
-    run(machine, "verbs --skip alone:: --test-threads=2")
+    // Epochs are found by soft-dirty bits on the guests' kernel, which tell of too many pages there: docs/epoch.md, "Limits".
+    run(machine, "verbs --skip alone:: --skip epoch:: --test-threads=2")
 }
 
 /// Those that disturb the device, one after another.
