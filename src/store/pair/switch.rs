@@ -227,10 +227,7 @@ impl Pair {
 
     fn end_service_in_turn(&self, epoch: u64) {
         let mut state = self.engine.shared.lock();
-        if state.epoch == epoch
-            && let Role::Primary(primary) = &mut state.role
-        {
-            primary.hand_over = HandOver::Done;
+        if state.epoch == epoch && matches!(state.role, Role::Primary(_)) {
             state.epoch += 1;
         }
         drop(state);
