@@ -54,7 +54,7 @@ impl Volume {
             };
         }
         let mut state = engine.shared.lock();
-        let primary = state.primary(self.epoch)?;
+        let primary = state.serving(self.epoch)?;
         primary.push();
         let may_answer =
             primary.hand_over == HandOver::No && (!primary.has_member() || engine.lease.is_live());
