@@ -17,6 +17,9 @@ const MOMENT: Duration = Duration::from_millis(500);
 /// Within this an owner knows that its holder's process was killed.
 const TOLD: Duration = Duration::from_millis(100);
 
+/// An emulator takes longer over what a machine does for the first time. Silence alone would be told after 500 ms, each time.
+const TOLD_TRIES: u32 = 3;
+
 /// The silence after which a holder is called silent is 2 s: a stop is shorter or longer than that.
 const STOP_MIN: Duration = Duration::from_millis(1000);
 const STOP_MORE: Duration = Duration::from_millis(2500);
@@ -35,6 +38,20 @@ const DEAF_TRIES: u32 = 5;
 const POSTED_BYTES_MIN: u64 = 16 << 10;
 
 pub(super) fn killed(guests: &Guests, random: &mut Random, medium: &str) -> Result<()> {
+    let mut told = Vec::new();
+    for _ in 0..TOLD_TRIES {
+        let within = killed_once(guests, random, medium)?;
+        if within <= TOLD {
+            return Ok(());
+        }
+        println!("that is more than {TOLD:?}: once more");
+        told.push(within);
+    }
+    Err(Failure::new(format!("told only after {told:?}, never within {TOLD:?}")))
+}
+
+/// How long it took, with the word's way to the other machine.
+fn killed_once(guests: &Guests, random: &mut Random, medium: &str) -> Result<Duration> {
     let (holder, url) = holder(guests, medium)?;
     let process = guests.b.run(&format!("cat /run/process.{}", holder.id), SOON)?;
     let address = format!("{}:7272", guests.b.address());
@@ -52,8 +69,7 @@ pub(super) fn killed(guests: &Guests, random: &mut Random, medium: &str) -> Resu
     executioner.wait()?.success()?;
     let end = holder.wait()?.end;
     ensure(end == End::Exit(128 + 9), || format!("the holder was not killed: {end:?}"))?;
-    let micros = number(within.strip_suffix(" us").unwrap_or_default())?;
-    ensure(Duration::from_micros(micros) <= TOLD, || format!("told only after {micros} µs, not {TOLD:?}"))
+    Ok(Duration::from_micros(number(within.strip_suffix(" us").unwrap_or_default())?))
 }
 
 pub(super) fn fenced(guests: &Guests, random: &mut Random, medium: &str) -> Result<()> {
