@@ -65,7 +65,7 @@ fn checked_builds(full: bool) -> Chain<'static> {
         })
         .then("clippy, bench and C library without RDMA", || {
             let both = ["--package", "mirrorbus-bench", "--package", "mirrorbus-ffi"];
-            let without = ["--no-default-features", "--all-targets"];
+            let without = ["--no-default-features", "--features", "mirrorbus-bench/program", "--all-targets"];
             one(cargo(&["clippy"]).args(both).args(without).args(DENY_WARNINGS))
         })
         .then("clippy, the model", || {

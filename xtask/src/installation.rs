@@ -83,7 +83,7 @@ fn build(arguments: &Arguments) -> Result<Built> {
     let mut command = cargo(&["build", "--lib", "--bins", "--profile", &arguments.profile]);
     command.args(PACKAGES).args(["--message-format=json-render-diagnostics"]);
     if arguments.without_rdma {
-        command.args(["--no-default-features", "--features", "mirrorbus/cli"]);
+        command.args(["--no-default-features", "--features", "mirrorbus/cli,mirrorbus-bench/program"]);
     }
     println!("$ cargo build --lib --bins --profile {} {}", arguments.profile, PACKAGES.join(" "));
     let output = command.stderr(Stdio::inherit()).output().context(|| "cargo".to_owned())?;
