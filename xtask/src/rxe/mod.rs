@@ -33,6 +33,7 @@ mod port;
 mod qemu;
 mod random;
 mod report;
+mod saved;
 // The bench's: one way to make a median and its interval.
 #[path = "../../../bench/src/ratio.rs"]
 mod ratio;
@@ -120,6 +121,10 @@ pub(crate) fn test(arguments: &Arguments) -> Result<Counts> {
             let extra = if arguments.perftest { Extra::Perftest } else { Extra::Nothing };
             guests(&cache, extra, guests::MEMORY_MIB, artifacts::build)?
         };
+        // With many rounds each start is one from nothing.
+        if !is_measurement && arguments.rounds < cases::MANY {
+            guests.save()?;
+        }
         let rows = in_guests(&guests, &chosen, arguments, &mut random, &cache.join("logs"));
         if arguments.keep {
             console::serve(&guests)?;

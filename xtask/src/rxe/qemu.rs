@@ -14,6 +14,7 @@ use crate::failure::{Context, Failure, Result};
 
 use super::disk;
 use super::image::Image;
+use super::saved;
 
 /// Commands that a guest can carry out at the same time.
 pub(crate) const PORTS: usize = 8;
@@ -73,6 +74,11 @@ impl Hardware {
         self.directory.join("disk")
     }
 
+    /// What it goes on from at its start when this file is there.
+    pub(crate) fn saved(&self) -> PathBuf {
+        self.directory.join("saved")
+    }
+
     /// The socket at which QEMU finds the disk.
     fn disk_socket(&self) -> PathBuf {
         self.directory.join("disk.nbd")
@@ -83,7 +89,7 @@ impl Hardware {
         ["in", "out"].map(|way| self.directory.join(format!("port{number}.{way}")))
     }
 
-    fn arguments(&self, has_disk: bool) -> Vec<String> {
+    fn arguments(&self, has_disk: bool, goes_on: bool) -> Vec<String> {
         let Self { number, memory_mib, processors, image, directory, peer } = self;
         let directory = directory.display();
         // `guest` and `disk` are no words of the kernel's, so they become variables of the first process. On a host that does much else the
@@ -117,6 +123,7 @@ impl Hardware {
             "-netdev user,id=outside,ipv6=off",
             &format!("-device virtio-net-pci,id=aside,netdev=outside,mac=52:54:00:78:00:0{number},romfile="),
             &format!("-device virtio-serial-pci,max_ports={}", PORTS + 1),
+            &format!("-device {}", saved::IDENTITY),
         ]
         .iter()
         .flat_map(|line| line.split(' '))
@@ -131,8 +138,14 @@ impl Hardware {
             let socket = self.disk_socket();
             // The guest's flushes go through, and nothing is kept here.
             let drive = format!("file=nbd:unix:{},format=raw,if=none,id=disk,cache=none", socket.display());
-            let device = "virtio-blk-pci,drive=disk".to_owned();
-            all.extend(["-drive".to_owned(), drive, "-device".to_owned(), device]);
+            all.extend(["-drive".to_owned(), drive]);
+            // One that goes on had none, and gets it then.
+            if !goes_on {
+                all.extend(["-device".to_owned(), "virtio-blk-pci,drive=disk".to_owned()]);
+            }
+        }
+        if goes_on {
+            all.extend(saved::incoming(&self.saved()));
         }
         all.extend(["-append".to_owned(), kernel]);
         all
@@ -150,7 +163,7 @@ pub(crate) struct Qemu {
 }
 
 impl Qemu {
-    /// Starts a guest with no memory of an earlier one; only the console's file goes on.
+    /// Starts a guest with no memory of an earlier one, or with what was saved before any test; only the console's file goes on.
     pub(crate) fn start(hardware: &Hardware) -> Result<Self> {
         let directory = &hardware.directory;
         if directory.display().to_string().contains([' ', ',']) {
@@ -178,7 +191,8 @@ impl Qemu {
             disk::until_served(&socket)
                 .context(|| fs::read_to_string(hardware.errors()).unwrap_or_default())?;
         }
-        let words = [vec!["qemu-system-x86_64".to_owned()], hardware.arguments(has_disk)].concat();
+        let goes_on = hardware.saved().exists();
+        let words = [vec!["qemu-system-x86_64".to_owned()], hardware.arguments(has_disk, goes_on)].concat();
         qemu.guards.push(guarded(&words, &ends, hardware)?);
         Ok(qemu)
     }
@@ -207,7 +221,7 @@ impl Qemu {
     }
 
     /// Says one thing to QEMU's control socket, after the greeting: the answer.
-    fn command(&self, line: &str) -> Result<String> {
+    pub(super) fn command(&self, line: &str) -> Result<String> {
         let what = || format!("telling QEMU {line}");
         let mut stream = UnixStream::connect(&self.control).context(what)?;
         stream.set_read_timeout(Some(ANSWER)).context(what)?;

@@ -1,6 +1,6 @@
 //! That the guests are what the other tests take them for.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::failure::Result;
 use crate::rxe::guests::Guests;
@@ -30,6 +30,23 @@ pub(super) fn both_are_up(guests: &Guests, _: &mut Random) -> Result<()> {
     let took = guests.first_start;
     ensure(took <= BOOT_MAX, || format!("the guests took {took:?} to come up, not {BOOT_MAX:?}"))?;
     guests.both().into_iter().try_for_each(|guest| device_is_active(guest))
+}
+
+/// How far a guest's clock on the wall may be from ours.
+const WALL_MAX: u64 = 60;
+
+/// A guest may go on from what was kept of it: two of its starts must not be one machine twice.
+pub(super) fn starts_differ(guests: &Guests, _: &mut Random) -> Result<()> {
+    let mut drawn = Vec::new();
+    for _ in 0..2 {
+        guests.a.restart()?;
+        drawn.push(guests.a.run("head -c 16 /dev/urandom | od -x", SHORT)?);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let theirs: u64 = guests.a.run("date +%s", SHORT)?.trim().parse().unwrap_or_default();
+        ensure(now.abs_diff(theirs) <= WALL_MAX, || format!("it is {theirs} s there and {now} s here"))?;
+        device_is_active(&guests.a)?;
+    }
+    ensure(drawn[0] != drawn[1], || format!("two starts drew the same random numbers: {}", drawn[0]))
 }
 
 pub(super) fn rdma_between_guests(guests: &Guests, _: &mut Random) -> Result<()> {

@@ -102,6 +102,12 @@ const CASES: &[Case] = &[
         on: On::Two(bring_up::both_are_up),
     },
     Case {
+        name: "started-again",
+        about: "two starts of a guest have random numbers of their own, and the time of now",
+        random: false,
+        on: On::Two(bring_up::starts_differ),
+    },
+    Case {
         name: "rdma",
         about: "queue pairs between the guests, made by address and by connection manager",
         random: false,
