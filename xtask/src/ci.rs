@@ -26,11 +26,13 @@ pub(crate) fn run(full: bool) -> Result<()> {
     steps.run("what the checks need", installed);
     steps.run("fmt", format);
     steps.run("tidy", || tidy::run(&root(), &commands()).map(|()| Counts::one()));
-    let others =
-        Chain::default().then("deny: bans, licenses, sources", deny).then("deny: advisories", advisories);
+    let seconds = if full { fuzz::SECONDS_FULL } else { fuzz::SECONDS };
+    let others = Chain::default()
+        .then("deny: bans, licenses, sources", deny)
+        .then("deny: advisories", advisories)
+        .then("build of the fuzz targets", move || fuzz::build(seconds).map(|()| Counts::one()));
     steps.run_together([checked_builds(full), others]);
     // By itself: how many inputs come past a checksum goes by how many there are.
-    let seconds = if full { fuzz::SECONDS_FULL } else { fuzz::SECONDS };
     steps.run("fuzz", || fuzz::run(seconds).map(|()| Counts::one()));
     // The README's two commands, as a reader would type them.
     steps.run("cargo xtask demo", || one(&mut cargo(&["xtask", "demo"])));

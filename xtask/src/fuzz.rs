@@ -21,27 +21,36 @@ pub(crate) const SECONDS_FULL: u32 = 120;
 /// From here on slower code that is built sooner does not pay.
 const SECONDS_LONG: u32 = 60;
 
-/// Runs every target for `seconds`.
-pub(crate) fn run(seconds: u32) -> Result<()> {
+/// How the targets are built for runs of `seconds`.
+fn profile(seconds: u32) -> &'static [&'static str] {
+    // Slower code is built by all processors in a third of the time, and the sanitizer is for `unsafe`, of which what parses has none.
+    if seconds < SECONDS_LONG { &["--dev", "--sanitizer", "none"] } else { &["--release"] }
+}
+
+/// Builds every target for runs of `seconds`.
+pub(crate) fn build(seconds: u32) -> Result<()> {
     if !root().join("fuzz/Cargo.toml").exists() {
         return Err(Failure::new("there is no fuzz/Cargo.toml: nothing to fuzz".to_owned()));
     }
     install::cpp_compiler()?;
     install::nightly()?;
     install::cargo_tool("fuzz", "it builds and runs the fuzz targets")?;
+    run_program(cargo(&["+nightly", "fuzz", "build"]).args(profile(seconds)))
+}
+
+/// Builds every target and runs it for `seconds`.
+pub(crate) fn run(seconds: u32) -> Result<()> {
+    build(seconds)?;
     let listed = tee(&mut cargo(&["+nightly", "fuzz", "list"]))?;
     let targets: Vec<_> = listed.output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     if !listed.success || targets.is_empty() {
         return Err(Failure::new("cargo fuzz list names no target".to_owned()));
     }
-    // The slower code of the two is built by all processors in a third of the time.
-    let profile = if seconds < SECONDS_LONG { "--dev" } else { "--release" };
-    run_program(&mut cargo(&["+nightly", "fuzz", "build", profile]))?;
     let mut lines = Vec::new();
     let mut failed = Vec::new();
     let at_once = thread::available_parallelism().map_or(1, NonZero::get);
     for together in targets.chunks(at_once) {
-        for (target, ended) in together.iter().zip(side_by_side(together, seconds, profile)) {
+        for (target, ended) in together.iter().zip(side_by_side(together, seconds)) {
             let ended = ended?;
             let report = Report::read(&ended.output);
             lines.push(format!("{target}: {}", report.describe()));
@@ -56,11 +65,12 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
 }
 
 /// Runs these targets at the same time.
-fn side_by_side(targets: &[&str], seconds: u32, profile: &str) -> Vec<Result<Ended>> {
+fn side_by_side(targets: &[&str], seconds: u32) -> Vec<Result<Ended>> {
     let limit = format!("-max_total_time={seconds}");
     let one = |target: &str| {
-        let run = ["+nightly", "fuzz", "run", profile, target];
-        tee_at_end(cargo(&run).args(["--", &limit, "-print_final_stats=1"]))
+        let run =
+            [&["+nightly", "fuzz", "run"], profile(seconds), &[target, "--", &limit, "-print_final_stats=1"]];
+        tee_at_end(&mut cargo(&run.concat()))
     };
     thread::scope(|scope| {
         let runs: Vec<_> = targets.iter().map(|target| scope.spawn(|| one(target))).collect();
