@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn every_small_size_at_every_alignment() {
         let (sizes, step) = if cfg!(miri) { (0..70, 7) } else { (0..300, 1) };
-        for len in sizes {
+        // Under Miri those where a word begins and ends: what lies between takes minutes.
+        for len in sizes.filter(|len| !cfg!(miri) || len % 8 < 2) {
             for source_at in (0..16).step_by(step) {
                 for destination_at in (0..16).step_by(step) {
                     check(source_at, destination_at, len);
