@@ -74,6 +74,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None,
+            cases: if cfg!(miri) { 2 } else { 256 }, ..ProptestConfig::default() })]
         #[test]
         fn each_page_that_was_added_is_there_once(input in prop::collection::vec((0usize..60, 0usize..6), 0..20)) {
             let (mut runs, mut pages) = (Runs::new(16), [false; 70]);
