@@ -2,7 +2,8 @@
 
 use std::any::Any;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::{Random, WAKE_NANOS_MAX};
 
@@ -102,13 +103,31 @@ pub(super) struct Process {
     pub(super) stashed: Option<Vec<(TaskId, u64)>>,
 }
 
+/// Of a key, which is an address: each lock that is given back asks whether somebody waits for it.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_usize(usize::from(*byte)));
+    }
+
+    fn write_usize(&mut self, key: usize) {
+        self.0 = (self.0 ^ key as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+}
+
 pub(super) struct Core {
     pub(super) now: u64,
     pub(super) random: Random,
     queue: BinaryHeap<Entry>,
     number: u64,
     pub(super) tasks: Vec<Task>,
-    waiting: BTreeMap<usize, VecDeque<TaskId>>,
+    waiting: HashMap<usize, VecDeque<TaskId>, BuildHasherDefault<KeyHasher>>,
     pub(super) processes: Vec<Process>,
     pub(super) idle: Vec<Thread>,
     pub(super) failures: Vec<String>,
@@ -124,7 +143,7 @@ impl Core {
             queue: BinaryHeap::new(),
             number: 0,
             tasks: Vec::new(),
-            waiting: BTreeMap::new(),
+            waiting: HashMap::default(),
             processes: Vec::new(),
             idle: Vec::new(),
             failures: Vec::new(),

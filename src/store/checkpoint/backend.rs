@@ -93,6 +93,11 @@ impl StorageBackend for OnFile {
             return Ok(());
         }
         let before = self.0.metadata()?.len();
+        #[cfg(test)]
+        if crate::sim::scheduler::is_simulated() {
+            crate::sim::files::wrote(&self.0, before.min(len)..before.max(len));
+            return self.0.set_len(len);
+        }
         if len <= before {
             return self.0.set_len(len);
         }
@@ -123,6 +128,8 @@ impl StorageBackend for OnFile {
         if crate::sim::scheduler::is_dying() {
             return Ok(());
         }
+        #[cfg(test)]
+        crate::sim::files::wrote(&self.0, offset..offset + data.len() as u64);
         self.0.write_all_at(data, offset)
     }
 }
