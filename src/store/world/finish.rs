@@ -72,16 +72,26 @@ impl World {
         all.take()
     }
 
+    /// Reads all at the node that serves, and which that is. A switch that was asked for before may end meanwhile: then it is the other one.
+    fn read_at_primary(&mut self) -> Option<(usize, Option<Vec<Value>>)> {
+        loop {
+            if self.is_over() || !self.wait_until_mirrored() {
+                return None;
+            }
+            let Some(primary) = self.primary() else {
+                fail("the pair does not stay mirrored".into());
+                return None;
+            };
+            let all = self.read_all(primary);
+            if all.is_some() || self.primary() == Some(primary) {
+                return Some((primary, all));
+            }
+        }
+    }
+
     /// Both nodes have the same: all is read at the one, then at the other.
     pub(super) fn compare(&mut self) {
-        if self.is_over() {
-            return;
-        }
-        if !self.wait_until_mirrored() {
-            return;
-        }
-        let Some(primary) = self.primary() else { return fail("the pair does not stay mirrored".into()) };
-        let one = self.read_all(primary);
+        let Some((primary, one)) = self.read_at_primary() else { return };
         // A message may still be lost.
         for number in 0..1000 {
             if number % 200 == 0 && self.primary() == Some(primary) {
