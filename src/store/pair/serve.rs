@@ -104,7 +104,13 @@ impl Pair {
         let bytes = RingMemory::region_bytes(config.layout, config.places);
         let memory = Mapping::anonymous(bytes, MapOptions { huge_pages: true })?;
         memory.lock(config.lock)?;
-        memory.populate();
+        #[cfg(test)]
+        let populates = !crate::sim::scheduler::is_simulated();
+        #[cfg(not(test))]
+        let populates = true;
+        if populates {
+            memory.populate();
+        }
         Ok(RingMemory::new(Arc::new(memory), config.layout, config.places))
     }
 

@@ -13,6 +13,7 @@ use crate::memory::Mapping;
 use crate::mirror::{LaneConfig, LostReason};
 use crate::node::{CallError, KeySet, LinkStatus, OpenError, ReconnectError, Reconnected, RegionConfig};
 use crate::sim::scheduler::{self, ProcessId};
+use crate::store::ring_memory::WINDOW_BYTES;
 
 /// Bytes of a ring that are pushed at once, and how long that takes.
 const PUSH_BYTES: usize = 256 << 10;
@@ -179,7 +180,8 @@ impl Region {
             for at in (0..source.len()).step_by(PUSH_BYTES) {
                 reach(session, deadline)?;
                 scheduler::sleep(PUSH_TIME);
-                let len = PUSH_BYTES.min(source.len() - at);
+                // The window behind the ring has nothing that anybody reads before he is told what it has.
+                let len = PUSH_BYTES.min((source.len() - WINDOW_BYTES).saturating_sub(at));
                 source.slice().read(at, &mut piece[..len]);
                 if session.holder.is_owner(session.number) {
                     session.holder.memory.slice().write(at, &piece[..len]);
