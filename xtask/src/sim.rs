@@ -13,9 +13,12 @@ const LONG: &str = "1000000";
 /// Which runs.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Arguments {
-    /// Seeds from 1 on
+    /// How many seeds
     #[arg(long, default_value_t = 300, conflicts_with = "seed")]
     seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 1, conflicts_with = "seed")]
+    from: u64,
     /// One seed, and the trace of it
     #[arg(long)]
     seed: Option<u64>,
@@ -32,6 +35,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "sim",
         "--package",
         "mirrorbus",
+        // It takes nothing else, and the rest is most of the time of a build.
+        "--no-default-features",
+        "--features",
+        "store",
         "--lib",
         TEST,
         "--",
@@ -42,7 +49,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Some(seed) => command.env("MIRRORBUS_SEED", seed.to_string()),
         None => {
             let seconds = arguments.seconds.map_or_else(|| LONG.to_owned(), |seconds| seconds.to_string());
-            command.env("MIRRORBUS_SEEDS", arguments.seeds.to_string()).env("MIRRORBUS_SECONDS", seconds)
+            command
+                .env("MIRRORBUS_FROM", arguments.from.to_string())
+                .env("MIRRORBUS_SEEDS", arguments.seeds.to_string())
+                .env("MIRRORBUS_SECONDS", seconds)
         }
     };
     run_program(&mut command)

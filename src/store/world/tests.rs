@@ -79,7 +79,8 @@ fn what_clients_are_told_is_what_one_copy_would_have_told() {
     ));
     let aims = Mutex::new(BTreeMap::<Aim, u64>::new());
     let enough = || !failed.lock().unwrap().is_empty() || began.elapsed() >= Duration::from_secs(limit);
-    each(1..number("MIRRORBUS_SEEDS").unwrap_or(SEEDS) + 1, &enough, &|seed, outcome| {
+    let from = number("MIRRORBUS_FROM").unwrap_or(1);
+    each(from..from + number("MIRRORBUS_SEEDS").unwrap_or(SEEDS), &enough, &|seed, outcome| {
         let mut totals = totals.lock().unwrap();
         totals.1 += 1;
         totals.2 += outcome.operations;
