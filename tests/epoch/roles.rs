@@ -1,6 +1,6 @@
 //! Children: an owner that commits epochs without end, and a holder with a file.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -76,6 +76,25 @@ impl Said {
         for entry in bytes.as_chunks::<16>().0 {
             self = Self::of(entry);
         }
+        self
+    }
+
+    /// Reads what stands in the line of an owner that stands still.
+    pub(crate) fn heard(mut self, mut line: &UnixStream) -> Self {
+        line.set_nonblocking(true).unwrap();
+        // Entries are written whole.
+        let mut bytes = [0; 16 * 256];
+        loop {
+            match line.read(&mut bytes) {
+                Ok(len) if len > 0 => {
+                    assert!(len.is_multiple_of(16), "{len} bytes");
+                    self = Self::of(bytes[..len].as_chunks().0.last().unwrap());
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                end => panic!("the line of the owner: {end:?}"),
+            }
+        }
+        line.set_nonblocking(false).unwrap();
         self
     }
 
