@@ -142,6 +142,16 @@ impl State {
         self.role = Role::Failed { why };
         self.epoch += 1;
     }
+
+    /// Says why this node is as it is, if that is something else than before; whether it is. One that is out of service says on why that is, whatever
+    /// somebody comes to know who was still about to do something.
+    pub(super) fn explain(&mut self, reason: Reason) -> bool {
+        let is_new = self.reason != reason && !matches!(self.role, Role::Failed { .. });
+        if is_new {
+            self.reason = reason;
+        }
+        is_new
+    }
 }
 
 /// The state behind its lock.
@@ -231,5 +241,30 @@ impl Shared {
 
     pub(super) const fn bell(&self) -> &Arc<Bell> {
         &self.tender
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_node_is_out_of_service_stays_its_reason() {
+        let mut state = State {
+            role: Role::Undecided,
+            volumes: Volumes::default(),
+            position: Position::default(),
+            epoch: 0,
+            reason: Reason::new("undecided", "it was just opened"),
+            checkpoint: crate::base::Lsn::ZERO,
+            marker: None,
+            stopping: false,
+        };
+        let held = Reason::new("held", "the node that serves is not heard");
+        assert!(state.explain(held.clone()));
+        assert!(!state.explain(held.clone()), "it says so already");
+        state.fail("sync-failed", "its disk failed".into());
+        assert!(!state.explain(held));
+        assert_eq!(state.reason.code, "sync-failed");
     }
 }

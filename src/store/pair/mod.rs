@@ -292,9 +292,9 @@ impl Pair {
 
     pub(super) fn explain(&self, reason: Reason) {
         let mut state = self.engine.shared.lock();
-        if state.reason != reason {
-            log::info!("{}: {} ({})", self.engine.config.name, reason.text, reason.code);
-            state.reason = reason;
+        let (code, text) = (reason.code, reason.text.clone());
+        if state.explain(reason) {
+            log::info!("{}: {text} ({code})", self.engine.config.name);
         }
     }
 }
