@@ -2,6 +2,7 @@
 
 use super::client::Clients;
 use super::faults::Fault;
+use super::lane;
 use super::oracle::look_at;
 use crate::store::pair::glance::{Follows, Glance, Serves, Stand};
 use crate::store::primary::{HandOver, Mode};
@@ -26,12 +27,16 @@ pub(super) enum Aim {
     Trims,
     /// What was acknowledged is in two memories, and on no disk.
     InMemory,
+    /// One that serves alone has written something which its disk does not have for good.
+    OnItsWay,
+    /// A store is on its way to the other memory.
+    Placing,
     /// Somebody was just answered.
     Answered,
 }
 
 impl Aim {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::CatchesUp,
         Self::Resyncs,
         Self::Joins,
@@ -41,11 +46,25 @@ impl Aim {
         Self::Switches,
         Self::Trims,
         Self::InMemory,
+        Self::OnItsWay,
+        Self::Placing,
         Self::Answered,
     ];
 
     /// What may come then.
-    pub(super) const FAULTS: [Fault; 12] = [
+    /// Those in which who serves is about to change, or who has what: rarest first.
+    pub(super) const CHANGES: [Self; 8] = [
+        Self::Leaves,
+        Self::Joins,
+        Self::TakesOver,
+        Self::Switches,
+        Self::Resyncs,
+        Self::CatchesUp,
+        Self::Held,
+        Self::OnItsWay,
+    ];
+
+    const FAULTS: [Fault; 12] = [
         Fault::KillNode,
         Fault::KillNode,
         Fault::PowerOfNode,
@@ -60,12 +79,25 @@ impl Aim {
         Fault::BothNodes,
     ];
 
-    /// Whether it is now; `answered` is how many answers there were when one began to wait for it.
-    pub(super) fn is_now(self, clients: &Clients, answered: u64) -> bool {
-        if self == Self::Answered {
-            return clients.answered.get() > answered;
+    pub(super) const fn faults(self) -> &'static [Fault] {
+        match self {
+            // What is torn then is found by whoever begins with this disk.
+            Self::OnItsWay => &[Fault::PowerOfNode, Fault::PowerOfNode, Fault::PowerOfNode, Fault::KillNode],
+            Self::Placing => {
+                &[Fault::HangUp, Fault::HangUp, Fault::CutLoud, Fault::KillNode, Fault::PauseNode]
+            }
+            _ => &Self::FAULTS,
         }
-        (0..2).filter_map(|machine| look_at(machine, false)).any(|glance| self.is_of(&glance))
+    }
+
+    /// Which of them it is now; `answered` is how many answers there were when one began to wait for it.
+    pub(super) fn now(wanted: &[Self], clients: &Clients, answered: u64) -> Option<Self> {
+        let glances: Vec<_> = (0..2).filter_map(|machine| look_at(machine, false)).collect();
+        wanted.iter().copied().find(|aim| match aim {
+            Self::Answered => clients.answered.get() > answered,
+            Self::Placing => lane::is_on_its_way(),
+            _ => glances.iter().any(|glance| aim.is_of(glance)),
+        })
     }
 
     fn is_of(self, glance: &Glance) -> bool {
@@ -89,7 +121,8 @@ impl Aim {
             Self::Switches => serves.hand_over == HandOver::Holds,
             Self::Trims => serves.trims,
             Self::InMemory => serves.mode == Mode::Mirrored && serves.committed > serves.durable,
-            Self::Resyncs | Self::TakesOver | Self::Answered => false,
+            Self::OnItsWay => serves.is_by_itself() && serves.end > serves.durable,
+            Self::Resyncs | Self::TakesOver | Self::Placing | Self::Answered => false,
         }
     }
 }

@@ -83,6 +83,9 @@ fn serve(dataset: &Rc<RefCell<Option<Arc<crate::store::Dataset>>>>, line: &Share
         match execute(&volume, &requests, line) {
             Ok(answers) => line.borrow_mut().answers = Some(answers),
             Err(error) => {
+                if let IoError::Damaged(_) | IoError::Medium(_) = &error {
+                    fail(format!("a client is told of damage, and no disk does any: {error}"));
+                }
                 tell(|| format!("a client is hung up on: {error}"));
                 return close(line);
             }

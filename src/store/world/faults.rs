@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use super::client::Clients;
 use super::net::{self, Cut, MEDIATOR};
-use super::node::{Look, Mediator, usual_disk};
+use super::node::{Look, Mediator};
 use super::trace::{fail, tell};
-use crate::sim::files;
 use crate::sim::{Random, scheduler};
 
 /// A kind of fault.
@@ -37,6 +36,8 @@ pub(super) enum Fault {
     SlowDisk,
     FailDisk,
     FullDisk,
+    /// A node comes back with an empty disk, while the other one serves alone.
+    NewDisk,
     PowerOfNode,
     PowerOfMediator,
     /// Of both nodes, processes or machines.
@@ -48,7 +49,7 @@ impl Fault {
     pub(super) const FREQUENT: [Self; 6] =
         [Self::PauseNode, Self::KillNode, Self::Switch, Self::HangUp, Self::CutLoud, Self::CutSilent];
 
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::CutLoud,
         Self::CutSilent,
         Self::CutOneWay,
@@ -68,6 +69,7 @@ impl Fault {
         Self::SlowDisk,
         Self::FailDisk,
         Self::FullDisk,
+        Self::NewDisk,
         Self::PowerOfNode,
         Self::PowerOfMediator,
         Self::BothNodes,
@@ -86,6 +88,8 @@ pub(super) enum Undo {
     StartMediator,
     ResumeMediator,
     Seed,
+    /// The operator looks so often whether he is asked about a new disk.
+    Vouch(u16),
     OldMediator,
     Disk(usize),
 }
@@ -123,8 +127,9 @@ impl Faults {
 
     /// More often the one that serves than the other.
     fn node(&mut self, clients: &Clients) -> usize {
-        let serves = (0..2).find(|node| clients.nodes.borrow()[*node].look() == Look::Mirrored);
-        match serves {
+        let serves =
+            |node: &usize| matches!(clients.nodes.borrow()[*node].look(), Look::Mirrored | Look::Alone);
+        match (0..2).find(serves) {
             Some(serves) if self.random.chance(40) => serves,
             _ => usize::from(self.random.chance(50)),
         }
@@ -161,7 +166,11 @@ impl Faults {
 
     /// A fault, if it may be now; whether it was.
     pub(super) fn inject(&mut self, clients: &Clients, fault: Fault) -> bool {
-        let node = self.node(clients);
+        let node = match fault {
+            Fault::Switch => (0..2).find(|node| clients.nodes.borrow()[*node].look() == Look::Mirrored),
+            _ => None,
+        };
+        let node = node.unwrap_or_else(|| self.node(clients));
         let done = match fault {
             Fault::PowerOfNode | Fault::PowerOfMediator if !self.loses_power => false,
             Fault::HangUp => {
@@ -183,6 +192,7 @@ impl Faults {
                 self.harm_mediator(clients, fault)
             }
             Fault::SlowDisk | Fault::FailDisk | Fault::FullDisk => self.harm_disk(clients, fault, node),
+            Fault::NewDisk => self.replace_disk(clients),
             Fault::KillNode | Fault::PowerOfNode | Fault::StopNode | Fault::PauseNode | Fault::Switch => {
                 self.harm_node(clients, fault, node)
             }
@@ -259,42 +269,6 @@ impl Faults {
             fail(why);
         }
         true
-    }
-
-    fn harm_disk(&mut self, clients: &Clients, fault: Fault, node: usize) -> bool {
-        let Some(process) = clients.nodes.borrow()[node].process else { return false };
-        if self.is_under_way(Undo::Disk(node)) {
-            return false;
-        }
-        let mut disk = usual_disk();
-        let mut lasts = self.millis(50, 900);
-        match fault {
-            Fault::SlowDisk => disk.slow = self.millis(2, 150),
-            Fault::FullDisk => disk.is_full = true,
-            _ => {
-                // What it has not synced is in nobody's memory for long.
-                if !self.may_lose(clients, node) || !Self::has_peer(clients, node) {
-                    return false;
-                }
-                disk.fails = true;
-                lasts = self.millis(50, 400);
-                let after = lasts + self.millis(50, 1000);
-                self.later(after, Undo::Kill(node));
-            }
-        }
-        files::set(process, disk);
-        self.later(lasts, Undo::Disk(node));
-        true
-    }
-
-    /// Whether the other node has all that this one has.
-    fn has_peer(clients: &Clients, node: usize) -> bool {
-        let nodes = clients.nodes.borrow();
-        matches!(
-            (nodes[node].look(), nodes[1 - node].look()),
-            (Look::Mirrored, Look::Secondary { is_member: true })
-                | (Look::Secondary { .. }, Look::Mirrored | Look::Alone)
-        )
     }
 
     fn harm_node(&mut self, clients: &Clients, fault: Fault, node: usize) -> bool {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::aims::Aim;
 use super::faults::Fault;
 use super::finish::primary;
+use super::lane;
 use super::run::{FAULTS, OPERATIONS, World};
 use super::trace::{fail, tell};
 use crate::sim::scheduler;
@@ -39,8 +40,8 @@ impl World {
                 let clients = self.clients.clone();
                 self.advance_until(Duration::from_millis(1500), &|| primary(&clients).is_some());
             }
-            let is_hit = self.random.chance(60) && self.aim();
-            self.inject(is_hit);
+            let hit = if self.random.chance(60) { self.aim() } else { None };
+            self.inject(hit.map(Aim::faults));
             // One more in the midst of what comes of it.
             while self.random.chance(45)
                 && self.faults.under_way.len() < 5
@@ -49,17 +50,17 @@ impl World {
             {
                 let soon = self.random.below(60_000);
                 self.advance(Duration::from_micros(soon));
-                self.inject(true);
+                self.inject(Some(Aim::Answered.faults()));
             }
         }
     }
 
-    fn inject(&mut self, is_aimed: bool) {
+    fn inject(&mut self, aimed: Option<&[Fault]>) {
         for _ in 0..4 {
-            let kinds: &[Fault] = match is_aimed {
-                true => &Aim::FAULTS,
-                false if self.random.chance(40) => &Fault::FREQUENT,
-                false => &Fault::ALL,
+            let kinds = match aimed {
+                Some(kinds) => kinds,
+                None if self.random.chance(40) => &Fault::FREQUENT,
+                None => &Fault::ALL,
             };
             let kind = self.random.below(kinds.len() as u64);
             let kind = kinds[usize::try_from(kind).expect("one of them")];
@@ -69,26 +70,41 @@ impl World {
         }
     }
 
-    /// Waits for a moment that matters, for a while; whether it came.
-    fn aim(&mut self) -> bool {
+    /// Waits for a moment that matters, for a while; which came.
+    fn aim(&mut self) -> Option<Aim> {
         let aim = Aim::ALL[usize::try_from(self.random.below(Aim::ALL.len() as u64)).expect("one of them")];
-        if aim == Aim::Switches {
-            self.faults.inject(&self.clients, Fault::Switch);
+        match aim {
+            Aim::Switches => _ = self.faults.inject(&self.clients, Fault::Switch),
+            // Without one that sets the other out, a link that ends is taken up again.
+            Aim::Placing if self.random.chance(60) => {
+                self.faults.inject(&self.clients, Fault::KillMediator);
+            }
+            _ => {}
         }
+        lane::await_store(aim == Aim::Placing);
+        let came = self.wait_for(aim);
+        lane::await_store(false);
+        came
+    }
+
+    fn wait_for(&mut self, aim: Aim) -> Option<Aim> {
+        let one = [aim];
+        let wanted = if aim != Aim::Placing && self.random.chance(40) { &Aim::CHANGES[..] } else { &one[..] };
         let answered = self.clients.answered.get();
         let end = scheduler::time() + AIM_TIME;
         while !self.is_over() && scheduler::time() < end {
-            if aim.is_now(&self.clients, answered) {
+            if let Some(aim) = Aim::now(wanted, &self.clients, answered) {
                 tell(|| format!("it is the moment: {aim:?}"));
                 *self.aims.entry(aim).or_default() += 1;
-                if self.random.chance(50) {
+                lane::await_store(false);
+                if aim != Aim::Placing && self.random.chance(50) {
                     let later = self.random.below(2000);
                     self.advance(Duration::from_micros(later));
                 }
-                return true;
+                return Some(aim);
             }
             self.advance(AIM_STEP);
         }
-        false
+        None
     }
 }

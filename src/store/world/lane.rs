@@ -1,5 +1,6 @@
 //! Stores from one memory into another, one behind the other; the last may come in part.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -12,6 +13,23 @@ use crate::base::{Deadline, Level, Sequence};
 use crate::mirror::{Arrivals, Watch};
 use crate::sim::scheduler;
 use crate::store::link::Wire;
+
+thread_local! {
+    /// Somebody waits for a store to be on its way.
+    static IS_AWAITED: Cell<bool> = const { Cell::new(false) };
+    static IS_ON_ITS_WAY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Waits from now on for a store to be on its way, or no more.
+pub(super) fn await_store(is_awaited: bool) {
+    IS_AWAITED.set(is_awaited);
+    IS_ON_ITS_WAY.set(false);
+}
+
+/// Whether one that was waited for is.
+pub(super) fn is_on_its_way() -> bool {
+    IS_ON_ITS_WAY.get()
+}
 
 /// Bytes that a way takes in a microsecond.
 const BYTES_PER_MICRO: usize = 4000;
@@ -225,6 +243,7 @@ impl Simulated {
         self.next += 1;
         self.under_way.push_back((self.next, offset, len));
         self.way.post(self.next, Message::Store { offset, bytes });
+        IS_ON_ITS_WAY.set(IS_AWAITED.get());
         Some(self.next)
     }
 

@@ -6,6 +6,7 @@ pub(in crate::store) mod medium;
 mod aims;
 mod checks;
 mod client;
+mod disk_faults;
 mod faults;
 mod finish;
 mod harm;

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | an answer leaves | no other node serves by itself; whoever may serve next has all that the answer depends on, or the own disk has it |
 //! | the mediator takes a change | whom it names has all that was answered: the only one on its disk, the second of two in its memory |
+//! | a block is read | it is what its record says, since no disk damages any |
 //! | at each step | at most one serves by itself; who serves has its memory for itself; no position of the log is used twice; a member has all that was answered |
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::trace::{fail, tell};
 use crate::base::Lsn;
@@ -198,8 +200,18 @@ fn check_named(taken: &Configuration, answered: Lsn) {
     }
 }
 
+/// Reads of a node's that found damage which the other one mended.
+fn damaged_reads(machine: usize) -> u64 {
+    let opened = ORACLE.with_borrow(|oracle| oracle.nodes[machine].clone().map(|(_, opened)| opened));
+    let dataset = opened.and_then(|opened| opened.try_borrow().ok().and_then(|dataset| dataset.clone()));
+    dataset.map_or(0, |dataset| dataset.pair.engine.shared.counters.masked_reads.load(Ordering::Relaxed))
+}
+
 /// What must be so at any moment.
 pub(super) fn look() {
+    for (_, name) in NAMES.iter().enumerate().filter(|(machine, _)| damaged_reads(*machine) > 0) {
+        fail(format!("{name} reads what is damaged, and no disk does any damage"));
+    }
     let nodes = [0, 1].map(glance);
     let serves = |node: &Option<Glance>| match node {
         Some(Glance { stand: Stand::Primary(serves), .. }) => Some(serves.clone()),

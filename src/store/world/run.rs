@@ -10,6 +10,7 @@ use super::aims::Aim;
 use super::client::{CELLS, Clients};
 use super::faults::{Fault, Faults};
 use super::history::History;
+use super::lane;
 use super::net;
 use super::node::{Look, Mediator, Node};
 use super::oracle;
@@ -224,12 +225,12 @@ impl World {
         trace::has_failed()
     }
 
-    /// Lets time pass, and ends what is due.
+    /// Lets time pass, and ends what is due; to the moment that is waited for, if that comes.
     pub(super) fn advance(&mut self, by: Duration) {
         let end = scheduler::time() + by;
-        while !self.is_over() && scheduler::time() < end {
+        while !self.is_over() && !lane::is_on_its_way() && scheduler::time() < end {
             let next = self.faults.under_way.iter().map(|(at, _)| *at).min().unwrap_or(end).min(end);
-            scheduler::run(next.min(self.looks_at), &mut trace::has_failed);
+            scheduler::run(next.min(self.looks_at), &mut || trace::has_failed() || lane::is_on_its_way());
             if scheduler::time() >= self.looks_at {
                 self.looks_at = scheduler::time() + LOOK_STEP;
                 oracle::look();

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::client::Clients;
-use super::faults::{Faults, Undo};
+use super::faults::{Fault, Faults, Undo};
+use super::finish::primary;
 use super::net::{self, Cut};
 use super::node::{Look, Node, usual_disk};
 use super::trace::tell;
@@ -11,6 +12,8 @@ use crate::sim::{files, scheduler};
 
 /// Between two attempts of the operator to say which configuration counts.
 const SEED_STEP: Duration = Duration::from_millis(700);
+/// And that a disk is a new one.
+const VOUCH_STEP: Duration = Duration::from_millis(200);
 
 impl Faults {
     /// Ends what is due until `now`.
@@ -38,6 +41,11 @@ impl Faults {
                 net::cut(other, one, how);
             }
             Undo::Start(node) => {
+                let is_down = clients.nodes.borrow()[node].process.is_none();
+                if is_down && self.random.chance(8) && self.empty_disk(clients, node) {
+                    tell(|| format!("FAULT {:?} (of node {node})", Fault::NewDisk));
+                    *self.counts.entry(Fault::NewDisk).or_default() += 1;
+                }
                 let nodes = &mut clients.nodes.borrow_mut();
                 if nodes[node].process.is_none() {
                     self.is_settled[node].set(false);
@@ -70,6 +78,7 @@ impl Faults {
                 }
             }
             Undo::Seed => self.seed(clients),
+            Undo::Vouch(tries) => self.vouch(clients, tries),
             Undo::OldMediator => {
                 self.mediator.kill();
                 self.mediator.go_back();
@@ -102,5 +111,18 @@ impl Faults {
         }
         drop(nodes);
         self.later(SEED_STEP, Undo::Seed);
+    }
+
+    /// The operator says that the disk without anything is a new one, at the node that asks for that, until it is let in.
+    fn vouch(&mut self, clients: &Clients, tries: u16) {
+        if tries == 0 || primary(clients).is_some() {
+            return;
+        }
+        let nodes = clients.nodes.borrow();
+        if let Some(node) = nodes.iter().find(|node| node.reason().starts_with("peer-empty")) {
+            node.command("replace-peer", |dataset| dataset.replace_peer().map_err(|error| error.to_string()));
+        }
+        drop(nodes);
+        self.later(VOUCH_STEP, Undo::Vouch(tries - 1));
     }
 }
