@@ -24,7 +24,7 @@ use super::record::COMMIT_BYTES;
 use super::ship::{Shipment, look};
 use super::{EpochError, log};
 use crate::base::{Deadline, Level};
-use crate::memory::{MapOptions, Mapping, Runs, TrackedMemory, TrackingMethod};
+use crate::memory::{Mapping, Runs, TrackedMemory, TrackingMethod};
 use crate::mirror::LaneStats;
 use crate::node::{Attach, CallError, KeySet, ReconnectError, RefusalCode, Region, random_bytes};
 
@@ -71,8 +71,7 @@ impl EpochRegion {
             Some(method) => (method, format!("{method}: it was asked for")),
             None => TrackingMethod::choose()?,
         };
-        let options = MapOptions { huge_pages: false };
-        let mapping = Mapping::anonymous(config.layout.image_bytes(), options)?;
+        let mapping = Mapping::apart(config.layout.image_bytes())?;
         mapping.lock(config.region.lock)?;
         let memory = TrackedMemory::over(mapping, method)?;
         Self::begin(config, keys, Arc::new(memory), why)

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{FallocateFlags, FileType, MemfdFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 
 use super::available::check_memory;
 use super::mapping::Parts;
@@ -59,12 +59,12 @@ impl Mapping {
         if cfg!(miri) {
             return Ok(Self::from_allocator(len));
         }
-        let plain = MapFlags::PRIVATE;
+        let (plain, writable) = (MapFlags::PRIVATE, ProtFlags::READ | ProtFlags::WRITE);
         let reserved = if options.huge_pages { reserved_for(len) } else { None };
         // Another process may have taken the pages since: then the plain mapping is the answer.
         let huge = reserved.and_then(|bytes| {
             let mapped = len.next_multiple_of(bytes);
-            map_anonymous(mapped, plain | MapFlags::HUGETLB)
+            map_anonymous(mapped, writable, plain | MapFlags::HUGETLB)
                 .ok()
                 .map(|start| (start, mapped, Pages::Huge { bytes }))
         });
@@ -73,13 +73,44 @@ impl Mapping {
         } else {
             check_memory(MappingKind::Anonymous, len, 0)?;
             let mapped = len.next_multiple_of(base_bytes());
-            let start = map_anonymous(mapped, plain).map_err(failed("mmap", len))?;
+            let start = map_anonymous(mapped, writable, plain).map_err(failed("mmap", len))?;
             (start, mapped, Pages::Base { bytes: base_bytes() })
         };
         let kind = MappingKind::Anonymous;
-        let parts = Parts { start, len, mapped, kind, pages, fd: None, volatile: Some(MEMORY_ONLY) };
+        let volatile = Some(MEMORY_ONLY);
+        let parts = Parts { start, len, mapped, apart: 0, kind, pages, fd: None, volatile };
         let mut mapping = Self::assemble(parts);
         mapping.settle(options, Some(Transparent::Anonymous))?;
+        Ok(mapping)
+    }
+
+    /// [`anonymous`](Self::anonymous) in base pages, with a page on each side that nobody can reach: the kernel joins it with no other
+    /// mapping, and tells nothing of others as if it were of this one.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn apart(len: usize) -> Result<Self, MapError> {
+        check_len(len)?;
+        if cfg!(miri) {
+            return Ok(Self::from_allocator(len));
+        }
+        check_memory(MappingKind::Anonymous, len, 0)?;
+        let (apart, mapped) = (base_bytes(), len.next_multiple_of(base_bytes()));
+        let outer = map_anonymous(mapped + 2 * apart, ProtFlags::empty(), MapFlags::PRIVATE);
+        let outer = outer.map_err(failed("mmap", len))?;
+        let start = outer.wrapping_add(apart);
+        let writable = MprotectFlags::READ | MprotectFlags::WRITE;
+        // SAFETY: within the new mapping, which nobody knows yet.
+        if let Err(error) = unsafe { rustix::mm::mprotect(start.cast(), mapped, writable) } {
+            // SAFETY: as above, the whole of it.
+            let _ = unsafe { rustix::mm::munmap(outer.cast(), mapped + 2 * apart) };
+            return Err(failed("mprotect", len)(error));
+        }
+        let (kind, pages) = (MappingKind::Anonymous, Pages::Base { bytes: base_bytes() });
+        let volatile = Some(MEMORY_ONLY);
+        let parts = Parts { start, len, mapped, apart, kind, pages, fd: None, volatile };
+        let mut mapping = Self::assemble(parts);
+        mapping.settle(MapOptions::default(), Some(Transparent::Anonymous))?;
         Ok(mapping)
     }
 
@@ -188,7 +219,8 @@ impl Mapping {
         let certain = sealed && whole && matches!(pages, Pages::Base { .. });
         let is_file = status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode).is_file());
         let rule = (is_file && super::named::is_shmem(&fd)).then_some(Transparent::Shmem);
-        let parts = Parts { start: start.cast(), len, mapped, kind, pages, fd: Some(fd), volatile };
+        let start = start.cast();
+        let parts = Parts { start, len, mapped, apart: 0, kind, pages, fd: Some(fd), volatile };
         let mut mapping = Self::assemble(parts);
         if !certain {
             mapping.guard()?;
@@ -235,7 +267,8 @@ impl Mapping {
         // SAFETY: the size is above 0.
         let start = unsafe { std::alloc::alloc_zeroed(layout(mapped)) };
         let (kind, pages) = (MappingKind::Anonymous, Pages::Base { bytes: base_bytes() });
-        Self::assemble(Parts { start, len, mapped, kind, pages, fd: None, volatile: Some(MEMORY_ONLY) })
+        let volatile = Some(MEMORY_ONLY);
+        Self::assemble(Parts { start, len, mapped, apart: 0, kind, pages, fd: None, volatile })
     }
 }
 
@@ -249,8 +282,7 @@ pub(super) fn release(start: *mut u8, mapped: usize) {
     unsafe { std::alloc::dealloc(start, layout(mapped)) };
 }
 
-fn map_anonymous(mapped: usize, flags: MapFlags) -> Result<*mut u8, Errno> {
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
+fn map_anonymous(mapped: usize, protection: ProtFlags, flags: MapFlags) -> Result<*mut u8, Errno> {
     // SAFETY: a new mapping at an address of the kernel's choice.
     unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), mapped, protection, flags) }.map(<*mut _>::cast)
 }

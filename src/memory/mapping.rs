@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::mm::{Advice, MsyncFlags};
+use rustix::mm::{Advice, MlockFlags, MsyncFlags};
 
 use super::pages::Pages;
 use super::sigbus::{NEVER_LOST, Watch};
@@ -63,6 +63,8 @@ pub struct Mapping {
     len: usize,
     /// Bytes really mapped: `len` up to a whole page.
     mapped: usize,
+    /// Bytes before and behind those that nobody can reach.
+    apart: usize,
     /// The flag of `watch`, or one that is never raised.
     lost: &'static AtomicBool,
     watch: Option<Watch>,
@@ -85,6 +87,8 @@ pub(super) struct Parts {
     pub(super) start: *mut u8,
     pub(super) len: usize,
     pub(super) mapped: usize,
+    /// Bytes before and behind those that belong to it too, and that nobody can reach.
+    pub(super) apart: usize,
     pub(super) kind: MappingKind,
     pub(super) pages: Pages,
     pub(super) fd: Option<OwnedFd>,
@@ -94,11 +98,12 @@ pub(super) struct Parts {
 impl Mapping {
     /// Takes over `mapped` bytes at `start`, which nobody else unmaps.
     pub(super) fn assemble(parts: Parts) -> Self {
-        let Parts { start, len, mapped, kind, pages, fd, volatile } = parts;
+        let Parts { start, len, mapped, apart, kind, pages, fd, volatile } = parts;
         assert!(!start.is_null() && 0 < len && len <= mapped, "{len} of {mapped} bytes mapped at {start:?}");
         let sync_failed = Mutex::new(None);
         super::copy::prepare();
-        Self { start, len, mapped, lost: &NEVER_LOST, watch: None, kind, pages, volatile, fd, sync_failed }
+        let (lost, watch) = (&NEVER_LOST, None);
+        Self { start, len, mapped, apart, lost, watch, kind, pages, volatile, fd, sync_failed }
     }
 
     /// Guards it against truncation of what is behind it.
@@ -258,7 +263,16 @@ impl Mapping {
             return Ok(());
         }
         // SAFETY: mapped; changes no byte.
-        unsafe { rustix::mm::mlock(self.start.cast(), self.mapped) }
+        unsafe { rustix::mm::mlock(self.start.cast(), self.mapped) }?;
+        if self.kind == MappingKind::Anonymous {
+            // Private memory that is locked otherwise the kernel stores to by itself, all of it, whenever it is made writable again: who
+            // looks for stores would find every page. Every page is there, so that it is locked as before.
+            // SAFETY: as above.
+            let only_marked =
+                unsafe { rustix::mm::mlock_with(self.start.cast(), self.mapped, MlockFlags::ONFAULT) };
+            log::debug!("locking {} bytes without filling them again: {only_marked:?}", self.len);
+        }
+        Ok(())
     }
 
     /// Bytes that have a page of memory now.
@@ -298,8 +312,9 @@ impl Drop for Mapping {
         super::make::release(self.start, self.mapped);
         #[cfg(not(miri))]
         {
+            let (whole, start) = (self.mapped + 2 * self.apart, self.start.wrapping_sub(self.apart));
             // SAFETY: mapped by us, and every slice of it is gone.
-            let unmapped = unsafe { rustix::mm::munmap(self.start.cast(), self.mapped) };
+            let unmapped = unsafe { rustix::mm::munmap(start.cast(), whole) };
             assert!(unmapped.is_ok(), "munmap of {} bytes at {:?}: {unmapped:?}", self.mapped, self.start);
         }
     }

@@ -13,8 +13,23 @@ use crate::common::{Fabric, Random, Scratch, holder_config, keys, region_config,
 
 const SIZE: usize = 1 << 20;
 
-on_every_fabric!(
-    each_commit_makes_the_peer_equal_by_every_method,
+/// Each test, by every way of finding stores that this kernel has, in turn.
+macro_rules! by_every_method {
+    ($($name:ident),* $(,)?) => {
+        mod each {
+            use crate::common::Fabric;
+
+            on_every_fabric!($($name),*);
+
+            $(fn $name(fabric: Fabric) {
+                super::methods().into_iter().for_each(|method| super::$name(fabric, method));
+            })*
+        }
+    };
+}
+
+by_every_method!(
+    each_commit_makes_the_peer_equal,
     nothing_is_sent_that_did_not_change,
     an_epoch_that_is_not_committed_is_nowhere,
     many_laps_of_a_small_ring_go_by,
@@ -31,22 +46,25 @@ on_every_fabric!(
 
 struct Rig {
     holder: EpochHolder,
+    method: TrackingMethod,
     layout: EpochLayout,
     _scratch: Scratch,
 }
 
 impl Rig {
-    fn new(fabric: Fabric, layout: EpochLayout) -> Self {
+    fn new(fabric: Fabric, method: TrackingMethod, layout: EpochLayout) -> Self {
         let _ = env_logger::try_init();
         let scratch = Scratch::new();
         let config = holder_config(fabric.url(&scratch), 1);
         let holder = EpochHolder::start(config, layout, keys()).unwrap();
-        Self { holder, layout, _scratch: scratch }
+        Self { holder, method, layout, _scratch: scratch }
     }
 
     fn config(&self, attach: Attach) -> EpochConfig {
         let region = region_config(self.holder.holder().url(), 1, attach);
-        EpochConfig::new(region, self.layout)
+        let mut config = EpochConfig::new(region, self.layout);
+        config.method = Some(self.method);
+        config
     }
 
     fn owner(&self) -> EpochRegion {
@@ -108,28 +126,25 @@ fn methods() -> Vec<TrackingMethod> {
     TrackingMethod::ALL.into_iter().filter(works).collect()
 }
 
-fn each_commit_makes_the_peer_equal_by_every_method(fabric: Fabric) {
+fn each_commit_makes_the_peer_equal(fabric: Fabric, method: TrackingMethod) {
     let mut random = Random(0x1234_5678_9abc_def1);
-    for method in methods() {
-        let rig = Rig::new(fabric, usual());
-        let mut config = rig.config(Attach::Push { replace: false });
-        config.method = Some(method);
-        let mut owner = EpochRegion::open(config, keys()).unwrap();
-        assert_eq!((owner.method().0, owner.epoch()), (method, 0));
-        assert!(rig.held(0).iter().all(|&byte| byte == 0));
-        for epoch in 1..=20 {
-            scribble(owner.memory().slice(), &mut random, 30, 9000);
-            let cut = owner.commit(Level::Visible, soon()).unwrap();
-            assert_eq!((cut.epoch, owner.epoch(), owner.unshipped()), (epoch, epoch, None));
-            assert!(cut.shipped_bytes * 10 <= cut.changed_bytes * 11 + 640 * (cut.runs + 1), "{cut:?}");
-            assert!(rig.held(epoch) == owner.memory().slice().to_vec(), "{method}, epoch {epoch}");
-            assert_eq!(owner.applied(soon()).unwrap(), epoch);
-        }
+    let rig = Rig::new(fabric, method, usual());
+    let config = rig.config(Attach::Push { replace: false });
+    let mut owner = EpochRegion::open(config, keys()).unwrap();
+    assert_eq!((owner.method().0, owner.epoch()), (method, 0));
+    assert!(rig.held(0).iter().all(|&byte| byte == 0));
+    for epoch in 1..=20 {
+        scribble(owner.memory().slice(), &mut random, 30, 9000);
+        let cut = owner.commit(Level::Visible, soon()).unwrap();
+        assert_eq!((cut.epoch, owner.epoch(), owner.unshipped()), (epoch, epoch, None));
+        assert!(cut.shipped_bytes * 10 <= cut.changed_bytes * 11 + 640 * (cut.runs + 1), "{cut:?}");
+        assert!(rig.held(epoch) == owner.memory().slice().to_vec(), "{method}, epoch {epoch}");
+        assert_eq!(owner.applied(soon()).unwrap(), epoch);
     }
 }
 
-fn nothing_is_sent_that_did_not_change(fabric: Fabric) {
-    let rig = Rig::new(fabric, usual());
+fn nothing_is_sent_that_did_not_change(fabric: Fabric, method: TrackingMethod) {
+    let rig = Rig::new(fabric, method, usual());
     let mut owner = rig.owner();
     let memory = owner.memory().slice();
     memory.write(5000, b"twice the same");
@@ -149,8 +164,8 @@ fn nothing_is_sent_that_did_not_change(fabric: Fabric) {
     );
 }
 
-fn an_epoch_that_is_not_committed_is_nowhere(fabric: Fabric) {
-    let rig = Rig::new(fabric, usual());
+fn an_epoch_that_is_not_committed_is_nowhere(fabric: Fabric, method: TrackingMethod) {
+    let rig = Rig::new(fabric, method, usual());
     let mut owner = rig.owner();
     owner.memory().slice().fill(0, SIZE, 1);
     owner.commit(Level::Acked, soon()).unwrap();
@@ -164,9 +179,9 @@ fn an_epoch_that_is_not_committed_is_nowhere(fabric: Fabric) {
     assert!(copy.epoch == 1 && copy.slice().to_vec() == [1; SIZE]);
 }
 
-fn many_laps_of_a_small_ring_go_by(fabric: Fabric) {
+fn many_laps_of_a_small_ring_go_by(fabric: Fabric, method: TrackingMethod) {
     let layout = EpochLayout::with_ring(SIZE, EpochLayout::RING_BYTES_MIN).unwrap();
-    let rig = Rig::new(fabric, layout);
+    let rig = Rig::new(fabric, method, layout);
     let (mut owner, mut random) = (rig.owner(), Random(77));
     let (mut bytes, mut epoch) = (0, 0);
     while bytes < 8 * layout.ring_bytes() {
@@ -177,9 +192,9 @@ fn many_laps_of_a_small_ring_go_by(fabric: Fabric) {
     assert!(rig.held(epoch) == owner.memory().slice().to_vec());
 }
 
-fn an_epoch_larger_than_the_ring_is_refused_and_forgets_nothing(fabric: Fabric) {
+fn an_epoch_larger_than_the_ring_is_refused_and_forgets_nothing(fabric: Fabric, method: TrackingMethod) {
     let layout = EpochLayout::with_ring(SIZE, EpochLayout::RING_BYTES_MIN).unwrap();
-    let rig = Rig::new(fabric, layout);
+    let rig = Rig::new(fabric, method, layout);
     let mut owner = rig.owner();
     owner.memory().slice().fill(0, 40_000, 1);
     owner.commit(Level::Acked, soon()).unwrap();
@@ -194,7 +209,7 @@ fn an_epoch_larger_than_the_ring_is_refused_and_forgets_nothing(fabric: Fabric) 
     assert!(rig.held(2) == owner.memory().slice().to_vec());
     // A memory that was filled before is pushed past the ring.
     drop(owner);
-    let memory = TrackedMemory::new(SIZE, methods()[0]).unwrap();
+    let memory = TrackedMemory::new(SIZE, method).unwrap();
     memory.mapping().lock(LockPolicy::Try).unwrap();
     memory.slice().fill(0, SIZE, 9);
     let owner =
@@ -202,8 +217,8 @@ fn an_epoch_larger_than_the_ring_is_refused_and_forgets_nothing(fabric: Fabric) 
     assert!(rig.held(0) == [9; SIZE] && owner.epoch() == 0);
 }
 
-fn a_restarted_owner_has_the_last_epoch(fabric: Fabric) {
-    let rig = Rig::new(fabric, usual());
+fn a_restarted_owner_has_the_last_epoch(fabric: Fabric, method: TrackingMethod) {
+    let rig = Rig::new(fabric, method, usual());
     let mut owner = rig.owner();
     let mut random = Random(5);
     let mut epoch = 0;
@@ -224,8 +239,8 @@ fn a_restarted_owner_has_the_last_epoch(fabric: Fabric) {
     }
 }
 
-fn epochs_go_on_over_a_reconnection(fabric: Fabric) {
-    let rig = Rig::new(fabric, usual());
+fn epochs_go_on_over_a_reconnection(fabric: Fabric, method: TrackingMethod) {
+    let rig = Rig::new(fabric, method, usual());
     let (mut owner, mut random) = (rig.owner(), Random(11));
     for round in 1..=8 {
         scribble(owner.memory().slice(), &mut random, 40, 9000);
@@ -241,8 +256,8 @@ fn epochs_go_on_over_a_reconnection(fabric: Fabric) {
     }
 }
 
-fn a_fenced_owner_comes_back_and_ships_what_differs(fabric: Fabric) {
-    let rig = Rig::new(fabric, usual());
+fn a_fenced_owner_comes_back_and_ships_what_differs(fabric: Fabric, method: TrackingMethod) {
+    let rig = Rig::new(fabric, method, usual());
     let mut owner = rig.owner();
     owner.memory().slice().write(100, b"committed");
     owner.commit(Level::Acked, soon()).unwrap();
@@ -265,54 +280,50 @@ fn a_fenced_owner_comes_back_and_ships_what_differs(fabric: Fabric) {
 }
 
 /// Each thread counts in two words, one after the other, which are equal whenever it holds still.
-fn threads_that_hold_still_at_the_cut_make_it_consistent(fabric: Fabric) {
+fn threads_that_hold_still_at_the_cut_make_it_consistent(fabric: Fabric, method: TrackingMethod) {
     const THREADS: usize = 3;
-    for method in methods() {
-        let rig = Rig::new(fabric, usual());
-        let mut config = rig.config(Attach::Push { replace: false });
-        config.method = Some(method);
-        let mut owner = EpochRegion::open(config, keys()).unwrap();
-        let (still, ending) = (RwLock::new(()), AtomicBool::new(false));
-        let places = |thread: usize| [thread * 64, SIZE - 8 - thread * 4096];
-        std::thread::scope(|scope| {
-            for thread in 0..THREADS {
-                let (still, ending, memory) = (&still, &ending, owner.memory().clone());
-                scope.spawn(move || {
-                    let words = places(thread).map(|place| memory.slice().word_u64(place));
-                    while !ending.load(Ordering::Relaxed) {
-                        let _storing = still.read().unwrap();
-                        words.iter().for_each(|word| _ = word.fetch_add(1, Ordering::Relaxed));
-                        memory.slice().fill(
-                            100_000 + thread * 10_000,
-                            5000,
-                            words[0].load(Ordering::Relaxed) as u8,
-                        );
-                    }
-                });
-            }
-            for _ in 0..60 {
-                let held = still.write().unwrap();
-                let cut = owner.cut().unwrap();
-                let content = owner.memory().slice().to_vec();
-                drop(held);
-                owner.ship(Level::Acked, soon()).unwrap();
-                let copy = rig.held(cut.epoch);
-                assert!(copy == content, "{method}");
-                for thread in 0..THREADS {
-                    let [first, second] = places(thread).map(|place| &copy[place..place + 8]);
-                    assert_eq!(first, second, "{method}");
+    let rig = Rig::new(fabric, method, usual());
+    let mut owner = rig.owner();
+    let (still, ending) = (RwLock::new(()), AtomicBool::new(false));
+    let places = |thread: usize| [thread * 64, SIZE - 8 - thread * 4096];
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (still, ending, memory) = (&still, &ending, owner.memory().clone());
+            scope.spawn(move || {
+                let words = places(thread).map(|place| memory.slice().word_u64(place));
+                while !ending.load(Ordering::Relaxed) {
+                    let _storing = still.read().unwrap();
+                    words.iter().for_each(|word| _ = word.fetch_add(1, Ordering::Relaxed));
+                    memory.slice().fill(
+                        100_000 + thread * 10_000,
+                        5000,
+                        words[0].load(Ordering::Relaxed) as u8,
+                    );
                 }
+            });
+        }
+        for _ in 0..60 {
+            let held = still.write().unwrap();
+            let cut = owner.cut().unwrap();
+            let content = owner.memory().slice().to_vec();
+            drop(held);
+            owner.ship(Level::Acked, soon()).unwrap();
+            let copy = rig.held(cut.epoch);
+            assert!(copy == content, "{method}");
+            for thread in 0..THREADS {
+                let [first, second] = places(thread).map(|place| &copy[place..place + 8]);
+                assert_eq!(first, second, "{method}");
             }
-            ending.store(true, Ordering::Relaxed);
-        });
-        // What was stored while nobody held still is in the next, and nothing is lost.
-        let epoch = owner.commit(Level::Acked, soon()).unwrap().epoch;
-        assert!(rig.held(epoch) == owner.memory().slice().to_vec(), "{method}");
-    }
+        }
+        ending.store(true, Ordering::Relaxed);
+    });
+    // What was stored while nobody held still is in the next, and nothing is lost.
+    let epoch = owner.commit(Level::Acked, soon()).unwrap().epoch;
+    assert!(rig.held(epoch) == owner.memory().slice().to_vec(), "{method}");
 }
 
-fn durable_is_what_the_holder_can(fabric: Fabric) {
-    let rig = Rig::new(fabric, usual());
+fn durable_is_what_the_holder_can(fabric: Fabric, method: TrackingMethod) {
+    let rig = Rig::new(fabric, method, usual());
     let mut owner = rig.owner();
     owner.memory().slice().write(0, b"x");
     let error = owner.commit(Level::Durable, soon()).unwrap_err();
@@ -321,8 +332,8 @@ fn durable_is_what_the_holder_can(fabric: Fabric) {
     owner.commit(Level::Visible, soon()).unwrap();
 }
 
-fn what_another_owner_made_is_not_overwritten(fabric: Fabric) {
-    let rig = Rig::new(fabric, usual());
+fn what_another_owner_made_is_not_overwritten(fabric: Fabric, method: TrackingMethod) {
+    let rig = Rig::new(fabric, method, usual());
     let mut first = rig.owner();
     first.memory().slice().write(0, b"first");
     first.commit(Level::Acked, soon()).unwrap();
@@ -356,9 +367,9 @@ fn what_another_owner_made_is_not_overwritten(fabric: Fabric) {
     assert!(matches!(error, EpochError::Superseded { found: 0, .. } | EpochError::Open(_)), "{error}");
 }
 
-fn an_owner_with_another_ring_does_not_open(fabric: Fabric) {
+fn an_owner_with_another_ring_does_not_open(fabric: Fabric, method: TrackingMethod) {
     let layout = EpochLayout::with_ring(SIZE, EpochLayout::RING_BYTES_MIN).unwrap();
-    let rig = Rig::new(fabric, layout);
+    let rig = Rig::new(fabric, method, layout);
     let other = EpochLayout::with_ring(SIZE, 2 * EpochLayout::RING_BYTES_MIN).unwrap();
     assert_eq!(layout.region_bytes(), other.region_bytes());
     for attach in [Attach::Push { replace: true }, Attach::Pull] {
@@ -373,8 +384,8 @@ fn an_owner_with_another_ring_does_not_open(fabric: Fabric) {
     }
 }
 
-fn an_epoch_that_arrived_before_the_fence_is_not_dropped(fabric: Fabric) {
-    let rig = Rig::new(fabric, usual());
+fn an_epoch_that_arrived_before_the_fence_is_not_dropped(fabric: Fabric, method: TrackingMethod) {
+    let rig = Rig::new(fabric, method, usual());
     let mut owner = rig.owner();
     owner.memory().slice().write(100, b"committed");
     owner.commit(Level::Acked, soon()).unwrap();

@@ -39,7 +39,8 @@ impl TrackingMethod {
         Err(TrackError::NoMethod(reasons.join("; ")))
     }
 
-    /// Tries it: whether a store is found, and another after it.
+    /// Tries it: whether a store is found, and another after it, and nothing else. (Where all memory of the process is locked, soft-dirty bits
+    /// tell of every page.)
     ///
     /// # Errors
     /// What the system said, or what was found instead.
@@ -51,7 +52,7 @@ impl TrackingMethod {
             let mut found = Runs::new(page);
             memory.slice().write(stored * page + 7, &[1]);
             memory.collect(&mut found).map_err(|error| TrackError::System { method: self, error })?;
-            if !found.ranges().iter().any(|run| run.contains(&(stored * page))) {
+            if found.ranges() != [stored * page..(stored + 1) * page] {
                 let found = found.ranges().to_vec();
                 return Err(TrackError::Wrong { method: self, page: stored, found });
             }

@@ -13,7 +13,7 @@ use super::soft_dirty::SoftDirty;
 use super::wp_async::WpAsync;
 use super::{Tracker, TrackingMethod};
 use crate::memory::pages::base_bytes;
-use crate::memory::{MapError, MapOptions, Mapping, MappingKind, Pages, VolatileSlice};
+use crate::memory::{MapError, Mapping, MappingKind, Pages, VolatileSlice};
 
 /// Why a memory cannot be tracked.
 #[derive(Debug, thiserror::Error)]
@@ -79,10 +79,12 @@ impl TrackedMemory {
     /// # Errors
     /// No memory, or the kernel does not have the method.
     pub fn new(len: usize, method: TrackingMethod) -> Result<Self, TrackError> {
-        Self::over(Mapping::anonymous(len, MapOptions::default())?, method)
+        Self::over(Mapping::apart(len)?, method)
     }
 
-    /// The memory of `mapping`, which has stored what it will have until now, tracked by `method`: stores from here on are found.
+    /// The memory of `mapping`, which has stored what it will have until now, tracked by `method`: stores from here on are found. Where the
+    /// kernel joins it with another mapping, [`TrackingMethod::SoftDirty`] may tell of all of it; it does not with what
+    /// [`new`](Self::new) makes.
     ///
     /// # Errors
     /// As [`new`](Self::new); [`TrackError::Unfit`] for memory that others may store into, and for huge pages, of which one store
@@ -159,7 +161,8 @@ impl TrackedMemory {
         base_bytes()
     }
 
-    /// The memory itself, to lock it.
+    /// The memory itself, to lock it. That tells of every page once. Memory that is locked by `mlock` or `mlockall` without
+    /// `MLOCK_ONFAULT` is told whole each time by [`TrackingMethod::SoftDirty`].
     #[must_use]
     pub const fn mapping(&self) -> &Mapping {
         &self.mapping

@@ -22,6 +22,8 @@ pub(super) fn doctor(guests: &Guests, _: &mut Random) -> Result<()> {
     let lines = doctor()?;
     lines.lines().filter(|line| line.contains("RDMA")).for_each(|line| println!("{line}"));
     let whole = [
+        "ok    epochs, soft-dirty: a store was found\n",
+        "ok    epochs, mprotect: a store was found\n",
         "ok    RDMA modules: loaded: crc32_generic, rdma_rxe, ib_uverbs, rdma_ucm; missing: none\n",
         "ok    RDMA devices: rxe0\n",
         "ok    RDMA port rxe0/1: ACTIVE, Ethernet, active MTU 4096 of 4096, on eth0 (MTU 9000)\n",
