@@ -863,7 +863,8 @@ int mirrorbus_region_get_status(struct mirrorbus_region *region, struct mirrorbu
  * was not before, and the stores are as they were: try again.
  * MIRRORBUS_E_REFUSED where the holder has restarted or was fenced: close the region and open it anew.
  *
- * Durable on return: nothing that was not before. Threads: any. MIRRORBUS_E_BUSY while a thread is in a call with one of the lanes.
+ * Durable on return: nothing that was not before. Threads: any. MIRRORBUS_E_BUSY while a thread is in a call with one of the
+ * lanes, or opens one.
  */
 int mirrorbus_region_reconnect(struct mirrorbus_region *region,
                                uint64_t timeout_ns);
@@ -1071,8 +1072,8 @@ int mirrorbus_volume_read(struct mirrorbus_volume *volume,
  * acknowledged; a later mark includes the earlier ones. A mark is of this handle: after MIRRORBUS_E_ROLE what had not been acknowledged may
  * be lost, and another handle refuses the mark. Waits while the log has no room. After an error part of it may have been written.
  *
- * Durable on return: nothing but what mirrorbus_volume_flush() made so. A timeout is seen within 20 ms, but not while a disk is synced, and
- * counts once for the room and once for the acknowledgment. Threads: any, at any time.
+ * Durable on return: nothing but what mirrorbus_volume_flush() made so. A timeout, for room and acknowledgment together, is seen within 20 ms,
+ * but not while a disk is synced. Threads: any, at any time.
  *
  * Pointers: `data` has `bytes` bytes that nobody changes meanwhile; `mark` is a place for one, or null.
  */

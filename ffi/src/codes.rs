@@ -222,6 +222,12 @@ impl From<CommandError> for Failure {
 }
 
 impl From<store::OpenError> for Failure {
+impl From<VolumeError> for Failure {
+    fn from(error: VolumeError) -> Self {
+        Self::of(code_of_volume(&error), &error)
+    }
+}
+
     fn from(error: store::OpenError) -> Self {
         let code = match &error {
             store::OpenError::System(_)

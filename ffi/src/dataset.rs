@@ -91,7 +91,10 @@ unsafe fn config(options: &mirrorbus_dataset_options) -> Result<DatasetConfig, F
     // SAFETY: by this function's contract.
     if let Some(name) = unsafe { arguments::text(options.volume, "volume") }? {
         let block_size = block_size(options.volume_block_bytes)?;
-        config.volumes = vec![VolumeSpec { name: name.to_owned(), bytes: options.volume_bytes, block_size }];
+        let volume = VolumeSpec { name: name.to_owned(), bytes: options.volume_bytes, block_size };
+        // It is made when this node serves first, which is no time to find that it cannot be.
+        volume.check()?;
+        config.volumes = vec![volume];
     }
     Ok(config)
 }

@@ -72,14 +72,15 @@ pub unsafe extern "C" fn mirrorbus_lane_open(
         config.store_timeout = arguments::duration_or(options.store_timeout_ns, config.store_timeout);
         let owned = REGIONS.shared(crate::region::number(region))?;
         LANES.check_room()?;
-        let mut handles = owned.lanes.lock();
+        // No reconnection without it.
+        let _changing = owned.lanes.change();
         let opened = OpenLane {
             lane: owned.region.lane(config)?,
             memory: owned.addresses(),
             lanes: owned.lanes.clone(),
         };
         let handle = LANES.insert(opened)?;
-        handles.push(handle);
+        owned.lanes.handles().push(handle);
         // SAFETY: checked above.
         unsafe { *lane = pointer(handle) };
         Ok(())
@@ -215,12 +216,13 @@ pub extern "C" fn mirrorbus_lane_wait(
     call(|| {
         let level = arguments::level(level)?;
         let mut open = LANES.alone(number(lane))?;
-        let sequence = Sequence(ticket.sequence);
-        if sequence > open.lane.watermarks().last {
-            let last = open.lane.watermarks().last;
+        let (sequence, last) = (Sequence(ticket.sequence), open.lane.watermarks().last);
+        let ticket = Ticket::from_parts(ticket.stream, sequence);
+        // One of another lane, or of before, is stale whatever its number.
+        if sequence > last && open.lane.is_own(ticket) {
             return Err(Failure::invalid(format!("a ticket of store {sequence}, the lane's last is {last}")));
         }
-        open.lane.wait(Ticket::from_parts(ticket.stream, sequence), level, deadline(timeout_ns))?;
+        open.lane.wait(ticket, level, deadline(timeout_ns))?;
         Ok(())
     })
 }
@@ -276,8 +278,8 @@ pub extern "C" fn mirrorbus_lane_close(lane: *mut mirrorbus_lane) -> c_int {
     call(|| {
         let handle = number(lane);
         let lanes = LANES.peek(handle, |open| open.lanes.clone())?;
-        // A reconnection has all lanes or none.
-        let mut handles = lanes.lock();
+        // A reconnection has all lanes or none: while it has them this one is in use.
+        let mut handles = lanes.handles();
         let open = LANES.close(handle)?;
         handles.retain(|&other| other != handle);
         drop(open);

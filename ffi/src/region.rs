@@ -3,14 +3,14 @@
 
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use mirrorbus::base::RegionId;
 use mirrorbus::node::LinkStatus;
 use mirrorbus::{Attach, Region, RegionConfig};
 
 use crate::arguments::{self, check_target, deadline};
-use crate::codes::Failure;
+use crate::codes::{Failure, mirrorbus_code};
 use crate::forked;
 use crate::guard::call;
 use crate::holder::copy_out;
@@ -31,13 +31,34 @@ pub(crate) struct OwnedRegion {
     pub(crate) lanes: Arc<Lanes>,
 }
 
-/// Handles of the lanes that are open. Locked while one comes or goes, and while a reconnection has them all.
+/// Handles of the lanes that are open.
 #[derive(Debug, Default)]
-pub(crate) struct Lanes(Mutex<Vec<u64>>);
+pub(crate) struct Lanes {
+    /// Locked for moments only, so that nobody who closes a lane waits for one who waits for the holder.
+    handles: Mutex<Vec<u64>>,
+    /// Locked while a lane is opened or a reconnection has them all.
+    changing: Mutex<()>,
+}
 
 impl Lanes {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Vec<u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn handles(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// [`change`](Self::change) that waits for nobody.
+    fn try_change(&self) -> Result<MutexGuard<'_, ()>, Failure> {
+        match self.changing.try_lock() {
+            Ok(changing) => Ok(changing),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                let text = "another thread opens a lane of this region, or reconnects it";
+                Err(Failure::new(mirrorbus_code::MIRRORBUS_E_BUSY, text))
+            }
+        }
     }
 }
 
@@ -172,7 +193,7 @@ pub unsafe extern "C" fn mirrorbus_region_get_status(
             size: size_of::<mirrorbus_region_status>(),
             bytes: owned.region.size() as u64,
             link,
-            lanes: u32::try_from(owned.lanes.lock().len()).unwrap_or(u32::MAX),
+            lanes: u32::try_from(owned.lanes.handles().len()).unwrap_or(u32::MAX),
             id: arguments::fixed(&owned.region.id().to_string()),
             reason: arguments::fixed(&reason),
         };
@@ -186,15 +207,18 @@ pub unsafe extern "C" fn mirrorbus_region_get_status(
 /// was not before, and the stores are as they were: try again.
 /// MIRRORBUS_E_REFUSED where the holder has restarted or was fenced: close the region and open it anew.
 ///
-/// Durable on return: nothing that was not before. Threads: any. MIRRORBUS_E_BUSY while a thread is in a call with one of the lanes.
+/// Durable on return: nothing that was not before. Threads: any. MIRRORBUS_E_BUSY while a thread is in a call with one of the
+/// lanes, or opens one.
 #[unsafe(no_mangle)]
 pub extern "C" fn mirrorbus_region_reconnect(region: *mut mirrorbus_region, timeout_ns: u64) -> c_int {
     call(|| {
         let owned = REGIONS.shared(number(region))?;
-        // None comes or goes meanwhile.
-        let handles = owned.lanes.lock();
-        let mut open =
-            handles.iter().map(|&handle| LANES.alone(handle)).collect::<Result<Vec<_>, Failure>>()?;
+        // None comes meanwhile, and none goes, for all are in use.
+        let _changing = owned.lanes.try_change()?;
+        let mut open = {
+            let handles = owned.lanes.handles();
+            handles.iter().map(|&handle| LANES.alone(handle)).collect::<Result<Vec<_>, Failure>>()?
+        };
         let mut lanes: Vec<_> = open.iter_mut().map(|open| &mut open.lane).collect();
         owned.region.reconnect(&mut lanes, deadline(timeout_ns))?;
         Ok(())

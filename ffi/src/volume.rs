@@ -71,10 +71,14 @@ pub unsafe extern "C" fn mirrorbus_volume_get_info(
     })
 }
 
-/// Runs a request that gives up when the time is over. It is asked every 20 ms.
-fn in_time<T>(timeout_ns: u64, request: impl FnOnce(Gone<'_>) -> Result<T, IoError>) -> Result<T, IoError> {
-    let end = deadline(timeout_ns).instant();
+/// Runs a request that gives up at `end`. It is asked every 20 ms.
+fn in_time<T>(end: Instant, request: impl FnOnce(Gone<'_>) -> Result<T, IoError>) -> Result<T, IoError> {
     request(&|| Instant::now() >= end)
+}
+
+/// When a call that begins now is over.
+fn end(timeout_ns: u64) -> Instant {
+    deadline(timeout_ns).instant()
 }
 
 /// Reads. Returns when the bytes may be given out: nothing that is read is lost again by a failover.
@@ -96,7 +100,7 @@ pub unsafe extern "C" fn mirrorbus_volume_read(
         let target = unsafe { arguments::bytes_mut(target, bytes) }?;
         let open = VOLUMES.shared(number(volume))?;
         let mark = open.read(offset, target)?;
-        Ok(in_time(timeout_ns, |gone| open.commit(mark, gone))?)
+        Ok(in_time(end(timeout_ns), |gone| open.commit(mark, gone))?)
     })
 }
 
@@ -104,9 +108,9 @@ pub unsafe extern "C" fn mirrorbus_volume_read(
 ///
 /// # Safety
 /// `target` is null, or a place for a mark.
-unsafe fn answer(volume: &Volume, mark: Mark, target: *mut u64, timeout_ns: u64) -> Result<(), Failure> {
+unsafe fn answer(volume: &Volume, mark: Mark, target: *mut u64, end: Instant) -> Result<(), Failure> {
     if target.is_null() {
-        return Ok(in_time(timeout_ns, |gone| volume.commit(mark, gone))?);
+        return Ok(in_time(end, |gone| volume.commit(mark, gone))?);
     }
     // SAFETY: by this function's contract.
     unsafe { target.write_unaligned(mark.0) };
@@ -118,8 +122,8 @@ unsafe fn answer(volume: &Volume, mark: Mark, target: *mut u64, timeout_ns: u64)
 /// acknowledged; a later mark includes the earlier ones. A mark is of this handle: after MIRRORBUS_E_ROLE what had not been acknowledged may
 /// be lost, and another handle refuses the mark. Waits while the log has no room. After an error part of it may have been written.
 ///
-/// Durable on return: nothing but what mirrorbus_volume_flush() made so. A timeout is seen within 20 ms, but not while a disk is synced, and
-/// counts once for the room and once for the acknowledgment. Threads: any, at any time.
+/// Durable on return: nothing but what mirrorbus_volume_flush() made so. A timeout, for room and acknowledgment together, is seen within 20 ms,
+/// but not while a disk is synced. Threads: any, at any time.
 ///
 /// # Safety
 /// `data` has `bytes` bytes that nobody changes meanwhile; `mark` is a place for one, or null.
@@ -136,9 +140,10 @@ pub unsafe extern "C" fn mirrorbus_volume_write(
         // SAFETY: by this function's contract.
         let data = unsafe { arguments::bytes(data, bytes) }?;
         let open = VOLUMES.shared(number(volume))?;
-        let taken = in_time(timeout_ns, |gone| open.write(offset, Source::Bytes(data), gone))?;
+        let end = end(timeout_ns);
+        let taken = in_time(end, |gone| open.write(offset, Source::Bytes(data), gone))?;
         // SAFETY: by this function's contract.
-        unsafe { answer(&open, taken, mark, timeout_ns) }
+        unsafe { answer(&open, taken, mark, end) }
     })
 }
 
@@ -158,9 +163,10 @@ pub unsafe extern "C" fn mirrorbus_volume_trim(
 ) -> c_int {
     call(|| {
         let open = VOLUMES.shared(number(volume))?;
-        let taken = in_time(timeout_ns, |gone| open.trim(offset, bytes, gone))?;
+        let end = end(timeout_ns);
+        let taken = in_time(end, |gone| open.trim(offset, bytes, gone))?;
         // SAFETY: by this function's contract.
-        unsafe { answer(&open, taken, mark, timeout_ns) }
+        unsafe { answer(&open, taken, mark, end) }
     })
 }
 
@@ -180,9 +186,10 @@ pub unsafe extern "C" fn mirrorbus_volume_write_zeroes(
 ) -> c_int {
     call(|| {
         let open = VOLUMES.shared(number(volume))?;
-        let taken = in_time(timeout_ns, |gone| open.write_zeroes(offset, bytes, gone))?;
+        let end = end(timeout_ns);
+        let taken = in_time(end, |gone| open.write_zeroes(offset, bytes, gone))?;
         // SAFETY: by this function's contract.
-        unsafe { answer(&open, taken, mark, timeout_ns) }
+        unsafe { answer(&open, taken, mark, end) }
     })
 }
 
@@ -195,7 +202,7 @@ pub extern "C" fn mirrorbus_volume_wait(volume: *mut mirrorbus_volume, mark: u64
     call(|| {
         let open = VOLUMES.shared(number(volume))?;
         open.check_mark(Mark(mark))?;
-        Ok(in_time(timeout_ns, |gone| open.commit(Mark(mark), gone))?)
+        Ok(in_time(end(timeout_ns), |gone| open.commit(Mark(mark), gone))?)
     })
 }
 
@@ -231,7 +238,7 @@ pub unsafe extern "C" fn mirrorbus_volume_poll(
 pub extern "C" fn mirrorbus_volume_flush(volume: *mut mirrorbus_volume, timeout_ns: u64) -> c_int {
     call(|| {
         let open = VOLUMES.shared(number(volume))?;
-        Ok(in_time(timeout_ns, |gone| open.flush(gone))?)
+        Ok(in_time(end(timeout_ns), |gone| open.flush(gone))?)
     })
 }
 

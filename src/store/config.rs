@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::register::{Configuration, RegisterError};
-use super::volumes::VolumeError;
+use super::volumes::{VolumeError, blocks_of, check_name};
 use crate::base::{BlockSize, DatasetId, FabricUrl, Lsn};
 use crate::cluster::ArbiterError;
 use crate::memory::{LockError, LockPolicy, MapError};
@@ -59,6 +59,17 @@ pub struct VolumeSpec {
     pub bytes: u64,
     /// Bytes of a block.
     pub block_size: BlockSize,
+}
+
+impl VolumeSpec {
+    /// Whether there can be such a volume.
+    ///
+    /// # Errors
+    /// [`VolumeError::Name`] or [`VolumeError::Size`].
+    pub fn check(&self) -> Result<(), VolumeError> {
+        check_name(&self.name)?;
+        blocks_of(self.bytes, self.block_size).map(|_| ())
+    }
 }
 
 /// How to open a dataset on this node.

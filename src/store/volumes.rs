@@ -293,7 +293,7 @@ pub(super) fn blocks_of(bytes: u64, block_size: BlockSize) -> Result<u64, Volume
 }
 
 /// Names are what clients ask for: printable, without blanks at the ends, and not empty.
-fn check_name(name: &str) -> Result<(), VolumeError> {
+pub(super) fn check_name(name: &str) -> Result<(), VolumeError> {
     let why = if name.is_empty() {
         "it is empty"
     } else if name.len() > NAME_BYTES_MAX {

@@ -18,8 +18,8 @@ use crate::lane::{
     mirrorbus_lane_store, mirrorbus_lane_store_v, mirrorbus_lane_try_store, mirrorbus_lane_wait,
 };
 use crate::region::{
-    mirrorbus_region_close, mirrorbus_region_get_status, mirrorbus_region_memory, mirrorbus_region_read,
-    mirrorbus_region_reconnect,
+    REGIONS, mirrorbus_region_close, mirrorbus_region_get_status, mirrorbus_region_memory,
+    mirrorbus_region_read, mirrorbus_region_reconnect,
 };
 use crate::table::Table;
 use crate::types::{mirrorbus_holder_status, mirrorbus_ticket};
@@ -167,6 +167,17 @@ fn a_second_thread_in_a_lane_is_told() {
     fails(mirrorbus_region_reconnect(rig.region, SECOND), MIRRORBUS_E_BUSY);
     drop(inside);
     ok(store());
+    ok(mirrorbus_region_reconnect(rig.region, SECOND * 10));
+}
+
+#[test]
+fn whoever_closes_a_lane_waits_for_nobody_who_opens_one() {
+    let rig = Rig::new();
+    let opening = REGIONS.shared(rig.region.addr() as u64).unwrap().lanes.clone();
+    let inside = opening.change();
+    fails(mirrorbus_region_reconnect(rig.region, SECOND), MIRRORBUS_E_BUSY);
+    ok(mirrorbus_lane_close(rig.lane));
+    drop(inside);
     ok(mirrorbus_region_reconnect(rig.region, SECOND * 10));
 }
 

@@ -223,6 +223,8 @@ fn tickets_that_were_not_given_are_told() {
         fails(mirrorbus_lane_flush(rig.lane, level, SECOND), MIRRORBUS_E_INVALID);
     }
     fails(mirrorbus_lane_flush(rig.lane, 4, SECOND), MIRRORBUS_E_UNSUPPORTED);
+    let other_beyond = mirrorbus_ticket { stream: !ticket.stream, ..beyond };
+    fails(mirrorbus_lane_wait(rig.lane, other_beyond, 3, SECOND), MIRRORBUS_E_STALE);
     ok(mirrorbus_region_reconnect(rig.region, 10 * SECOND));
     fails(mirrorbus_lane_wait(rig.lane, ticket, 2, SECOND), MIRRORBUS_E_STALE);
     // Who is fenced is told, and comes back by a pull.
@@ -230,6 +232,7 @@ fn tickets_that_were_not_given_are_told() {
     // SAFETY: there is such a struct.
     ok(unsafe { mirrorbus_holder_fence(rig.holder, 10 * SECOND, &raw mut fenced) });
     assert!(fenced.generation > 1 && fenced.exact == 1, "{fenced:?}");
+    fails(mirrorbus_lane_wait(rig.lane, beyond, 2, SECOND), MIRRORBUS_E_STALE);
     while link(&rig) != 3 {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }

@@ -76,6 +76,9 @@ fn refuse_options(options: &mirrorbus_dataset_options, no_id: &std::ffi::CStr) {
         mirrorbus_dataset_options { segments: 1, ..options },
         mirrorbus_dataset_options { durability: 2, ..options },
         mirrorbus_dataset_options { volume_block_bytes: 1024, ..options },
+        mirrorbus_dataset_options { volume_bytes: 1000, ..options },
+        mirrorbus_dataset_options { volume_bytes: 0, ..options },
+        mirrorbus_dataset_options { volume: c" disk".as_ptr(), ..options },
         mirrorbus_dataset_options { directory: ptr::null(), ..options },
     ] {
         // SAFETY: the options and their texts are there.

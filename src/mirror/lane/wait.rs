@@ -96,6 +96,12 @@ impl Lane {
         self.wait_long(ticket.sequence, level, within, at)
     }
 
+    /// Whether the ticket is of this lane, and not of before a reconnection.
+    #[must_use]
+    pub fn is_own(&self, ticket: Ticket) -> bool {
+        ticket.stream == self.stream
+    }
+
     #[inline(never)]
     fn wait_long(
         &mut self,
