@@ -127,6 +127,19 @@ typedef enum mirrorbus_code {
    * The copies differ, or are of different regions, though they were said to be the same.
    */
   MIRRORBUS_E_DIFFERENT = -22,
+  /**
+   * More changed in one epoch than the ring takes. Nothing was cut, and what changed is found again: commit more often, or open with a larger
+   * ring.
+   */
+  MIRRORBUS_E_TOO_LARGE = -23,
+  /**
+   * A reconnection dropped the epoch that was cut: cut another, which has all that it changed.
+   */
+  MIRRORBUS_E_DROPPED = -24,
+  /**
+   * The holder has epochs of another owner, which were left as they are: close, and open anew.
+   */
+  MIRRORBUS_E_SUPERSEDED = -25,
 } mirrorbus_code;
 
 /**
@@ -208,6 +221,28 @@ typedef enum mirrorbus_polling {
    */
   MIRRORBUS_POLLING_BLOCK = 2,
 } mirrorbus_polling;
+
+/**
+ * How the pages are found that a program stored to; docs/epoch.md says what each needs.
+ */
+typedef enum mirrorbus_tracking {
+  /**
+   * The best that works here.
+   */
+  MIRRORBUS_TRACKING_BEST = 0,
+  /**
+   * By the kernel, from Linux 6.9 on.
+   */
+  MIRRORBUS_TRACKING_WP_ASYNC = 1,
+  /**
+   * By the kernel's soft-dirty bits.
+   */
+  MIRRORBUS_TRACKING_SOFT_DIRTY = 2,
+  /**
+   * By a handler of SIGSEGV: everywhere. System calls that store there need mirrorbus_epochs_prepare().
+   */
+  MIRRORBUS_TRACKING_MPROTECT = 3,
+} mirrorbus_tracking;
 
 /**
  * The link of a region to its holder.
@@ -319,6 +354,16 @@ typedef enum mirrorbus_replication {
  * A dataset, open on this node.
  */
 typedef struct mirrorbus_dataset mirrorbus_dataset;
+
+/**
+ * A copy of an owner's memory that is a whole epoch, always.
+ */
+typedef struct mirrorbus_epoch_holder mirrorbus_epoch_holder;
+
+/**
+ * A memory whose plain stores are found and mirrored, all of an epoch or none.
+ */
+typedef struct mirrorbus_epochs mirrorbus_epochs;
 
 /**
  * A copy of a region, kept for one owner at a time.
@@ -595,6 +640,201 @@ typedef struct mirrorbus_watermarks {
    */
   uint64_t durable;
 } mirrorbus_watermarks;
+
+/**
+ * How a holder of epochs is. Set `size` before it is asked for.
+ */
+typedef struct mirrorbus_epoch_holder_status {
+  /**
+   * sizeof of this struct.
+   */
+  size_t size;
+  /**
+   * Counts every change of the owner's access: mirrorbus_epoch_holder_wait_change() takes it. Epochs are no such change.
+   */
+  uint64_t changes;
+  /**
+   * The epoch that the copy holds.
+   */
+  uint64_t epoch;
+  /**
+   * Number of the grant in force, or of the last.
+   */
+  uint32_t generation;
+  /**
+   * 1 if there is a whole epoch: an owner's first push is complete.
+   */
+  int whole;
+  /**
+   * 1 while an owner has access, connected or not.
+   */
+  int attached;
+  /**
+   * 1 while an owner is connected.
+   */
+  int connected;
+  /**
+   * 1 while the connected owner is silent.
+   */
+  int silent;
+  /**
+   * 32 digits: the region's name, once an owner attached; else "".
+   */
+  char region[36];
+  /**
+   * Why no further epoch is applied, if something is wrong with what the owner wrote; else "". Cut off where it is longer.
+   */
+  char trouble[256];
+} mirrorbus_epoch_holder_status;
+
+/**
+ * How a memory of epochs is opened. Zero is the usual, but for `size`, `url`, `bytes`, `key_file` and `attach`.
+ */
+typedef struct mirrorbus_epochs_options {
+  /**
+   * sizeof of this struct.
+   */
+  size_t size;
+  /**
+   * The holder, one of epochs: mirrorbus_epoch_holder_open(), or `mirrorbus hold --epochs`.
+   */
+  const char *url;
+  /**
+   * Bytes of the memory, a multiple of 8; the holder must have as many.
+   */
+  uint64_t bytes;
+  /**
+   * Bytes of the ring, a multiple of 4096, which an epoch has to fit in; the holder must have as many. 0: as usual for `bytes`.
+   */
+  uint64_t ring_bytes;
+  /**
+   * The key file that both sides have.
+   */
+  const char *key_file;
+  /**
+   * 32 hexadecimal digits: the region's name, where it is known; a pull of another is refused. Null: any, and a push makes a new one.
+   */
+  const char *id;
+  /**
+   * A mirrorbus_attach. A push makes zeroes epoch 0; anything else takes the holder's last whole epoch.
+   */
+  int attach;
+  /**
+   * A mirrorbus_lock.
+   */
+  int lock;
+  /**
+   * A mirrorbus_tracking.
+   */
+  int tracking;
+  /**
+   * Not used.
+   */
+  int reserved;
+  /**
+   * How long the holder is not heard before it is called silent, in nanoseconds; 0: 2 s.
+   */
+  uint64_t silence_ns;
+  /**
+   * How long opening waits for the holder at each step; 0: 10 s.
+   */
+  uint64_t timeout_ns;
+} mirrorbus_epochs_options;
+
+/**
+ * What a cut found. Set `size` before it is asked for.
+ */
+typedef struct mirrorbus_cut {
+  /**
+   * sizeof of this struct.
+   */
+  size_t size;
+  /**
+   * The epoch's number; that of the one before when nothing changed, for then none is made.
+   */
+  uint64_t epoch;
+  /**
+   * Pages that were looked at.
+   */
+  uint64_t pages;
+  /**
+   * Ranges that are shipped.
+   */
+  uint64_t ranges;
+  /**
+   * Bytes of the words of 8 that changed.
+   */
+  uint64_t changed_bytes;
+  /**
+   * Bytes that are shipped for it.
+   */
+  uint64_t shipped_bytes;
+} mirrorbus_cut;
+
+/**
+ * How a memory of epochs is. Set `size` before it is asked for.
+ */
+typedef struct mirrorbus_epochs_status {
+  /**
+   * sizeof of this struct.
+   */
+  size_t size;
+  /**
+   * Bytes of the memory.
+   */
+  uint64_t bytes;
+  /**
+   * The last epoch that was cut; that of the content at first.
+   */
+  uint64_t epoch;
+  /**
+   * The epoch that is cut and not shipped; 0: none is.
+   */
+  uint64_t unshipped;
+  /**
+   * The mirrorbus_tracking that is used.
+   */
+  int tracking;
+  /**
+   * A mirrorbus_link.
+   */
+  int link;
+  /**
+   * 32 digits: the region's name.
+   */
+  char id[40];
+  /**
+   * Why stores are found so, and not by a better method.
+   */
+  char tracking_reason[256];
+  /**
+   * Why the link is lost; else "". Cut off where it is longer.
+   */
+  char reason[256];
+} mirrorbus_epochs_status;
+
+/**
+ * How a memory of epochs was connected again. Set `size` before it is asked for.
+ */
+typedef struct mirrorbus_epochs_reconnected {
+  /**
+   * sizeof of this struct.
+   */
+  size_t size;
+  /**
+   * The last epoch that was cut, if the holder has it not: it was dropped, and with it all behind the holder's. What they changed is in the
+   * memory still, and in the next epoch that is cut. 0: none was dropped.
+   */
+  uint64_t dropped;
+  /**
+   * 1: the holder knew this owner, and the epoch under way goes on. 0: it did not, and the region was opened anew.
+   */
+  int resumed;
+  /**
+   * Not used.
+   */
+  int reserved;
+} mirrorbus_epochs_reconnected;
 
 /**
  * How a dataset is opened on this node. Zero is the usual, but for `size`, `id`, `node`, `directory`, `listen`, `peer` and `key_file`.
@@ -965,6 +1205,206 @@ int mirrorbus_lane_poll(struct mirrorbus_lane *lane, struct mirrorbus_watermarks
  * afterwards.
  */
 int mirrorbus_lane_close(struct mirrorbus_lane *lane);
+
+/**
+ * mirrorbus_holder_open() of a holder that applies epochs: `bytes` of the options are those of the owner's memory, `ring_bytes` those of the
+ * owner's ring; 0: as usual for `bytes`. What a holder before left in the file is brought to its last whole epoch first.
+ *
+ * Durable on return: nothing new. Threads: any, at any time.
+ *
+ * Pointers: `options` is such a struct with its texts, `holder` a place for the handle.
+ */
+int mirrorbus_epoch_holder_open(const struct mirrorbus_holder_options *options,
+                                uint64_t ring_bytes,
+                                struct mirrorbus_epoch_holder **holder);
+
+/**
+ * Writes the address where it listens, with the real port, and a NUL. MIRRORBUS_E_RANGE if it takes more than `bytes`.
+ *
+ * Threads: any, at any time.
+ *
+ * Pointers: `target` has `bytes` bytes.
+ */
+int mirrorbus_epoch_holder_url(struct mirrorbus_epoch_holder *holder,
+                               char *target,
+                               size_t bytes);
+
+/**
+ * Tells which epoch it has, and for whom.
+ *
+ * Threads: any, at any time. It may wait for an epoch that is being applied.
+ *
+ * Pointers: `status` is such a struct, with its size.
+ */
+int mirrorbus_epoch_holder_get_status(struct mirrorbus_epoch_holder *holder,
+                                      struct mirrorbus_epoch_holder_status *status);
+
+/**
+ * Waits until an owner came, went or fell silent since `seen`, the `changes` of an earlier status, or the time is over: then the status is as
+ * it was.
+ *
+ * Threads: any, at any time.
+ *
+ * Pointers: `status` is such a struct, with its size.
+ */
+int mirrorbus_epoch_holder_wait_change(struct mirrorbus_epoch_holder *holder,
+                                       uint64_t seen,
+                                       uint64_t timeout_ns,
+                                       struct mirrorbus_epoch_holder_status *status);
+
+/**
+ * Copies the whole memory as of one epoch, between two of them; an owner may go on meanwhile. `bytes` are those of the memory, else
+ * MIRRORBUS_E_RANGE. MIRRORBUS_E_REFUSED while there is no whole epoch. Takes as much memory again for a while.
+ *
+ * Threads: any, at any time. It holds up the applying of epochs.
+ *
+ * Pointers: `target` has `bytes` bytes, which nobody else uses meanwhile. `epoch` is a place for the epoch's number, or null.
+ */
+int mirrorbus_epoch_holder_copy(struct mirrorbus_epoch_holder *holder,
+                                void *target,
+                                size_t bytes,
+                                uint64_t *epoch);
+
+/**
+ * Takes the owner's access away, and applies what is whole: on return the copy is the last epoch that was acknowledged, or a later one whose
+ * commit record had come, and changes only when a new owner attaches. mirrorbus_epoch_holder_copy() gives it out. After
+ * MIRRORBUS_E_TIMEOUT nothing more is let in: try again. MIRRORBUS_E_REFUSED when there is no whole epoch.
+ *
+ * Durable on return: nothing that was not before. Threads: any, at any time.
+ *
+ * Pointers: `epoch` is a place for the epoch's number, or null.
+ */
+int mirrorbus_epoch_holder_take_over(struct mirrorbus_epoch_holder *holder,
+                                     uint64_t timeout_ns,
+                                     uint64_t *epoch);
+
+/**
+ * Ends it: the owner is told; a copy in memory is gone, one in a file stays. MIRRORBUS_E_BUSY while another thread is in a call with it.
+ *
+ * Threads: any. The handle is of no use afterwards.
+ */
+int mirrorbus_epoch_holder_close(struct mirrorbus_epoch_holder *holder);
+
+/**
+ * Maps the memory, has its stores found from now on, connects to a holder of epochs, and brings both together as `attach` says: on return the
+ * holder has zeroes as epoch 0, or the memory has the holder's last whole epoch. Nothing is left behind here by a failure; a push
+ * that failed half-way leaves the holder with a copy that it gives to nobody.
+ *
+ * Durable on return: nothing; a commit at MIRRORBUS_DURABLE makes it so. Threads: any, at any time.
+ *
+ * Pointers: `options` is such a struct with its texts, `epochs` a place for the handle.
+ */
+int mirrorbus_epochs_open(const struct mirrorbus_epochs_options *options,
+                          struct mirrorbus_epochs **epochs);
+
+/**
+ * Gives the memory, to read and to store into through this pointer like any other. It is there until the handle is closed; who stores
+ * there afterwards is killed.
+ *
+ * Threads: any, at any time; and any may store there at any time, also while an epoch is cut. What was stored before mirrorbus_epochs_commit()
+ * or _cut() was called is in the epoch. What is stored during the cut is in it or in the next: hold your writers until it returns.
+ *
+ * Pointers: `memory` and `bytes` are places for them; `bytes` may be null.
+ */
+int mirrorbus_epochs_memory(struct mirrorbus_epochs *epochs,
+                            void **memory,
+                            uint64_t *bytes);
+
+/**
+ * Says that a system call is about to store there (read, recv). With MIRRORBUS_TRACKING_MPROTECT such a call fails with EFAULT otherwise; the
+ * others need nothing. It holds until the next cut, during which no such call may be under way.
+ *
+ * Threads: any, at any time.
+ */
+int mirrorbus_epochs_prepare(struct mirrorbus_epochs *epochs,
+                             uint64_t offset,
+                             uint64_t bytes);
+
+/**
+ * Says that something stored there that no method sees: a device, into pages that it keeps pinned (O_DIRECT, registered buffers of io_uring,
+ * RDMA, a GPU). Call it when the device has done and before the cut.
+ *
+ * Threads: any, at any time.
+ */
+int mirrorbus_epochs_stored(struct mirrorbus_epochs *epochs,
+                            uint64_t offset,
+                            uint64_t bytes);
+
+/**
+ * mirrorbus_epochs_cut() and mirrorbus_epochs_ship(): on return the holder has the whole epoch at a mirrorbus_level, with all that was stored
+ * before the call. One that was cut before and not shipped goes first. After an error nothing that was stored is forgotten: it is in
+ * this epoch, which the next call goes on with, or in the next. MIRRORBUS_E_TOO_LARGE: more changed than the ring takes, and
+ * nothing was cut.
+ *
+ * Durable on return: what the level says. Threads: one at a time for each memory; a second gets MIRRORBUS_E_BUSY.
+ *
+ * Pointers: `cut` is such a struct, with its size, or null.
+ */
+int mirrorbus_epochs_commit(struct mirrorbus_epochs *epochs,
+                            int level,
+                            uint64_t timeout_ns,
+                            struct mirrorbus_cut *cut);
+
+/**
+ * Closes an epoch: what was stored before the call is in it. Nothing is sent, so that writers need be held no longer than this. When nothing
+ * changed none is made. MIRRORBUS_E_REFUSED while one is cut and not shipped.
+ *
+ * Durable on return: nothing. Threads: one at a time for each memory; a second gets MIRRORBUS_E_BUSY.
+ *
+ * Pointers: `cut` is such a struct, with its size, or null.
+ */
+int mirrorbus_epochs_cut(struct mirrorbus_epochs *epochs,
+                         struct mirrorbus_cut *cut);
+
+/**
+ * Ships the epoch that was cut, and waits until the holder has every epoch at a mirrorbus_level. After MIRRORBUS_E_TIMEOUT it stays cut: ship
+ * again. MIRRORBUS_E_DROPPED: a reconnection dropped it, cut another.
+ *
+ * Durable on return: what the level says. Threads: one at a time for each memory; a second gets MIRRORBUS_E_BUSY.
+ */
+int mirrorbus_epochs_ship(struct mirrorbus_epochs *epochs,
+                          int level,
+                          uint64_t timeout_ns);
+
+/**
+ * Asks the holder which epoch it has applied last.
+ *
+ * Threads: one at a time for each memory; a second gets MIRRORBUS_E_BUSY.
+ *
+ * Pointers: `epoch` is a place for it.
+ */
+int mirrorbus_epochs_applied(struct mirrorbus_epochs *epochs, uint64_t timeout_ns, uint64_t *epoch);
+
+/**
+ * Tells how it is: epoch, tracking, link.
+ *
+ * Threads: one at a time for each memory; a second gets MIRRORBUS_E_BUSY.
+ *
+ * Pointers: `status` is such a struct, with its size.
+ */
+int mirrorbus_epochs_get_status(struct mirrorbus_epochs *epochs, struct mirrorbus_epochs_status *status);
+
+/**
+ * Connects again after the link was lost. Where the holder knows this owner still, the epoch under way goes on. Where it does not (it was
+ * restarted, or fenced this owner), the region is opened anew with the holder's last whole epoch, the memory stays as it is, and the
+ * next commit ships all in which it differs, in one epoch. MIRRORBUS_E_SUPERSEDED: another owner made epochs meanwhile, which
+ * are left as they are; close this one. After any other error try again.
+ *
+ * Durable on return: nothing that was not before. Threads: one at a time for each memory; a second gets MIRRORBUS_E_BUSY.
+ *
+ * Pointers: `reconnected` is such a struct, with its size, or null.
+ */
+int mirrorbus_epochs_reconnect(struct mirrorbus_epochs *epochs,
+                               uint64_t timeout_ns,
+                               struct mirrorbus_epochs_reconnected *reconnected);
+
+/**
+ * Closes the link in good order, and unmaps the memory. What was not committed is nowhere; the holder keeps the last whole epoch.
+ * MIRRORBUS_E_BUSY while another thread is in a call with it.
+ *
+ * Durable on return: nothing that was not before. Threads: any; none stores into the memory any more. The handle is of no use afterwards.
+ */
+int mirrorbus_epochs_close(struct mirrorbus_epochs *epochs);
 
 /**
  * Opens the directory, replays the log, and begins to look for the peer. Whether this node serves shows in the status a little later.

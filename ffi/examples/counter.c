@@ -5,7 +5,10 @@
  *     cc -std=c99 counter.c -o counter $(pkg-config --cflags --libs mirrorbus)
  *     ./counter tcp://127.0.0.1:0 counter.key        or  shm:/tmp/counter.sock
  *
- * The child keeps the copy; in earnest it is another machine, with `mirrorbus hold`.
+ * The child keeps the copy. In earnest it is another machine, which begins:
+ *
+ *     ./counter hold  rdma://10.0.0.2:7070 counter.key
+ *     ./counter count rdma://10.0.0.2:7070 counter.key        on this one
  */
 #define _POSIX_C_SOURCE 200809L
 #include <mirrorbus.h>
@@ -29,7 +32,16 @@ static void check(int code, const char *what)
     exit(1);
 }
 
-/* Keeps the copy until `told` ends, and says through `tell` where it listens. */
+/* Until the owner has come and gone. */
+static void wait_for_owner(mirrorbus_holder *holder)
+{
+    mirrorbus_holder_status status = {.size = sizeof status};
+    check(mirrorbus_holder_get_status(holder, &status), "status");
+    while (status.content != MIRRORBUS_CONTENT_COMPLETE || status.connected)
+        check(mirrorbus_holder_wait_change(holder, status.changes, MIRRORBUS_FOREVER, &status), "wait");
+}
+
+/* Keeps the copy until `told` ends, and says through `tell` where it listens. Without `told` until the owner is gone. */
 static int hold(const char *url, const char *key, int tell, int told)
 {
     mirrorbus_holder_options options = {.size = sizeof options};
@@ -42,11 +54,17 @@ static int hold(const char *url, const char *key, int tell, int told)
 
     char address[256] = "";
     check(mirrorbus_holder_url(holder, address, sizeof address), "address");
-    if (write(tell, address, sizeof address) != (ssize_t)sizeof address)
-        return 1;
-    char byte;
-    while (read(told, &byte, 1) > 0)
-        ;
+    if (told < 0) {
+        printf("listening on %s\n", address);
+        fflush(stdout);
+        wait_for_owner(holder);
+    } else {
+        if (write(tell, address, sizeof address) != (ssize_t)sizeof address)
+            return 1;
+        char byte;
+        while (read(told, &byte, 1) > 0)
+            ;
+    }
     /* Nobody writes into the copy any more: what was acknowledged is in it. */
     check(mirrorbus_holder_fence(holder, 10 * SECOND, NULL), "fence");
     uint64_t counters[COUNTERS];
@@ -57,7 +75,7 @@ static int hold(const char *url, const char *key, int tell, int told)
     return 0;
 }
 
-static void count(const char *url, const char *key)
+static int count(const char *url, const char *key)
 {
     mirrorbus_region_options options = {.size = sizeof options};
     options.url = url;
@@ -85,17 +103,22 @@ static void count(const char *url, const char *key)
     printf("%llu stores are visible at the holder\n", (unsigned long long)ticket.sequence);
     check(mirrorbus_lane_close(lane), "close");
     check(mirrorbus_region_close(region), "close");
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
     int up[2], down[2];
-    if (argc != 3 || pipe(up) != 0 || pipe(down) != 0) {
-        fprintf(stderr, "usage: counter URL KEYFILE\n");
-        return 2;
-    }
     /* Built for this library? */
     check(mirrorbus_abi_check(MIRRORBUS_ABI_VERSION), "libmirrorbus");
+    if (argc == 4 && strcmp(argv[1], "hold") == 0)
+        return hold(argv[2], argv[3], -1, -1);
+    if (argc == 4 && strcmp(argv[1], "count") == 0)
+        return count(argv[2], argv[3]);
+    if (argc != 3 || pipe(up) != 0 || pipe(down) != 0) {
+        fprintf(stderr, "usage: counter [hold|count] URL KEYFILE\n");
+        return 2;
+    }
     /* Before the library is used: what is opened belongs to the process that opened it. */
     pid_t child = fork();
     if (child == 0) {

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use mirrorbus::epoch::EpochError;
+use mirrorbus::memory::TrackError;
 use mirrorbus::mirror::{StoreError, WaitError};
 use mirrorbus::node::{CallError, FenceError, HolderError, OpenError, ReconnectError, RefusalCode};
 use mirrorbus::store::{self, CommandError, IoError, VolumeError};
@@ -57,6 +59,13 @@ pub enum mirrorbus_code {
     MIRRORBUS_E_VERSION = -21,
     /// The copies differ, or are of different regions, though they were said to be the same.
     MIRRORBUS_E_DIFFERENT = -22,
+    /// More changed in one epoch than the ring takes. Nothing was cut, and what changed is found again: commit more often, or open with a larger
+    /// ring.
+    MIRRORBUS_E_TOO_LARGE = -23,
+    /// A reconnection dropped the epoch that was cut: cut another, which has all that it changed.
+    MIRRORBUS_E_DROPPED = -24,
+    /// The holder has epochs of another owner, which were left as they are: close, and open anew.
+    MIRRORBUS_E_SUPERSEDED = -25,
 }
 
 /// A call that did not do what it was to do.
@@ -173,12 +182,49 @@ impl From<FenceError> for Failure {
     }
 }
 
+impl From<EpochError> for Failure {
+    fn from(error: EpochError) -> Self {
+        let text = error.to_string();
+        let code = match error {
+            EpochError::Layout { .. } => mirrorbus_code::MIRRORBUS_E_INVALID,
+            EpochError::Unsupported(_)
+            | EpochError::Track(TrackError::Wrong { .. } | TrackError::NoMethod(_)) => {
+                mirrorbus_code::MIRRORBUS_E_UNSUPPORTED
+            }
+            EpochError::Track(_) | EpochError::Map(_) | EpochError::Lock(_) | EpochError::System(_) => {
+                mirrorbus_code::MIRRORBUS_E_SYSTEM
+            }
+            EpochError::Open(error) => Self::from(error).code,
+            EpochError::Holder(error) => Self::from(error).code,
+            EpochError::Fence(error) => Self::from(error).code,
+            EpochError::Reconnect(error) => Self::from(error).code,
+            EpochError::Wait { error, .. } => Self::from(error).code,
+            // A shipment waits for room in the lane until its deadline.
+            EpochError::Store(StoreError::WouldBlock { .. }) | EpochError::NoRoom { .. } => {
+                mirrorbus_code::MIRRORBUS_E_TIMEOUT
+            }
+            EpochError::Store(error) => Self::from(error).code,
+            EpochError::TooLarge { .. } => mirrorbus_code::MIRRORBUS_E_TOO_LARGE,
+            EpochError::Dropped(_) => mirrorbus_code::MIRRORBUS_E_DROPPED,
+            EpochError::Superseded { .. } => mirrorbus_code::MIRRORBUS_E_SUPERSEDED,
+            _ => mirrorbus_code::MIRRORBUS_E_REFUSED,
+        };
+        Self::new(code, text)
+    }
+}
+
 const fn code_of_volume(error: &VolumeError) -> mirrorbus_code {
     match error {
         VolumeError::UnknownName(_) | VolumeError::UnknownId(_) => mirrorbus_code::MIRRORBUS_E_NOT_FOUND,
         VolumeError::Name { .. } | VolumeError::Size { .. } => mirrorbus_code::MIRRORBUS_E_INVALID,
         VolumeError::TooMany(_) => mirrorbus_code::MIRRORBUS_E_LIMIT,
         _ => mirrorbus_code::MIRRORBUS_E_REFUSED,
+    }
+}
+
+impl From<VolumeError> for Failure {
+    fn from(error: VolumeError) -> Self {
+        Self::of(code_of_volume(&error), &error)
     }
 }
 
@@ -222,12 +268,6 @@ impl From<CommandError> for Failure {
 }
 
 impl From<store::OpenError> for Failure {
-impl From<VolumeError> for Failure {
-    fn from(error: VolumeError) -> Self {
-        Self::of(code_of_volume(&error), &error)
-    }
-}
-
     fn from(error: store::OpenError) -> Self {
         let code = match &error {
             store::OpenError::System(_)
@@ -271,6 +311,9 @@ impl mirrorbus_code {
             -20 => c"MIRRORBUS_E_INTERNAL",
             -21 => c"MIRRORBUS_E_VERSION",
             -22 => c"MIRRORBUS_E_DIFFERENT",
+            -23 => c"MIRRORBUS_E_TOO_LARGE",
+            -24 => c"MIRRORBUS_E_DROPPED",
+            -25 => c"MIRRORBUS_E_SUPERSEDED",
             _ => c"unknown",
         }
     }

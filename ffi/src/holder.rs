@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::path::PathBuf;
 
 use mirrorbus::node::{Content, HolderStatus};
-use mirrorbus::{Holder, HolderConfig};
+use mirrorbus::{Holder, HolderConfig, KeySet};
 
 use crate::arguments::{self, check_target, deadline};
 use crate::codes::{Failure, mirrorbus_code};
@@ -41,15 +41,7 @@ pub unsafe extern "C" fn mirrorbus_holder_open(
         // SAFETY: by this function's contract.
         let options = unsafe { arguments::take(options) }?;
         // SAFETY: by this function's contract.
-        let url = unsafe { arguments::url(options.url, "url") }?;
-        let mut config = HolderConfig::new(url, arguments::place(options.bytes, "bytes")?);
-        // SAFETY: by this function's contract.
-        config.file = unsafe { arguments::text(options.file, "file") }?.map(PathBuf::from);
-        config.accept_uncertain = options.accept_uncertain != 0;
-        config.lock = arguments::lock(options.lock)?;
-        config.silence = arguments::duration_or(options.silence_ns, config.silence);
-        // SAFETY: by this function's contract.
-        let keys = unsafe { arguments::keys(options.key_file) }?;
+        let (config, keys) = unsafe { config(&options) }?;
         HOLDERS.check_room()?;
         forked::watch()?;
         let handle = HOLDERS.insert(Holder::start(config, keys)?)?;
@@ -57,6 +49,24 @@ pub unsafe extern "C" fn mirrorbus_holder_open(
         unsafe { *holder = pointer(handle) };
         Ok(())
     })
+}
+
+/// What the options say.
+///
+/// # Safety
+/// The texts are texts or null.
+pub(crate) unsafe fn config(options: &mirrorbus_holder_options) -> Result<(HolderConfig, KeySet), Failure> {
+    // SAFETY: by this function's contract.
+    let url = unsafe { arguments::url(options.url, "url") }?;
+    let mut config = HolderConfig::new(url, arguments::place(options.bytes, "bytes")?);
+    // SAFETY: by this function's contract.
+    config.file = unsafe { arguments::text(options.file, "file") }?.map(PathBuf::from);
+    config.accept_uncertain = options.accept_uncertain != 0;
+    config.lock = arguments::lock(options.lock)?;
+    config.silence = arguments::duration_or(options.silence_ns, config.silence);
+    // SAFETY: by this function's contract.
+    let keys = unsafe { arguments::keys(options.key_file) }?;
+    Ok((config, keys))
 }
 
 /// Writes the address where it listens, with the real port, and a NUL. MIRRORBUS_E_RANGE if it takes more than `bytes`.
@@ -74,15 +84,24 @@ pub unsafe extern "C" fn mirrorbus_holder_url(
     call(|| {
         let text = HOLDERS.shared(number(holder))?.url().to_string();
         // SAFETY: by this function's contract.
-        let target = unsafe { arguments::bytes_mut(target.cast(), bytes) }?;
-        let Some(place) = target.get_mut(..=text.len()) else {
-            let why = format!("the address takes {} bytes", text.len() + 1);
-            return Err(Failure::new(mirrorbus_code::MIRRORBUS_E_RANGE, why));
-        };
-        place[..text.len()].copy_from_slice(text.as_bytes());
-        place[text.len()] = 0;
-        Ok(())
+        unsafe { put_address(&text, target, bytes) }
     })
+}
+
+/// Writes an address and a NUL.
+///
+/// # Safety
+/// `target` has `bytes` bytes.
+pub(crate) unsafe fn put_address(text: &str, target: *mut c_char, bytes: usize) -> Result<(), Failure> {
+    // SAFETY: by this function's contract.
+    let target = unsafe { arguments::bytes_mut(target.cast(), bytes) }?;
+    let Some(place) = target.get_mut(..=text.len()) else {
+        let why = format!("the address takes {} bytes", text.len() + 1);
+        return Err(Failure::new(mirrorbus_code::MIRRORBUS_E_RANGE, why));
+    };
+    place[..text.len()].copy_from_slice(text.as_bytes());
+    place[text.len()] = 0;
+    Ok(())
 }
 
 /// Tells what it holds, and for whom.

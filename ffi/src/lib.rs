@@ -1,7 +1,7 @@
 //! The C library: what the Rust library does with regions and volumes, for programs in C.
 //!
 //! ```text
-//!  C program ─▶ region, lane, holder, dataset, volume   one file for each kind of handle: the functions that C calls
+//!  C program ─▶ region, lane, holder, epochs, epoch_holder, dataset, volume   one file for each kind of handle: the functions that C calls
 //!                 │ guard      nothing that goes wrong in a call leaves it but as a code and a text; no call in a forked child
 //!                 │ table      handles that are no pointers: closed, foreign and invented ones are told from live ones
 //!                 │ arguments  what comes over the boundary is looked at before it is believed
@@ -14,6 +14,9 @@
 mod arguments;
 pub mod codes;
 pub mod dataset;
+pub mod epoch_holder;
+pub mod epoch_types;
+pub mod epochs;
 mod forked;
 pub mod guard;
 pub mod holder;

@@ -3,8 +3,6 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-use crate::arguments::Measured;
-
 /// A timeout without an end.
 pub const MIRRORBUS_FOREVER: u64 = u64::MAX;
 
@@ -354,13 +352,15 @@ macro_rules! measured {
     ($($name:ident)*) => { $(
         // SAFETY: `repr(C)`, its size first; each field is as large as its place asks for (a test adds them up), and numbers, arrays of
         // them and pointers may be zero.
-        unsafe impl Measured for $name {
+        unsafe impl $crate::arguments::Measured for $name {
             const NAME: &'static str = stringify!($name);
             // None has grown yet.
             const FIRST_BYTES: usize = size_of::<Self>();
         }
     )* };
 }
+
+pub(crate) use measured;
 
 measured! {
     mirrorbus_holder_options mirrorbus_holder_status mirrorbus_fenced mirrorbus_region_options mirrorbus_region_status

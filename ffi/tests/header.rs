@@ -8,8 +8,20 @@ use std::process::Command;
 use cbindgen::{Config, DocumentationStyle, Language, Style};
 
 /// In the order in which they are to be read.
-const SOURCES: [&str; 9] =
-    ["version", "codes", "guard", "types", "holder", "region", "lane", "dataset", "volume"];
+const SOURCES: [&str; 12] = [
+    "version",
+    "codes",
+    "guard",
+    "types",
+    "epoch_types",
+    "holder",
+    "region",
+    "lane",
+    "epoch_holder",
+    "epochs",
+    "dataset",
+    "volume",
+];
 
 const OPENING: &str = "/*
  * Mirrorbus: memory and volumes that are mirrored in another process or on another machine.
@@ -57,6 +69,7 @@ fn made() -> String {
         "attach",
         "lock",
         "polling",
+        "tracking",
         "link",
         "content",
         "durability",

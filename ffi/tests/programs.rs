@@ -40,6 +40,17 @@ fn append_log(program: &Program, records: u64) {
     }
 }
 
+fn epochs(program: &Program, commits: u64) {
+    for url in urls(&program.name) {
+        let said = run(program, &[&url, &installed().key(), &commits.to_string()]);
+        let (_, numbers) = said.rsplit_once("acknowledged ").unwrap_or_else(|| panic!("{said}"));
+        let numbers: Vec<u64> =
+            numbers.split(", found ").map(|number| number.trim().parse().unwrap()).collect();
+        assert!(numbers.len() == 2 && numbers[0] >= commits && numbers[1] >= numbers[0], "{said}");
+        assert!(said.contains(", 20000000 in all accounts"), "{said}");
+    }
+}
+
 fn volume(program: &Program) {
     let folder = tempfile::tempdir_in(&installed().work).unwrap();
     let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -57,6 +68,30 @@ fn volume(program: &Program) {
 #[test]
 fn counters_are_in_the_other_process() {
     counter(&rig::compile("counter.c", Compiled::Shared));
+}
+
+/// Each side a program of its own, as on two machines.
+#[test]
+fn examples_run_as_two_programs() {
+    let (counter, bank) =
+        (rig::compile("counter.c", Compiled::Shared), rig::compile("epochs.c", Compiled::Shared));
+    for url in urls("apart") {
+        let (held, said) = rig::run_apart(&counter, &counter, &url, ("count", &[]));
+        assert!(said.contains("4000 stores are visible at the holder"), "{said}");
+        assert!(held.ends_with("copy: counter 3 is 4000\n"), "{held}");
+        bank_apart(&bank, &bank, &url);
+    }
+}
+
+fn bank_apart(hold: &Program, own: &Program, url: &str) {
+    let (held, said) = rig::run_apart(hold, own, url, ("run", &["20"]));
+    assert!(said.contains("acknowledged 20\n"), "{said}");
+    assert!(held.contains("commit 20, 20000000 in all accounts\nfound 20\n"), "{held}");
+}
+
+#[test]
+fn a_bank_is_balanced_when_it_is_killed() {
+    epochs(&rig::compile("epochs.c", Compiled::Shared), 200);
 }
 
 #[test]
@@ -81,6 +116,7 @@ fn programs_can_have_the_library_in_them() {
 fn address_sanitizer_finds_nothing() {
     counter(&rig::compile("counter.c", Compiled::Sanitized));
     append_log(&rig::compile("append_log.c", Compiled::Sanitized), 200);
+    epochs(&rig::compile("epochs.c", Compiled::Sanitized), 50);
     volume(&rig::compile("volume.cpp", Compiled::Sanitized));
 }
 
@@ -93,6 +129,9 @@ fn valgrind_finds_nothing() {
     let [tcp, _, shm] = urls("valgrind");
     counter_at(&rig::compile("counter.c", Compiled::Valgrind), &tcp);
     counter_at(&rig::compile("counter.c", Compiled::Valgrind), &shm);
+    // Not its owner: valgrind does not deliver a SIGSEGV to the main thread's stack.
+    let owner = rig::compile("epochs.c", Compiled::Shared);
+    bank_apart(&rig::compile("epochs.c", Compiled::Valgrind), &owner, &shm);
 }
 
 #[test]

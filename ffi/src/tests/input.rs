@@ -137,6 +137,11 @@ fn structs_have_no_padding() {
         (size_of::<crate::types::mirrorbus_dataset_options>(), 10 * 8 + 2 * 4 + 3 * 8),
         (size_of::<crate::types::mirrorbus_dataset_status>(), 8 + 2 * 4 + 8 + 64 + 256),
         (size_of::<crate::types::mirrorbus_volume_info>(), 3 * 8),
+        (size_of::<crate::epoch_types::mirrorbus_epochs_options>(), 6 * 8 + 4 * 4 + 2 * 8),
+        (size_of::<crate::epoch_types::mirrorbus_cut>(), 6 * 8),
+        (size_of::<crate::epoch_types::mirrorbus_epochs_status>(), 4 * 8 + 2 * 4 + 40 + 2 * 256),
+        (size_of::<crate::epoch_types::mirrorbus_epochs_reconnected>(), 2 * 8 + 2 * 4),
+        (size_of::<crate::epoch_types::mirrorbus_epoch_holder_status>(), 3 * 8 + 5 * 4 + 36 + 256),
     ];
     sums.iter().for_each(|(size, sum)| assert_eq!(size, sum));
 }
@@ -218,21 +223,21 @@ fn tickets_that_were_not_given_are_told() {
     fails(mirrorbus_lane_wait(rig.lane, beyond, 3, MIRRORBUS_FOREVER), MIRRORBUS_E_INVALID);
     let other = mirrorbus_ticket { stream: !ticket.stream, ..ticket };
     fails(mirrorbus_lane_wait(rig.lane, other, 3, SECOND), MIRRORBUS_E_STALE);
+    let other_beyond = mirrorbus_ticket { stream: !ticket.stream, ..beyond };
+    fails(mirrorbus_lane_wait(rig.lane, other_beyond, 3, SECOND), MIRRORBUS_E_STALE);
     for level in [0, 5, -1, i32::MAX] {
         fails(mirrorbus_lane_wait(rig.lane, ticket, level, SECOND), MIRRORBUS_E_INVALID);
         fails(mirrorbus_lane_flush(rig.lane, level, SECOND), MIRRORBUS_E_INVALID);
     }
     fails(mirrorbus_lane_flush(rig.lane, 4, SECOND), MIRRORBUS_E_UNSUPPORTED);
-    let other_beyond = mirrorbus_ticket { stream: !ticket.stream, ..beyond };
-    fails(mirrorbus_lane_wait(rig.lane, other_beyond, 3, SECOND), MIRRORBUS_E_STALE);
     ok(mirrorbus_region_reconnect(rig.region, 10 * SECOND));
     fails(mirrorbus_lane_wait(rig.lane, ticket, 2, SECOND), MIRRORBUS_E_STALE);
+    fails(mirrorbus_lane_wait(rig.lane, beyond, 2, SECOND), MIRRORBUS_E_STALE);
     // Who is fenced is told, and comes back by a pull.
     let mut fenced = mirrorbus_fenced { size: size_of::<mirrorbus_fenced>(), generation: 0, exact: 0 };
     // SAFETY: there is such a struct.
     ok(unsafe { mirrorbus_holder_fence(rig.holder, 10 * SECOND, &raw mut fenced) });
     assert!(fenced.generation > 1 && fenced.exact == 1, "{fenced:?}");
-    fails(mirrorbus_lane_wait(rig.lane, beyond, 2, SECOND), MIRRORBUS_E_STALE);
     while link(&rig) != 3 {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }

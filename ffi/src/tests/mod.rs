@@ -1,5 +1,6 @@
 //! What comes over the boundary wrong is told, and nothing of it ends the process.
 
+mod epochs;
 mod handles;
 mod input;
 mod process;

@@ -39,7 +39,7 @@ fn a_panic_is_a_code_and_spoils_what_the_call_used() {
 }
 
 /// What a forked child answers, as its exit status.
-fn in_child(answers: impl FnOnce() -> bool) -> c_int {
+pub(super) fn in_child(answers: impl FnOnce() -> bool) -> c_int {
     // SAFETY: the child calls what is under test, and ends without anything that threads of the parent may hold.
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
@@ -94,7 +94,7 @@ fn every_code_has_its_name() {
         // SAFETY: it ends with a NUL, and stays.
         unsafe { CStr::from_ptr(mirrorbus_code_name(code)) }.to_str().unwrap()
     };
-    let last = mirrorbus_code::MIRRORBUS_E_DIFFERENT;
+    let last = mirrorbus_code::MIRRORBUS_E_SUPERSEDED;
     for code in [mirrorbus_code::MIRRORBUS_OK, mirrorbus_code::MIRRORBUS_E_TIMEOUT, MIRRORBUS_E_HANDLE, last]
     {
         assert_eq!(name(n(code)), format!("{code:?}"));

@@ -1,7 +1,8 @@
 //! What the tests build and run with: an installation of their own, compilers, and programs.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// How often a program is begun under valgrind, at most.
@@ -138,16 +139,59 @@ pub(crate) fn run(program: &Program, arguments: &[&str]) -> String {
     }
     let mut valgrind = Command::new("valgrind");
     with_library(&mut valgrind).args(["--quiet", "--error-exitcode=9"]).arg(&program.path).args(arguments);
+    patiently(&mut valgrind)
+}
+
+/// Runs what has one side of it under valgrind.
+fn patiently(command: &mut Command) -> String {
     // On a busy machine keys are not agreed on in time: they take ten times as long as elsewhere.
     let is_late =
         |output: &Output| String::from_utf8_lossy(&output.stderr).contains("handshake was not done");
     let mut tries = 1;
-    let mut output = output_of(&mut valgrind);
+    let mut output = output_of(command);
     while is_late(&output) && tries < VALGRIND_TRIES {
-        output = output_of(&mut valgrind);
+        output = output_of(command);
         tries += 1;
     }
-    checked(&valgrind, output)
+    checked(command, output)
+}
+
+/// The two sides of an example, each a program of its own as on two machines: what the holder said, and the owner.
+pub(crate) fn run_apart(
+    hold: &Program,
+    own: &Program,
+    url: &str,
+    (word, more): (&str, &[&str]),
+) -> (String, String) {
+    let key = installed().key();
+    let mut command = match hold.how {
+        Compiled::Valgrind => Command::new("valgrind"),
+        _ => Command::new(&hold.path),
+    };
+    if hold.how == Compiled::Valgrind {
+        command.args(["--quiet", "--error-exitcode=9"]).arg(&hold.path);
+    }
+    let mut holder =
+        Held(with_library(&mut command).args(["hold", url, &key]).stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(holder.0.stdout.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}"));
+    let mut owner = Command::new(&own.path);
+    let said = patiently(with_library(&mut owner).args([word, address, &key]).args(more));
+    let held = lines.map(|line| line.unwrap() + "\n").collect();
+    let status = holder.0.wait().unwrap();
+    assert!(status.success(), "{status}: {held}");
+    (held, said)
+}
+
+/// A process that ends with the test.
+struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A program that finds the installed library.
