@@ -300,6 +300,7 @@ fn store_config(node: &NodeConfig, dataset: &config::DatasetConfig) -> Result<Da
                 config::AfterHold::Error => AfterHold::Error,
             },
         }),
+        silence: dataset.silence,
         lock: dataset.lock,
         volumes: dataset.volumes.iter().map(volume).collect(),
         arbiter: arbiter(dataset)?,

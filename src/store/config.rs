@@ -97,6 +97,9 @@ pub struct DatasetConfig {
     pub reads: Reads,
     /// For how long requests are held while the link is lost and nothing is decided; without it for as long as that takes.
     pub hold: Option<HoldBound>,
+    /// With an arbiter, how long the other node is not heard before it is missed: how soon its loss is noticed, and nothing that is safe
+    /// by it. Over TCP a connection counts as lost after so long too, if that is more than the usual two seconds.
+    pub silence: Duration,
     /// Whether the ring is locked in memory.
     pub lock: LockPolicy,
     /// Volumes that are made when the dataset has none.
@@ -144,6 +147,8 @@ impl ArbiterConfig {
 impl DatasetConfig {
     /// Places of a ring at most.
     pub const PLACES_MAX: u64 = 4096;
+    /// How long the other node is not heard before it is missed, unless it is said.
+    pub const SILENCE: Duration = Duration::from_millis(500);
 
     /// The usual sizes: a ring of 256 MiB in segments of 16 MiB.
     #[must_use]
@@ -167,6 +172,7 @@ impl DatasetConfig {
             durability: Durability::default(),
             reads: Reads::default(),
             hold: None,
+            silence: Self::SILENCE,
             lock: LockPolicy::Required,
             volumes: Vec::new(),
             arbiter: None,

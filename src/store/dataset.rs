@@ -84,6 +84,7 @@ impl Dataset {
         let mut holder =
             HolderConfig::new(config.listen.clone(), RingMemory::region_bytes(config.layout, config.places));
         holder.lock = config.lock;
+        holder.silence = holder.silence.max(config.silence);
         let state = State {
             role: Role::Undecided,
             volumes: found.volumes,

@@ -123,6 +123,7 @@ impl Checker<'_> {
         let (mediator, etcd) = arbiter(raw, &key, &peer)?;
         let nbd = self.nbd(raw, &name, tls.as_ref())?;
         let hold = super::hold::hold(raw)?;
+        let silence = super::silence::silence(raw)?;
         let hooks = super::hooks::hooks(raw)?;
         let volumes = self.volumes(&raw.volume)?;
         Ok(DatasetConfig {
@@ -140,6 +141,7 @@ impl Checker<'_> {
             nbd,
             tls,
             hold,
+            silence,
             hooks,
             mediator,
             etcd,

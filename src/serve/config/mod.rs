@@ -21,6 +21,7 @@ mod error;
 mod hold;
 mod hooks;
 mod raw;
+mod silence;
 mod types;
 mod value;
 
@@ -49,6 +50,10 @@ pub const HOOK_TIME: Duration = Duration::from_secs(30);
 pub const HOOK_TIME_MAX: Duration = Duration::from_secs(600);
 /// For how long requests are held, where that is bounded, at most: a day.
 pub const HOLD_TIME_MAX: Duration = Duration::from_secs(86_400);
+/// How long the other node is not heard before it is missed, at least: several questions, of which one may be late.
+pub const SILENCE_MIN: Duration = Duration::from_millis(100);
+/// And at most: a minute.
+pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Endpoints of an etcd at most.
 pub const ENDPOINTS_MAX: usize = 16;
 

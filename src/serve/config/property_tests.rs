@@ -5,7 +5,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::tests::SAMPLE;
-use super::{ConfigError, NodeConfig};
+use super::{ConfigError, NodeConfig, SILENCE_MAX, SILENCE_MIN};
 use crate::base::FabricUrl;
 use crate::segment::{Ring, SegmentLayout};
 
@@ -18,6 +18,7 @@ fn holds(text: &str) {
                 assert!(dataset.region_bytes.is_multiple_of(dataset.segment_bytes));
                 assert!(dataset.region_bytes / dataset.segment_bytes >= Ring::PLACES_MIN);
                 assert_ne!(dataset.listen, dataset.peer);
+                assert!((SILENCE_MIN..=SILENCE_MAX).contains(&dataset.silence));
                 if let Some(mediator) = &dataset.mediator {
                     assert!(matches!(mediator.address, FabricUrl::Tcp { .. } | FabricUrl::Shm { .. }));
                     assert!(mediator.key.is_absolute() && mediator.key != dataset.key);

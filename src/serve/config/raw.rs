@@ -51,6 +51,8 @@ pub(super) struct Dataset {
     pub(super) hold_seconds: Option<Spanned<i64>>,
     #[serde(rename = "after-hold")]
     pub(super) after_hold: Option<Text>,
+    #[serde(rename = "silence-ms")]
+    pub(super) silence_ms: Option<Spanned<i64>>,
     pub(super) tls: Option<Tls>,
     pub(super) mediator: Option<Mediator>,
     pub(super) etcd: Option<Etcd>,

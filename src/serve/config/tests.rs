@@ -70,6 +70,9 @@ fn what_is_left_out_has_its_default() {
     assert_eq!((second.region_bytes, second.segment_bytes), (32 << 20, 16 << 20));
     assert_eq!((second.durability, second.reads), (Durability::Disk, Reads::Lease));
     assert_eq!((second.lock, second.hold), (LockPolicy::Required, None));
+    assert_eq!(second.silence, Duration::from_millis(500));
+    let config = parse(&SAMPLE.replace("silence-ms = 500", "silence-ms = 60000")).unwrap();
+    assert_eq!(config.datasets[0].silence, Duration::from_secs(60));
     let hold = |text: &str| parse(text).unwrap().datasets[0].hold.unwrap();
     let minute = Duration::from_secs(60);
     assert_eq!(hold(SAMPLE), HoldConfig { time: minute, after: AfterHold::Suspend });
@@ -112,6 +115,7 @@ fn each_misspelled_key_is_found_in_its_line() {
         "reads =",
         "hold-seconds =",
         "after-hold =",
+        "silence-ms =",
         "lock = true",
         "nbd = [",
         "on-promote =",
@@ -340,6 +344,9 @@ fn each_wrong_way_to_answer_is_found_in_its_line() {
     for (from, to, words) in [
         ("hold-seconds = 60", "hold-seconds = 0", "hold-seconds: 0 seconds: 1 to 86400"),
         ("hold-seconds = 60", "hold-seconds = 86401", "86401 seconds"),
+        ("silence-ms = 500", "silence-ms = 99", "silence-ms: 99 milliseconds: 100 to 60000"),
+        ("silence-ms = 500", "silence-ms = 60001", "60001 milliseconds"),
+        ("silence-ms = 500", "silence-ms = -1", "-1 milliseconds"),
         (
             "\"suspend\"",
             "\"wait\"",

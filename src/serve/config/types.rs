@@ -52,6 +52,8 @@ pub struct DatasetConfig {
     pub tls: Option<TlsConfig>,
     /// For how long requests are held while the link is lost and nothing is decided; without it for as long as that takes.
     pub hold: Option<HoldConfig>,
+    /// How long the other node is not heard before it is missed.
+    pub silence: Duration,
     /// What is run when this node begins to serve, and when it ceases to.
     pub hooks: HooksConfig,
     /// Who decides which node serves; without one, and without `etcd`, the operator.

@@ -8,18 +8,22 @@ use super::hello::{Answer, Question};
 use super::obey::refused;
 use crate::base::clock::Instant;
 use crate::cluster::{Grants, LEASE};
+use crate::store::config::DatasetConfig;
 use crate::store::follower::Stage;
 use crate::store::medium::Inquirer;
 use crate::store::primary::{HandOver, Mode};
 use crate::store::read_lease::now;
 use crate::store::state::Role;
 
-/// The other node is missed when it was not heard for so long.
-pub(super) const SILENCE: Duration = Duration::from_millis(500);
 /// Between two questions: a lease is renewed several times before it ends.
 const STEP: Duration = LEASE.checked_div(4).expect("four is not zero");
-/// Between two words that one is alive.
-const ALIVE_STEP: Duration = SILENCE.checked_div(10).expect("ten is not zero");
+/// Words that one is alive, in the time after which one is missed.
+const WORDS_PER_SILENCE: u32 = 10;
+/// Between two of them at most, whatever that time is here: the other node may have a shorter one.
+const ALIVE_STEP_MAX: Duration =
+    DatasetConfig::SILENCE.checked_div(WORDS_PER_SILENCE).expect("ten is not zero");
+/// How long an answer is waited for at most: a node that ends does not wait for longer.
+const ASK_TIME_MAX: Duration = Duration::from_secs(2);
 /// Between two looks whether there is anybody to ask.
 const REST: Duration = Duration::from_millis(10);
 
@@ -30,6 +34,7 @@ impl Pair {
     /// Asks for the lease while this node serves with a member beside it.
     pub(in crate::store) fn run_lease(&self) {
         let mut connection = None;
+        let silence = self.silence();
         let mut heard = Instant::now();
         while !self.stopping.load(std::sync::atomic::Ordering::SeqCst) {
             if self.turn().is_none() {
@@ -42,12 +47,18 @@ impl Pair {
                 Ok(()) => heard = Instant::now(),
                 Err(NotGranted) => connection = None,
             }
-            if heard.elapsed() >= SILENCE {
+            if heard.elapsed() >= silence {
                 self.miss_peer();
             }
-            let step = if self.engine.confirms() { ALIVE_STEP } else { STEP };
+            let alive_step = (silence / WORDS_PER_SILENCE).min(ALIVE_STEP_MAX);
+            let step = if self.engine.confirms() { alive_step } else { STEP };
             self.leases.nap(step.saturating_sub(began.elapsed()));
         }
+    }
+
+    /// The other node is missed when it was not heard for so long.
+    pub(super) fn silence(&self) -> Duration {
+        self.engine.config.silence
     }
 
     /// The turn in which a lease is asked for, if one is.
@@ -62,8 +73,9 @@ impl Pair {
 
     fn ask_for_lease(&self, connection: &mut Option<Inquirer>) -> Result<(), NotGranted> {
         let engine = &self.engine;
+        let ask_time = self.silence().min(ASK_TIME_MAX);
         if connection.is_none() {
-            let made = Inquirer::connect(&engine.config.peer, &self.keys, SILENCE);
+            let made = Inquirer::connect(&engine.config.peer, &self.keys, ask_time);
             *connection = Some(made.map_err(|_| NotGranted)?);
         }
         let Some(connection) = connection else { return Err(NotGranted) };
@@ -73,7 +85,7 @@ impl Pair {
         let (node, confirms) = (engine.config.node.clone(), engine.confirms());
         let question = if confirms { Question::Alive { node, turn } } else { Question::Lease { node, turn } };
         let question = serde_json::to_vec(&question).expect("names and numbers");
-        let answer = connection.ask(&question, SILENCE).map_err(|_| NotGranted)?;
+        let answer = connection.ask(&question, ask_time).map_err(|_| NotGranted)?;
         match serde_json::from_slice(&answer) {
             Ok(Answer::Noted) if confirms => return Ok(()),
             Ok(Answer::Granted) if !confirms => {}
@@ -94,7 +106,7 @@ impl Pair {
         if matches!(primary.mode, Mode::Held { .. }) {
             return;
         }
-        primary.lose(format!("the peer has not been heard for {SILENCE:?}"));
+        primary.lose(format!("the peer has not been heard for {:?}", self.silence()));
         drop(state);
         self.bell.ring();
     }

@@ -98,7 +98,7 @@ impl Pair {
         if self.is_ending() {
             return Some(STEP_TIME);
         }
-        if attached && arbiter.silence() < super::lease::SILENCE {
+        if attached && arbiter.silence() < self.silence() {
             arbiter.find();
             return Some(STEP_TIME_MEDIATED);
         }

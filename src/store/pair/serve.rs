@@ -247,6 +247,7 @@ impl Pair {
             RegionConfig::new(config.peer.clone(), mapping.len(), Attach::Push { replace: true });
         region.timeout = PUSH_TIME;
         region.lock = config.lock;
+        region.silence = region.silence.max(config.silence);
         let region =
             Region::open_over(region, self.keys.clone(), mapping).map_err(|error| error.to_string())?;
         let lane = LaneConfig { depth: LANE_DEPTH, ..LaneConfig::default() };
