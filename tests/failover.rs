@@ -64,7 +64,7 @@ mod switch;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use mirrorbus::serve::admin::{DatasetStatus, ReplicationState, Role};
+use mirrorbus::serve::admin::{DatasetStatus, ReplicationState, Role, SwitchReport};
 
 use arbiter::Decider;
 use client::Client;
@@ -74,14 +74,22 @@ use rig::{Medium, NAMES, PATIENCE, Plan, Rig};
 /// Blocks of the volume that a writer keeps its ledger of.
 const BLOCKS: usize = 2048;
 
-/// A pair with a mediator.
+/// What a machine that does much else may keep a node from its processors for. What takes its time from that is told otherwise.
+const SILENCE_MS: u64 = 5000;
+
+/// A pair with a mediator. Which of the two is lost is known by the end of its process.
 fn plan(medium: Medium) -> Plan {
+    Plan { silence_ms: Some(SILENCE_MS), ..usual(medium) }
+}
+
+/// One that is missed when it stands still, or its link is cut, for as long as is usual.
+fn usual(medium: Medium) -> Plan {
     Plan { decider: Decider::Mediator, ..Plan::new(medium) }
 }
 
 /// And with ways that can be cut.
 fn cuttable() -> Plan {
-    Plan { proxied: true, ..plan(Medium::Tcp) }
+    Plan { proxied: true, ..usual(Medium::Tcp) }
 }
 
 /// Whether a node serves without the other.
@@ -125,6 +133,24 @@ fn assert_whole(rig: &Rig) -> usize {
     let serving = rig.wait_for_pair();
     rig.told(serving, &["verify", "vm"]);
     serving
+}
+
+/// Has the node that serves hand that over; what it says of it. A node may refuse on a machine that does much else, with the service as it was: it is
+/// asked again then. `None` if the service has moved though it was refused.
+fn switch(rig: &Rig, serving: usize) -> Option<SwitchReport> {
+    let began = Instant::now();
+    loop {
+        let output = rig.ask(serving, &["switch", "--json"]);
+        if output.status.success() {
+            return Some(serde_json::from_slice(&output.stdout).unwrap());
+        }
+        assert_eq!(output.status.code(), Some(4), "{output:?}\n{}", rig.logs());
+        assert!(began.elapsed() < PATIENCE, "{output:?}\n{}", rig.logs());
+        println!("a switch is asked for again: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+        if rig.wait_for_pair() != serving {
+            return None;
+        }
+    }
 }
 
 /// Sees to it that this node serves, and the other follows.

@@ -47,6 +47,7 @@ fn either_of_a_pair_may_be_stopped_and_nothing_is_lost() {
         let serving = rig.wait_for_pair();
         let stopped = if stops_primary { serving } else { 1 - serving };
         wait_for(&rig, 1 - stopped, "may-stop");
+        wait_for(&rig, stopped, "may-stop");
         let text = rig.ask(stopped, &["can-stop", "vm"]);
         assert!(text.status.success(), "{text:?}");
         let text = String::from_utf8(text.stdout).unwrap();
@@ -56,7 +57,7 @@ fn either_of_a_pair_may_be_stopped_and_nothing_is_lost() {
             (status.role, status.replication_state, status.generation, status.reason)
         };
         let before = as_it_is();
-        assert_eq!(code(&rig, stopped), "may-stop");
+        wait_for(&rig, stopped, "may-stop");
         assert_eq!(as_it_is(), before, "something is changed by the question");
 
         let writer = Writer::start(rig.client(serving), ledger.clone(), random.next());
@@ -82,7 +83,8 @@ fn neither_may_be_stopped_without_the_mediator() {
     let mut rig = Rig::pair(plan(Medium::Tcp));
     rig.wait_for_pair();
     rig.arbiter().kill();
-    assert_eq!([code(&rig, 0), code(&rig, 1)], ["no-mediator", "no-mediator"]);
+    wait_for(&rig, 0, "no-mediator");
+    wait_for(&rig, 1, "no-mediator");
     rig.arbiter().start();
     wait_for(&rig, 0, "may-stop");
     wait_for(&rig, 1, "may-stop");

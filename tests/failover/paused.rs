@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::client::{BLOCK, Client, Command, content, number_of};
 use crate::rig::{Medium, NAMES, Plan, Rig};
-use crate::{assert_whole, plan, served};
+use crate::{assert_whole, served, usual};
 
 /// How long an answer is waited for: none is right as well.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
@@ -79,10 +79,45 @@ pub(crate) fn no_stale_read(rig: &Rig) {
 
 #[test]
 fn a_paused_primary_answers_no_stale_read_via_shm() {
-    a_paused_primary_answers_no_stale_read(plan(Medium::Shm));
+    a_paused_primary_answers_no_stale_read(usual(Medium::Shm));
 }
 
 #[test]
 fn a_paused_primary_answers_no_stale_read_via_tcp() {
-    a_paused_primary_answers_no_stale_read(plan(Medium::Tcp));
+    a_paused_primary_answers_no_stale_read(usual(Medium::Tcp));
+}
+
+/// A silence that is far longer than what comes of it.
+const LONG_SILENCE_MS: u64 = 30_000;
+/// Longer than the usual one, and than what a connection of TCP has.
+const STILL_TIME: Duration = Duration::from_secs(3);
+
+/// Each of the two stands still for less than the silence after which it is missed: nothing moves, and who asks meanwhile waits.
+fn less_than_the_silence_moves_nothing(medium: Medium) {
+    let rig = Rig::pair(Plan { silence_ms: Some(LONG_SILENCE_MS), ..usual(medium) });
+    let serving = rig.wait_for_pair();
+    let mut client = rig.client(serving);
+    let before = rig.wait(serving, "there", |_| true);
+    for (number, still) in [(1, 1 - serving), (2, serving)] {
+        assert_eq!(client.write(0, &content(0, number)), 0);
+        rig.freeze(still);
+        client.ask(Command::Read, 0, LEN, &[]).unwrap();
+        std::thread::sleep(STILL_TIME);
+        rig.signal(still, Signal::CONT);
+        let found = answer(&mut client).map(|bytes| number_of(0, &bytes));
+        assert_eq!(found, Some(Some(number)), "{} stood still\n{}", NAMES[still], rig.logs());
+        assert_eq!(assert_whole(&rig), serving, "{}", rig.logs());
+        let after = rig.wait(serving, "there", |_| true);
+        assert_eq!(after.generation, before.generation, "{}", rig.logs());
+    }
+}
+
+#[test]
+fn less_than_the_silence_moves_nothing_via_shm() {
+    less_than_the_silence_moves_nothing(Medium::Shm);
+}
+
+#[test]
+fn less_than_the_silence_moves_nothing_via_tcp() {
+    less_than_the_silence_moves_nothing(Medium::Tcp);
 }

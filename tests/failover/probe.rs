@@ -35,19 +35,25 @@ pub(crate) struct Probes {
 
 impl Probes {
     pub(crate) fn start(rig: &Rig) -> Self {
+        Self::start_behind(rig, 0)
+    }
+
+    /// Whose writes have numbers behind this one, which those of earlier ones had.
+    pub(crate) fn start_behind(rig: &Rig, last: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let taken = Arc::new(Mutex::new(Vec::new()));
         let probe = |node| {
-            let probe = Probe { node, socket: rig.socket(node), stop: stop.clone(), taken: taken.clone() };
+            let (socket, stop, taken) = (rig.socket(node), stop.clone(), taken.clone());
+            let probe = Probe { node, last, socket, stop, taken };
             std::thread::spawn(move || probe.run())
         };
         Self { threads: [0, 1].map(probe).into(), stop, taken }
     }
 
-    /// What was acknowledged so far by a node, after that.
+    /// What was asked for after that, and acknowledged so far by a node. When it was answered is not known so well: a probe may read that late.
     pub(crate) fn taken(&self, node: usize, after: Instant) -> usize {
         let taken = self.taken.lock().unwrap();
-        taken.iter().filter(|taken| taken.node == node && taken.answered > after).count()
+        taken.iter().filter(|taken| taken.node == node && taken.asked > after).count()
     }
 
     /// Ends them; all that was acknowledged.
@@ -60,6 +66,7 @@ impl Probes {
 
 struct Probe {
     node: usize,
+    last: u32,
     socket: PathBuf,
     stop: Arc<AtomicBool>,
     taken: Arc<Mutex<Vec<Taken>>>,
@@ -68,7 +75,7 @@ struct Probe {
 impl Probe {
     fn run(&self) {
         let node = self.node;
-        let (mut number, mut block) = (0, node as u64 * BLOCKS);
+        let (mut number, mut block) = (self.last, node as u64 * BLOCKS);
         while !self.stop.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(2));
             let Ok(mut client) = Client::connect(&self.socket, "root") else { continue };

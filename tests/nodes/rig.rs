@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+#[path = "plan.rs"]
+mod plan;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -10,59 +13,23 @@ use std::time::{Duration, Instant};
 use mirrorbus::serve::admin::{DatasetStatus, NodeStatus, ReplicationState, Role};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::arbiter::{Arbiter, Decider};
+use crate::arbiter::Arbiter;
 use crate::client::Client;
 use crate::common::{Scratch, free_port};
 use crate::mediator::Ways;
+pub(crate) use plan::{Medium, Plan};
 
 /// How long anything that must happen may take on a machine that does much else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a status that is new is waited for, from a node that tells an older one.
+const PATIENCE_OLD: Duration = Duration::from_secs(10);
 
 /// Between two looks at a status.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Lines of a node's log that a failure shows.
 const LOG_LINES: usize = 25;
-
-/// How the two reach each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Medium {
-    Shm,
-    Tcp,
-}
-
-/// What a pair is made with.
-#[derive(Debug, Clone)]
-pub(crate) struct Plan {
-    pub(crate) medium: Medium,
-    pub(crate) ring_mib: u64,
-    pub(crate) volume_mib: u64,
-    /// Put before the command that starts a node; `NODE` is its name, `SCRATCH` the directory of everything.
-    pub(crate) under: Vec<String>,
-    /// Who decides which serves. What is a process starts with [`Rig::pair`].
-    pub(crate) decider: Decider,
-    /// The node that is preferred.
-    pub(crate) preferred: Option<usize>,
-    /// Whether all ways, of TCP, can be cut: see [`Rig::ways`].
-    pub(crate) proxied: bool,
-    /// Further lines of the dataset's table; `SCRATCH` is the directory of everything.
-    pub(crate) lines: String,
-}
-
-impl Plan {
-    pub(crate) const fn new(medium: Medium) -> Self {
-        Self {
-            medium,
-            ring_mib: 16,
-            volume_mib: 8,
-            under: Vec::new(),
-            decider: Decider::Operator,
-            preferred: None,
-            proxied: false,
-            lines: String::new(),
-        }
-    }
-}
 
 /// The pair. Its nodes are killed when it is dropped.
 pub(crate) struct Rig {
@@ -130,6 +97,7 @@ impl Rig {
             lock = "try"
             nbd = ["unix:{}"]
             {}
+            {}
             [[dataset.volume]]
             name = "root"
             size = "{}MiB"
@@ -142,6 +110,7 @@ impl Rig {
             self.ways.as_ref().map_or(urls[1 - node].clone(), |ways| ways.link[node].url()),
             self.plan.ring_mib,
             path("nbd"),
+            self.plan.silence_ms.map_or_else(String::new, |ms| format!("silence-ms = {ms}")),
             self.plan.lines.replace("SCRATCH", &self.scratch.0.display().to_string()),
             self.plan.volume_mib,
         );
@@ -299,11 +268,19 @@ impl Rig {
         }
     }
 
-    /// How the node's dataset is; `None` while the node does not answer.
+    /// How the node's dataset is; `None` while the node does not answer. One that tells how it was a while ago is asked again.
     pub(crate) fn status(&self, node: usize) -> Option<DatasetStatus> {
-        let output = self.ask(node, &["status", "--json"]);
-        let status: NodeStatus = serde_json::from_slice(&output.stdout).ok()?;
-        status.datasets.into_iter().next()
+        let began = Instant::now();
+        loop {
+            let output = self.ask(node, &["status", "--json"]);
+            let status: NodeStatus = serde_json::from_slice(&output.stdout).ok()?;
+            let dataset = status.datasets.into_iter().next()?;
+            let is_new = status.age_ms == 0 && dataset.reason.code != "busy";
+            if is_new || began.elapsed() > PATIENCE_OLD {
+                return Some(dataset);
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Waits until the node's status is as wanted.
