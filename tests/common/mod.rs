@@ -87,15 +87,20 @@ pub fn soon() -> Deadline {
     Deadline::within(Duration::from_secs(20))
 }
 
+/// What nobody is silent for by chance, on a machine that does much else. Whoever waits for a silence to be noticed has one of its own.
+const SILENCE: Duration = Duration::from_secs(30);
+
 pub fn holder_config(url: FabricUrl, size: usize) -> HolderConfig {
     let mut config = HolderConfig::new(url, size);
     config.lock = LockPolicy::Try;
+    config.silence = SILENCE;
     config
 }
 
 pub fn region_config(url: &FabricUrl, size: usize, attach: Attach) -> RegionConfig {
     let mut config = RegionConfig::new(url.clone(), size, attach);
     config.lock = LockPolicy::Try;
+    config.silence = SILENCE;
     config
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mirrorbus::mirror::{StoreError, WaitError};
 use mirrorbus::node::LinkStatus;
-use mirrorbus::{Attach, Deadline, LaneConfig, Level, Region};
+use mirrorbus::{Attach, Deadline, Lane, LaneConfig, Level, Region};
 
 use crate::child::{PATIENCE, Watchdog, say};
 use crate::common::{Fabric, Scratch, keys, region_config, soon};
@@ -62,6 +62,28 @@ fn shm_stores_reach_visible_while_the_holder_is_stopped() {
     assert!(pull(&url, SIZE).memory().to_vec() == model, "the holder has other bytes");
 }
 
+/// Connects again and stores. The holder may be silent for half a second once more, on a machine that does much else.
+fn go_on(region: &Region, lane: &mut Lane) {
+    let (began, mut third) = (Instant::now(), None);
+    loop {
+        let mut why =
+            region.reconnect(&mut [&mut *lane], soon()).map(drop).map_err(|error| error.to_string());
+        if why.is_ok() && third.is_none() {
+            assert_eq!(lane.watermarks().acked.0, 2);
+            third = lane.store(200, &[3; 100]).ok();
+        }
+        if let (Ok(()), Some(third)) = (&why, third) {
+            assert_eq!(third.sequence().0, 3);
+            why = lane.wait(third, Level::Visible, soon()).map_err(|error| error.to_string());
+            if why.is_ok() {
+                return;
+            }
+        }
+        assert!(began.elapsed() < PATIENCE, "it does not go on: {why:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn tcp_waits_end_in_time_while_the_holder_is_stopped() {
     for fabric in [Fabric::Tcp, Fabric::TcpSealed] {
@@ -92,10 +114,6 @@ fn tcp_waits_end_in_time_while_the_holder_is_stopped() {
         assert_eq!((unknown.acked.0, unknown.last.0), (1, 2));
         assert_eq!(unknown.ranges.len(), 1);
         holder.go_on();
-        region.reconnect(&mut [&mut lane], soon()).unwrap();
-        assert_eq!(lane.watermarks().acked.0, 2);
-        let third = lane.store(200, &[3; 100]).unwrap();
-        assert_eq!(third.sequence().0, 3);
-        lane.wait(third, Level::Visible, soon()).unwrap();
+        go_on(&region, &mut lane);
     }
 }
