@@ -166,8 +166,26 @@ fn an_owner_whose_holder_ends_says_so() {
     owner.told("lost after ");
 }
 
+/// How late an owner may be told of its holder's death. Closing is what the kernel does when a process is killed: far sooner than any silence
+/// is noticed.
+const TOLD_MAX: Duration = Duration::from_millis(1500);
+
 #[test]
 fn an_owner_is_told_of_its_holders_death() {
+    // On a machine that does much else it may be late now and then.
+    let mut late = Vec::new();
+    while late.len() < 3 {
+        let took = told_within();
+        if took < TOLD_MAX {
+            return;
+        }
+        late.push(took);
+    }
+    panic!("told after {late:?}");
+}
+
+/// How much later than the word to kill its holder an owner is told.
+fn told_within() -> Duration {
     let stage = Stage::new();
     // The holder is another's role here; that it is fenced in the end does not come to pass.
     let mut holder = stage.start("fenced-holder", &[("TEST_LISTEN", "127.0.0.1:0"), ("TEST_DELAY_MS", "5")]);
@@ -180,10 +198,9 @@ fn an_owner_is_told_of_its_holders_death() {
     let mut owner = stage.start("told", &told);
     owner.told("lost after ");
     let micros = owner.told("told within ");
-    // Closing is what the kernel does when a process is killed: far sooner than any silence is noticed.
-    assert!(micros.strip_suffix(" us").unwrap().parse::<u64>().unwrap() < 1_500_000, "{micros}");
     owner.ends_well();
     executioner.ends_well();
+    Duration::from_micros(micros.strip_suffix(" us").unwrap().parse().unwrap())
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use mirrorbus::{Attach, Deadline, Level};
 
 use crate::child::variable;
-use crate::region::{CALL, lane_config, open, stores, until_told_to_go};
+use crate::region::{MUST, open, patient_lane, stores, until_told_to_go};
 
 /// Reconnections before the first count, so that what is made once is made.
 const WARM_UP: usize = 3;
@@ -15,7 +15,7 @@ const LOAD: usize = 48;
 /// Role: says `settled` before and after `TEST_RECONNECTS` reconnections, each time until it is told to go on.
 pub(crate) fn reconnects() {
     let region = open(Attach::Push { replace: true }).unwrap();
-    let mut lane = region.lane(lane_config()).unwrap();
+    let mut lane = region.lane(patient_lane()).unwrap();
     let mut stores = stores();
     println!("attached");
     let mut again = |count: usize| {
@@ -23,12 +23,12 @@ pub(crate) fn reconnects() {
             for store in stores.by_ref().take(LOAD) {
                 lane.store(store.offset, &store.bytes).unwrap();
             }
-            region.reconnect(&mut [&mut lane], Deadline::within(CALL)).unwrap();
+            region.reconnect(&mut [&mut lane], Deadline::within(MUST)).unwrap();
         }
         for store in stores.by_ref().take(LOAD) {
             lane.store(store.offset, &store.bytes).unwrap();
         }
-        lane.flush(Level::Visible, Deadline::within(CALL)).unwrap();
+        lane.flush(Level::Visible, Deadline::within(MUST)).unwrap();
         println!("acked {}", lane.watermarks().acked);
     };
     again(WARM_UP);

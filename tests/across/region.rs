@@ -15,11 +15,14 @@ pub(crate) const SIZE: usize = 256 << 10;
 
 const STORE_LENS: (usize, usize) = (8, 4096);
 
-/// How long one store or wait may take by what it was told.
+/// How long one store or wait may take by what it was told, where it is looked at how late it returns.
 pub(crate) const CALL: Duration = Duration::from_secs(3);
 
+/// And where it must be done.
+pub(crate) const MUST: Duration = Duration::from_secs(20);
+
 /// How much later than told a call may return, on a machine that does much else.
-const LATE_MAX: Duration = Duration::from_secs(1);
+const LATE_MAX: Duration = Duration::from_secs(3);
 
 /// A line that tells how far it is comes this often.
 pub(crate) const REPORT: Duration = Duration::from_millis(50);
@@ -27,9 +30,14 @@ pub(crate) const REPORT: Duration = Duration::from_millis(50);
 /// Stores that a lane has in flight at most.
 const DEPTH: usize = 64;
 
-/// The usual lane.
+/// The usual lane: it is looked at how late its calls return.
 pub(crate) fn lane_config() -> LaneConfig {
     LaneConfig { depth: DEPTH, store_timeout: CALL, ..LaneConfig::default() }
+}
+
+/// And one whose calls must be done.
+pub(crate) fn patient_lane() -> LaneConfig {
+    LaneConfig { store_timeout: MUST, ..lane_config() }
 }
 
 /// Attaches to the holder at `TEST_URL`.

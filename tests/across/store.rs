@@ -13,7 +13,7 @@ use mirrorbus::{Attach, Deadline, Level, Region};
 
 use crate::child::{PATIENCE, optional, variable};
 use crate::ledger::{Stores, find_prefix};
-use crate::region::{CALL, REPORT, SIZE, in_time, lane_config, open, stores, walk};
+use crate::region::{CALL, MUST, REPORT, SIZE, in_time, lane_config, open, patient_lane, stores, walk};
 
 /// One store in so many is waited for by the thread that stores.
 const WAIT_EACH: u64 = 16;
@@ -45,7 +45,7 @@ pub(crate) fn store() {
     println!("resumed");
     let why = with_waiters(&lane, |latest| store_until(&lane, &mut stores, Instant::now() + GO_ON, latest));
     assert_eq!(why, None);
-    lane.flush(Level::Visible, Deadline::within(CALL)).unwrap();
+    lane.flush(Level::Visible, Deadline::within(MUST)).unwrap();
     println!("acked {}", lane.watermarks().acked);
 }
 
@@ -157,13 +157,13 @@ fn resume(region: &Region, lane: &SharedLane) {
 /// Role: stores, each waited for until it is `Visible`, and says how many are; ends when told to.
 pub(crate) fn visible() {
     let region = open(Attach::Push { replace: true }).unwrap();
-    let mut lane = region.lane(lane_config()).unwrap();
+    let mut lane = region.lane(patient_lane()).unwrap();
     println!("attached");
     let go = variable::<String>("TEST_GO");
     let (until, mut reported) = (Instant::now() + PATIENCE, Instant::now());
     for store in stores() {
         let ticket = lane.store(store.offset, &store.bytes).unwrap();
-        lane.wait(ticket, Level::Visible, Deadline::within(CALL)).unwrap();
+        lane.wait(ticket, Level::Visible, Deadline::within(MUST)).unwrap();
         if reported.elapsed() > REPORT {
             println!("visible {}", ticket.sequence());
             reported = Instant::now();

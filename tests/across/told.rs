@@ -18,7 +18,7 @@ use mirrorbus::{Attach, Deadline, Lane, Level};
 use rustix::process::{Pid, Signal};
 
 use crate::child::{PATIENCE, variable};
-use crate::region::{CALL, lane_config, open, stores};
+use crate::region::{MUST, open, patient_lane, stores};
 
 /// Role: kills the process group `TEST_PROCESS` when the word comes.
 pub(crate) fn executioner() {
@@ -35,7 +35,7 @@ pub(crate) fn executioner() {
 /// Role: stores, gives the word after `TEST_DELAY_MS`, and says how much later it knew that the link is lost.
 pub(crate) fn told() {
     let region = open(Attach::Push { replace: true }).unwrap();
-    let mut lane = region.lane(lane_config()).unwrap();
+    let mut lane = region.lane(patient_lane()).unwrap();
     let mut word = TcpStream::connect(variable::<String>("TEST_EXECUTIONER")).unwrap();
     word.set_nodelay(true).unwrap();
     println!("attached");
@@ -60,7 +60,7 @@ fn until_lost(lane: &mut Lane) -> String {
     let until = Instant::now() + PATIENCE;
     for store in stores() {
         let lost = match lane.store(store.offset, &store.bytes) {
-            Ok(ticket) => lane.wait(ticket, Level::Acked, Deadline::within(CALL)),
+            Ok(ticket) => lane.wait(ticket, Level::Acked, Deadline::within(MUST)),
             Err(StoreError::LinkLost { reason, acked, last }) => {
                 Err(WaitError::LinkLost { reason, acked, last })
             }
