@@ -88,8 +88,8 @@ fn refusal<T: std::fmt::Debug>(result: Result<T, ArbiterError>) -> (String, Stri
     }
 }
 
-/// Whether it took about as long as it may, and not longer.
+/// Whether it took about as long as it may, and not much longer on a machine that does much else.
 fn assert_in_time(began: Instant, within: Duration) {
     let took = began.elapsed();
-    assert!(took < within + Duration::from_secs(2), "{took:?} instead of {within:?}");
+    assert!(took < within + Duration::from_secs(10), "{took:?} instead of {within:?}");
 }

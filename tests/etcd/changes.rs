@@ -118,7 +118,7 @@ fn of_several_endpoints_one_that_answers_is_enough() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_url = format!("http://{}", silent.local_addr().unwrap());
     let nobody = "http://127.0.0.1:1".to_owned();
-    let within = Duration::from_secs(1);
+    let within = Duration::from_secs(20);
     let mut alpha = client_of(&[nobody.clone(), silent_url.clone(), rig.etcd.url()], "alpha", AT_ONCE);
     let began = Instant::now();
     assert_eq!(alpha.compare_and_set(&change(0, "alpha"), within).unwrap(), Verdict::Taken);
@@ -126,8 +126,8 @@ fn of_several_endpoints_one_that_answers_is_enough() {
     // The one that answered is asked first from now on.
     let began = Instant::now();
     assert_eq!(alpha.read(1, within).unwrap(), Some(configuration(1, "alpha")));
-    assert!(began.elapsed() < Duration::from_millis(300), "{:?}", began.elapsed());
-    let began = Instant::now();
+    assert!(began.elapsed() < within / 3, "{:?}", began.elapsed());
+    let (began, within) = (Instant::now(), Duration::from_secs(1));
     let mut alpha = client_of(&[nobody, silent_url], "alpha", AT_ONCE);
     match alpha.compare_and_set(&change(1, "alpha"), within).unwrap_err() {
         ArbiterError::NotSent(why) => assert!(why.contains("refused") && why.contains("timeout"), "{why}"),

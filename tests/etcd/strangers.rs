@@ -93,7 +93,7 @@ fn one_that_does_not_come_to_an_end_is_not_waited_for() {
 /// Behind a read that was sound: what may have been done is told as that, and what was not is not.
 #[test]
 fn an_answer_to_a_change_that_is_none_leaves_it_unknown() {
-    let within = Duration::from_secs(1);
+    let within = PATIENCE;
     let unavailable =
         r#"{"error":"etcdserver: request timed out","message":"etcdserver: request timed out","code":14}"#;
     let no_space = r#"{"error":"etcdserver: mvcc: database space exceeded","code":8}"#;

@@ -76,7 +76,7 @@ fn after_a_start_only_the_primary_changes_anything_for_a_while() {
     assert_eq!(take(&mut rig.client("alpha"), &change(0, "alpha")), Verdict::Taken);
     rig.kill();
     let begun = Instant::now();
-    rig.start("300ms");
+    rig.start("2s");
     let (mut alpha, mut beta) = (rig.client("alpha"), rig.client("beta"));
     let (code, text) = refusal(beta.compare_and_set(&change(1, "beta"), PATIENCE));
     assert_eq!(code, "starting", "{text}");
@@ -87,7 +87,7 @@ fn after_a_start_only_the_primary_changes_anything_for_a_while() {
         assert!(begun.elapsed() < PATIENCE);
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_secs(6), "{:?}", begun.elapsed());
     assert_eq!(rig.id(), 3);
 }
 
