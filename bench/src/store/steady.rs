@@ -22,17 +22,25 @@ pub(super) struct Steady {
     checkpoints: u64,
 }
 
-/// Writes for the time that the options give.
+/// How much longer it writes at most, until a checkpoint was written.
+const LONGER_MAX: Duration = Duration::from_secs(30);
+
+/// Writes for the time that the options give, and on until a checkpoint was written meanwhile.
 ///
 /// # Errors
-/// A write failed, or no checkpoint was written meanwhile.
+/// A write failed, or no checkpoint was written within half a minute more.
 pub(super) fn run(options: &StoreOptions, subject: &mut Subject, rate: u64) -> Result<Steady, Failure> {
     let gap = Duration::from_nanos(1_000_000_000 / rate);
     let (mut rest, mut keeping) = ((0_u64, Latencies::new()), (0_u64, Latencies::new()));
     let before = subject.status().counts.checkpoints;
     let began = Instant::now();
     let mut due = began;
-    while began.elapsed() < options.duration() {
+    let is_over = |subject: &Subject, kept: u64| {
+        let took = began.elapsed();
+        let is_kept = || kept > 0 && subject.status().counts.checkpoints > before;
+        took >= options.duration() && (took >= options.duration() + LONGER_MAX || is_kept())
+    };
+    while !is_over(subject, keeping.0) {
         while Instant::now() < due {
             std::hint::spin_loop();
         }
@@ -49,7 +57,7 @@ pub(super) fn run(options: &StoreOptions, subject: &mut Subject, rate: u64) -> R
     if checkpoints == 0 || keeping.0 == 0 {
         return Err(format!(
             "no checkpoint within {:?}: give more --seconds or --steady",
-            options.duration()
+            options.duration() + LONGER_MAX
         )
         .into());
     }
