@@ -94,14 +94,17 @@ impl Batches {
         self.acknowledged.load(Ordering::SeqCst)
     }
 
-    /// How many are acknowledged when no more are.
-    fn stalled(&self) -> u64 {
+    /// How many are acknowledged when no more are, since the ring of the node that serves is full.
+    fn stalled(&self, rig: &Rig, serving: usize) -> u64 {
+        let began = Instant::now();
         loop {
             let before = self.count();
             std::thread::sleep(Duration::from_millis(300));
-            if self.count() == before {
+            let ring = rig.wait(serving, "there", |_| true).ring;
+            if self.count() == before && ring.used_places == ring.places {
                 return before;
             }
+            assert!(began.elapsed() < PATIENCE, "the ring is not filled: {ring:?}\n{}", rig.logs());
         }
     }
 
@@ -118,7 +121,7 @@ fn the_peers_processor_runs_nothing_for_a_write_and_its_memory_is_not_freed_befo
     rig.freeze(1);
     let before = processor_ticks(rig.process(1));
     let writer = Batches::start(rig.client(0), 16384);
-    let acknowledged = writer.stalled();
+    let acknowledged = writer.stalled(&rig, 0);
     let ring = rig.region_bytes() as u64;
     let bytes = acknowledged * BATCH * BLOCK as u64;
     assert!(
