@@ -223,6 +223,12 @@ impl Histogram {
         (all - self.0.get(&0).copied().unwrap_or(0), all)
     }
 
+    /// Whether more than half were not 0.
+    pub(crate) fn is_mostly_non_zero(&self) -> bool {
+        let (non_zero, all) = self.non_zero();
+        2 * non_zero > all
+    }
+
     /// One line per power of two.
     pub(crate) fn print(&self, title: &str) {
         let mut text = format!("{title}\n");

@@ -114,6 +114,11 @@ fn kill_holders(fabric: Fabric, with_file: bool, count: usize) {
         let alone = region.lane(LaneConfig::default()).unwrap().into_shared().unwrap();
         let delay = Duration::from_micros(1000 + random.below(39_000) as u64);
         let (killed, told) = store_until_killed(&shared, &alone, &mut random, || {
+            let began = Instant::now();
+            while [&shared, &alone].iter().any(|lane| lane.watermarks().last.0 == 0) {
+                assert!(began.elapsed() < PATIENCE, "{context}: nothing is stored");
+                std::thread::yield_now();
+            }
             std::thread::sleep(delay);
             let now = Instant::now();
             holder.kill();

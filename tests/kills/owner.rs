@@ -68,7 +68,11 @@ fn kill_owners(fabric: Fabric, lanes: usize, reconnects: bool, count: usize) {
     let holder = Holder::start(holder_config(fabric.url(&scratch), SIZE), keys()).unwrap();
     let mut copy = vec![0; SIZE];
     let (mut in_flight, mut kept) = (Histogram::default(), 0);
-    for round in 0..count {
+    for round in 0..3 * count {
+        // More of them where a machine that does much else let too few find something to lose.
+        if round >= count && in_flight.is_mostly_non_zero() {
+            break;
+        }
         watchdog.feed(format!("{round} rounds"));
         let storer = StorerChild {
             url: holder.url().clone(),
@@ -86,7 +90,7 @@ fn kill_owners(fabric: Fabric, lanes: usize, reconnects: bool, count: usize) {
         let fence = fabric != Fabric::Device && round % 4 != 3;
         kept += kill_one(&holder, &storer, &mut random, fence, &mut copy, &mut in_flight, &context);
     }
-    let stores = format!("{title}: {count} kills, {kept} stores kept, none acknowledged lost; in flight:");
+    let stores = format!("{title}: {kept} stores kept, none acknowledged lost; in flight:");
     in_flight.print(&stores);
     let (non_zero, all) = in_flight.non_zero();
     assert!(2 * non_zero > all, "{non_zero} of {all} kills found stores in flight");
