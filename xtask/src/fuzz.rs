@@ -18,6 +18,9 @@ pub(crate) const SECONDS: u32 = 10;
 /// How long each target runs in `ci --full`.
 pub(crate) const SECONDS_FULL: u32 = 120;
 
+/// How much longer a target runs again that did not get past a tag or checksum.
+const TIMES_LONGER: [u32; 2] = [3, 10];
+
 /// From here on slower code that is built sooner does not pay.
 const SECONDS_LONG: u32 = 60;
 
@@ -41,6 +44,7 @@ pub(crate) fn build(seconds: u32) -> Result<()> {
 /// Builds every target and runs it for `seconds`.
 pub(crate) fn run(seconds: u32) -> Result<()> {
     build(seconds)?;
+    let built = profile(seconds);
     let listed = tee(&mut cargo(&["+nightly", "fuzz", "list"]))?;
     let targets: Vec<_> = listed.output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     if !listed.success || targets.is_empty() {
@@ -50,11 +54,10 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
     let mut failed = Vec::new();
     let at_once = thread::available_parallelism().map_or(1, NonZero::get);
     for together in targets.chunks(at_once) {
-        for (target, ended) in together.iter().zip(side_by_side(together, seconds)) {
-            let ended = ended?;
-            let report = Report::read(&ended.output);
+        for (target, ended) in together.iter().zip(side_by_side(together, seconds, built)) {
+            let (report, why) = until_deep(target, ended?, seconds, built)?;
             lines.push(format!("{target}: {}", report.describe()));
-            if let Some(why) = report.refusal(ended.success) {
+            if let Some(why) = why {
                 failed.push(format!("{target} {why}"));
             }
         }
@@ -64,12 +67,34 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { Err(Failure::new(format!("fuzz: {}", failed.join("; ")))) }
 }
 
+/// What a target found, and why that is refused. One that did not get far, on a machine that does much else, is given more time.
+fn until_deep(
+    target: &str,
+    mut ended: Ended,
+    seconds: u32,
+    built: &[&str],
+) -> Result<(Report, Option<&'static str>)> {
+    let mut longer = TIMES_LONGER.iter();
+    loop {
+        let report = Report::read(&ended.output);
+        let why = report.refusal(ended.success);
+        match longer.next() {
+            Some(times) if why.is_some() && ended.success => {
+                println!("{target}: {}: {times} times as long", report.describe());
+                for again in side_by_side(&[target], times * seconds, built) {
+                    ended = again?;
+                }
+            }
+            Some(_) | None => return Ok((report, why)),
+        }
+    }
+}
+
 /// Runs these targets at the same time.
-fn side_by_side(targets: &[&str], seconds: u32) -> Vec<Result<Ended>> {
+fn side_by_side(targets: &[&str], seconds: u32, built: &[&str]) -> Vec<Result<Ended>> {
     let limit = format!("-max_total_time={seconds}");
     let one = |target: &str| {
-        let run =
-            [&["+nightly", "fuzz", "run"], profile(seconds), &[target, "--", &limit, "-print_final_stats=1"]];
+        let run = [&["+nightly", "fuzz", "run"], built, &[target, "--", &limit, "-print_final_stats=1"]];
         tee_at_end(&mut cargo(&run.concat()))
     };
     thread::scope(|scope| {
