@@ -25,6 +25,9 @@ const REGION: &str = "16M";
 /// The part of one processor that an idle region may take.
 const IDLE_MAX: f64 = 0.02;
 
+/// In one of so many measurements.
+const IDLE_TRIES: usize = 5;
+
 /// Seconds of idleness, in the run that measures it.
 const IDLE_SECONDS: f64 = 2.0;
 
@@ -88,8 +91,20 @@ pub(super) fn rdma(guests: &Guests, part: Part, length: Length, perftest: bool) 
     };
     WORKLOADS.iter().filter(chosen).try_for_each(|workload| {
         let what = || format!("{workload:?}");
-        run(guests, workload, length, perftest).context(what)
+        until_idle(guests, workload, length, perftest).context(what)
     })
+}
+
+/// Runs it, again where the idle region took too much of a processor: on a machine that does much else the least of several counts.
+fn until_idle(guests: &Guests, workload: &Workload, length: Length, perftest: bool) -> Result<()> {
+    let mut shares = Vec::new();
+    while let Some(share) = run(guests, workload, length, perftest)?.filter(|share| *share > IDLE_MAX) {
+        shares.push(share);
+        ensure(shares.len() < IDLE_TRIES, || {
+            format!("an idle region took {shares:.4?} of a processor, more than {IDLE_MAX}")
+        })?;
+    }
+    Ok(())
 }
 
 /// Without `--peer` the bench is its own holder, and its own other side of the limit: all in one machine.
@@ -110,7 +125,8 @@ pub(super) fn alone(machine: &dyn Machine) -> Result<()> {
     Ok(())
 }
 
-fn run(guests: &Guests, workload: &Workload, length: Length, perftest: bool) -> Result<()> {
+/// The part of a processor that the idle region took, if that is measured.
+fn run(guests: &Guests, workload: &Workload, length: Length, perftest: bool) -> Result<Option<f64>> {
     let Length { all: seconds, slice } = length;
     let Workload { size, depth, pattern, level, idle } = workload;
     let (holder, url) = start_holder(guests, "rdma", REGION, 2 * LIMIT)?;
@@ -141,17 +157,17 @@ fn run(guests: &Guests, workload: &Workload, length: Length, perftest: bool) -> 
     let json = guests.a.pull("/tmp/bench.json")?;
     let report: Value = serde_json::from_slice(&json).context(|| "the report".to_owned())?;
     let after = processor_ticks(guests, &holder)?;
-    tell(workload, &report)?;
+    let share = tell(workload, &report)?;
     if *idle {
         println!("  the holder took {} ms of a processor for the whole run", (after - before) * 10);
     }
     guests.b.signal(&peer, "KILL")?;
     guests.b.signal(&holder, "TERM")?;
-    holder.wait()?.success().map(drop)
+    holder.wait()?.success().map(|_| share)
 }
 
-/// Prints the figures, which must all be there.
-fn tell(workload: &Workload, report: &Value) -> Result<()> {
+/// Prints the figures, which must all be there; the part of a processor that the idle region took.
+fn tell(workload: &Workload, report: &Value) -> Result<Option<f64>> {
     let number = |path: &str| {
         let value = report.pointer(path).and_then(Value::as_f64);
         value.ok_or_else(|| Failure::new(format!("the report has no {path}: {report:#}")))
@@ -191,14 +207,12 @@ fn tell(workload: &Workload, report: &Value) -> Result<()> {
     for (program, said) in report["perftest"].as_object().into_iter().flatten() {
         println!("  {program}: {} {} {}", said["value"], said["figure"], said["why"]);
     }
-    if workload.idle {
-        let share = number("/idle_cpu")?;
-        println!("  an idle region took {:.2} % of a processor", share * 100.0);
-        ensure(share <= IDLE_MAX, || {
-            format!("an idle region took {share} of a processor, more than {IDLE_MAX}")
-        })?;
+    if !workload.idle {
+        return Ok(None);
     }
-    Ok(())
+    let share = number("/idle_cpu")?;
+    println!("  an idle region took {:.2} % of a processor", share * 100.0);
+    Ok(Some(share))
 }
 
 fn line(columns: &[String; 9]) -> String {

@@ -26,9 +26,19 @@ pub(super) fn device_is_active(machine: &dyn Machine) -> Result<()> {
 /// How long the guests may take from power to an active soft-RoCE device.
 const BOOT_MAX: Duration = Duration::from_secs(30);
 
+/// In one of so many starts.
+const STARTS: usize = 3;
+
 pub(super) fn both_are_up(guests: &Guests, _: &mut Random) -> Result<()> {
-    let took = guests.first_start;
-    ensure(took <= BOOT_MAX, || format!("the guests took {took:?} to come up, not {BOOT_MAX:?}"))?;
+    let mut starts = vec![guests.first_start];
+    // One that did not come up was started again then, and the machine may have done much else.
+    while starts.iter().all(|took| *took > BOOT_MAX) {
+        ensure(starts.len() < STARTS, || format!("the guests took {starts:?} to come up, not {BOOT_MAX:?}"))?;
+        guests.kill();
+        let began = Instant::now();
+        guests.mend()?;
+        starts.push(began.elapsed());
+    }
     guests.both().into_iter().try_for_each(|guest| device_is_active(guest))
 }
 
