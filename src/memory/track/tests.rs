@@ -79,6 +79,12 @@ fn what_other_threads_store_meanwhile_is_in_a_copy_made_after_its_page_was_told(
             Mapping::anonymous(PAGES * PAGE, MapOptions::default()).expect("as many"),
             AtomicBool::new(false),
         );
+        let copy_stored = || {
+            for run in collected(&memory).ranges() {
+                let part = memory.slice().subslice(run.start, run.len()).expect("within");
+                copy.slice().copy_from(run.start, part);
+            }
+        };
         std::thread::scope(|scope| {
             for thread in 0..3_usize {
                 let ending = &ending;
@@ -94,17 +100,11 @@ fn what_other_threads_store_meanwhile_is_in_a_copy_made_after_its_page_was_told(
                     }
                 });
             }
-            for round in 0..400 {
-                if round == 399 {
-                    ending.store(true, Ordering::Relaxed);
-                    std::thread::sleep(std::time::Duration::from_millis(50));
-                }
-                for run in collected(&memory).ranges() {
-                    let part = memory.slice().subslice(run.start, run.len()).expect("within");
-                    copy.slice().copy_from(run.start, part);
-                }
-            }
+            (0..400).for_each(|_| copy_stored());
+            ending.store(true, Ordering::Relaxed);
         });
+        // Behind their last stores.
+        copy_stored();
         assert_eq!(copy.slice().first_difference(memory.slice()), None, "{method}");
         check(method, &collected(&memory), &pages([]));
     }
