@@ -140,14 +140,24 @@ mod tests {
     use super::*;
     use crate::serve::admin::testing::TestSubject;
 
+    /// One that came in time: on a machine that does much else the one before may be told, or none.
+    fn fresh(source: &StatusSource) -> NodeStatus {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            match source.get() {
+                Ok(status) if status.age_ms == 0 => return status,
+                other => assert!(Instant::now() < until, "{other:?}"),
+            }
+        }
+    }
+
     #[test]
     fn a_status_is_begun_after_it_was_asked_for() {
         let subject = Arc::new(TestSubject::default());
         let source = StatusSource::start(subject.clone()).unwrap();
         for uptime_ms in 1..20 {
             subject.change(|status| status.uptime_ms = uptime_ms);
-            let status = source.get().unwrap();
-            assert_eq!((status.uptime_ms, status.age_ms), (uptime_ms, 0));
+            assert_eq!(fresh(&source).uptime_ms, uptime_ms);
         }
     }
 
@@ -160,7 +170,7 @@ mod tests {
         assert_eq!(source.get().unwrap_err().code, ErrorCode::TimedOut);
         assert!(begun.elapsed() < STATUS_TIME_MAX * 5);
         drop(held);
-        assert_eq!(source.get().unwrap().age_ms, 0);
+        fresh(&source);
         let held = subject.hang();
         let status = source.get().unwrap();
         assert!(status.age_ms >= 600, "{}", status.age_ms);
@@ -174,7 +184,7 @@ mod tests {
     fn the_end_is_waited_for() {
         let subject = Arc::new(TestSubject::default());
         let source = StatusSource::start(subject.clone()).unwrap();
-        source.get().unwrap();
+        fresh(&source);
         drop(source);
         // The thread has dropped its own, or is about to.
         let until = Instant::now() + Duration::from_secs(20);

@@ -93,7 +93,10 @@ fn a_node_that_hangs_is_told_as_such() {
     let held = subject.hang();
     assert!(ask(&server, b"GET /metrics HTTP/1.1\r\n\r\n").contains(" 503 "));
     drop(held);
-    assert!(ask(&server, b"GET /metrics HTTP/1.1\r\n\r\n").contains("mirrorbus_status_age_seconds 0\n"));
+    let until = Instant::now() + Duration::from_secs(20);
+    while !ask(&server, b"GET /metrics HTTP/1.1\r\n\r\n").contains("mirrorbus_status_age_seconds 0\n") {
+        assert!(Instant::now() < until, "no status is told");
+    }
     let held = subject.hang();
     let answer = ask(&server, b"GET /metrics HTTP/1.1\r\n\r\n");
     assert!(answer.contains(" 200 ") && !answer.contains("mirrorbus_status_age_seconds 0\n"), "{answer}");
