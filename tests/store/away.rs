@@ -124,16 +124,22 @@ pub(crate) fn switch_over(primary: Dataset, secondary: &Dataset, model: &Model) 
     volume
 }
 
-/// Two nodes on a network of 16 MiB a second, on which a resync takes seconds.
+/// Two nodes on a slow network, on which a resync takes seconds.
 pub(crate) struct Slow {
     pub(crate) rig: Rig,
     pub(crate) proxies: [Proxy; 2],
 }
 
 impl Slow {
+    /// Of 16 MiB a second.
     pub(crate) fn new() -> Self {
+        Self::of(16 << 20)
+    }
+
+    /// Of so many bytes a second.
+    pub(crate) fn of(bytes_a_second: u64) -> Self {
         let rig = rig(Medium::Tcp);
-        let proxies = [0, 1].map(|node| Proxy::new(&rig.config(node).listen, 16 << 20));
+        let proxies = [0, 1].map(|node| Proxy::new(&rig.config(node).listen, bytes_a_second));
         Self { rig, proxies }
     }
 

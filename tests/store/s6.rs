@@ -77,7 +77,8 @@ fn an_outage_moves_what_was_changed_and_at_most_two_phases() {
 /// One request, so long that a phase ends in its midst, and the other node is lost before it has all of it.
 #[test]
 fn a_write_on_both_sides_of_the_marker_is_sent_again() {
-    let slow = Slow::new();
+    // So slow that the marker moves long before the write is over.
+    let slow = Slow::of(4 << 20);
     let [primary, secondary] = [slow.open(0), slow.open(1)];
     Slow::until_mirrored(&primary);
     let volume = primary.volume("root").unwrap();
