@@ -75,7 +75,7 @@ fn a_forked_child_is_told() {
             && mirrorbus_abi_check(MIRRORBUS_ABI_VERSION) == 0
     });
     assert_eq!(status, 0);
-    ok(mirrorbus_lane_flush(rig.lane, 2, SECOND));
+    ok(mirrorbus_lane_flush(rig.lane, 2, 20 * SECOND));
 }
 
 #[test]

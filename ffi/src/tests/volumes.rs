@@ -53,7 +53,7 @@ fn volumes_refuse_what_cannot_be() {
     // SAFETY: there is a place for the answer.
     fails(unsafe { mirrorbus_volume_poll(volume, 1 << 40, &raw mut is_there) }, MIRRORBUS_E_INVALID);
     // SAFETY: there are so many bytes, and a place for the mark.
-    ok(unsafe { mirrorbus_volume_write(volume, 512, bytes, 512, SECOND, &raw mut mark) });
+    ok(unsafe { mirrorbus_volume_write(volume, 512, bytes, 512, 20 * SECOND, &raw mut mark) });
     // A node that serves alone: its own threads bring it to the disk.
     while is_there == 0 {
         // SAFETY: there is a place for the answer.
