@@ -129,7 +129,7 @@ fn keep_at_once(file: &File) -> io::Result<()> {
     let before = with(|files| files.durable.remove(&number));
     let (mut bytes, ranges) = match before {
         Some((_, Durable::Bytes(bytes))) => (bytes, written),
-        Some((_, Durable::Names(_))) | None => (Vec::new(), vec![0..metadata.len()]),
+        Some((_, Durable::Names(_))) | None => (Vec::new(), std::iter::once(0..metadata.len()).collect()),
     };
     bytes.resize(usize::try_from(metadata.len()).expect("a small file"), 0);
     for range in ranges {

@@ -52,7 +52,8 @@ impl TrackingMethod {
             let mut found = Runs::new(page);
             memory.slice().write(stored * page + 7, &[1]);
             memory.collect(&mut found).map_err(|error| TrackError::System { method: self, error })?;
-            if found.ranges() != [stored * page..(stored + 1) * page] {
+            let only = stored * page..(stored + 1) * page;
+            if found.ranges() != std::slice::from_ref(&only) {
                 let found = found.ranges().to_vec();
                 return Err(TrackError::Wrong { method: self, page: stored, found });
             }
