@@ -42,7 +42,7 @@ impl Faults {
             }
             Undo::Start(node) => {
                 let is_down = clients.nodes.borrow()[node].process.is_none();
-                if is_down && self.random.chance(8) && self.empty_disk(clients, node) {
+                if is_down && self.random.chance(20) && self.empty_disk(clients, node) {
                     tell(|| format!("FAULT {:?} (of node {node})", Fault::NewDisk));
                     *self.counts.entry(Fault::NewDisk).or_default() += 1;
                 }
