@@ -49,6 +49,13 @@ pub(crate) struct Arguments {
     profile: String,
 }
 
+impl Arguments {
+    /// What tests build programs with: as they are built themselves.
+    pub(crate) fn for_tests(prefix: PathBuf) -> Self {
+        Self { prefix, destdir: None, without_rdma: false, profile: "dev".to_owned() }
+    }
+}
+
 /// What cargo made.
 #[derive(Debug, Default)]
 struct Built {

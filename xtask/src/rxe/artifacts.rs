@@ -1,12 +1,14 @@
 //! Builds the project's own programs for the guests, and finds them by what cargo reports.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::failure::{Context, Failure, Result};
-use crate::shell::cargo;
+use crate::installation::{self, Arguments};
+use crate::shell::{cargo, program, root, run};
 
 /// Integration tests that run in guests too.
 pub(crate) const TESTS: &[&str] = &["contract", "across", "verbs"];
@@ -26,6 +28,7 @@ pub(crate) fn build() -> Result<Vec<Artifact>> {
     built.extend(executables(&report(&tests)?)?);
     // Itself, and the programs that cargo builds for the tests once more.
     built.retain(|artifact| artifact.name != "xtask");
+    built.push(in_c("counter")?);
     built.sort_by(|one, other| one.name.cmp(&other.name));
     built.dedup_by(|one, other| one.name == other.name);
     for name in ["mirrorbus", "mirrorbus-bench"].iter().chain(TESTS) {
@@ -34,6 +37,31 @@ pub(crate) fn build() -> Result<Vec<Artifact>> {
         }
     }
     Ok(built)
+}
+
+/// An example in C, built as a user would, with the library in it.
+fn in_c(name: &str) -> Result<Artifact> {
+    let place = root().join("target/rxe/c");
+    let prefix = place.join("usr");
+    installation::run(&Arguments::for_tests(prefix.clone()))?;
+    // Where there is no shared library of this name the linker takes the archive.
+    let (lib, alone) = (prefix.join("lib"), place.join("alone"));
+    let archive = alone.join("libmirrorbus.a");
+    fs::create_dir_all(&alone).context(|| format!("making {}", alone.display()))?;
+    fs::copy(lib.join("libmirrorbus.a"), &archive).context(|| format!("making {}", archive.display()))?;
+    let variable = format!("--define-variable=libdir={}", alone.display());
+    let mut flags = program("pkg-config", &["--static", &variable, "--cflags", "--libs", "mirrorbus"]);
+    let flags = flags.env("PKG_CONFIG_PATH", lib.join("pkgconfig")).output();
+    let flags = flags.context(|| "pkg-config".to_owned())?;
+    if !flags.status.success() {
+        let said = String::from_utf8_lossy(&flags.stderr);
+        return Err(Failure::new(format!("pkg-config knows no mirrorbus: {said}")));
+    }
+    let path = place.join(name);
+    let source = root().join(format!("ffi/examples/{name}.c"));
+    let flags = String::from_utf8_lossy(&flags.stdout).into_owned();
+    run(program("cc", &["-std=c99", "-O1"]).arg(source).arg("-o").arg(&path).args(flags.split_whitespace()))?;
+    Ok(Artifact { name: name.to_owned(), path })
 }
 
 /// The programs alone, as users have them: what they do is to be measured.

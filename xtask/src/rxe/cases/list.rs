@@ -138,6 +138,12 @@ const CASES: &[Case] = &[
         on: On::Two(programs::soft_roce),
     },
     Case {
+        name: "c",
+        about: "a program in C in each guest: what one stores over rdma the other has",
+        random: false,
+        on: On::Two(programs::in_c),
+    },
+    Case {
         name: BY_NAME[5],
         about: "by name only: the contract of fabrics over tcp, in a machine with soft-RoCE",
         random: false,
@@ -150,16 +156,16 @@ const CASES: &[Case] = &[
         on: On::One(verbs::contract),
     },
     Case {
-        name: "device",
-        about: "a port that goes down, and what fifty reconnections leave behind",
-        random: false,
-        on: On::One(verbs::alone),
-    },
-    Case {
         name: "epochs",
         about: "the contract of epochs over real verbs, by each way of finding stores that the guests' kernel has",
         random: false,
         on: On::One(verbs::epochs),
+    },
+    Case {
+        name: "device",
+        about: "a port that goes down, and what fifty reconnections leave behind",
+        random: false,
+        on: On::One(verbs::alone),
     },
     Case {
         name: "bench",

@@ -7,7 +7,7 @@ use crate::rxe::guests::Guests;
 use crate::rxe::machine::Machine;
 use crate::rxe::random::Random;
 
-use super::ensure;
+use super::{KEY, ensure, share_key};
 
 const SHORT: Duration = Duration::from_secs(30);
 
@@ -46,6 +46,19 @@ pub(super) fn doctor(guests: &Guests, _: &mut Random) -> Result<()> {
         SHORT,
     )?;
     all_in(&down, &["warn  RDMA port rxe0/1: DOWN", "ip link set eth0 up", "warn  RDMA addresses of rxe0"])
+}
+
+/// `ffi/examples/counter.c`, linked with the C library.
+pub(super) fn in_c(guests: &Guests, _: &mut Random) -> Result<()> {
+    share_key(guests)?;
+    let url = format!("rdma://{}:7070", guests.b.address());
+    let mut holder = guests.b.spawn(&format!("exec counter hold {url} {KEY}"), SHORT)?;
+    holder.line_after("listening on ", SHORT)?;
+    let said = guests.a.run(&format!("exec counter count {url} {KEY}"), SHORT)?;
+    print!("{said}");
+    all_in(&said, &["4000 stores are visible at the holder\n"])?;
+    let copy = holder.wait()?.success()?;
+    all_in(&copy, &["counter 0 is 1000\n", "counter 1 is 2000\n", "counter 2 is 3000\n", "counter 3 is 4000"])
 }
 
 pub(super) fn soft_roce(guests: &Guests, _: &mut Random) -> Result<()> {
