@@ -191,7 +191,10 @@ pub(crate) fn seed(test: &str) -> u64 {
     seed | 1 << 63
 }
 
-/// `long` when the long version was asked for, else `short`.
+/// `long` when the long version was asked for, else `short`; `MIRRORBUS_ROUNDS` is what it says.
 pub(crate) fn rounds(short: usize, long: usize) -> usize {
+    if let Some(rounds) = optional("MIRRORBUS_ROUNDS") {
+        return rounds;
+    }
     if std::env::var("MIRRORBUS_FULL").is_ok_and(|value| value == "1") { long } else { short }
 }

@@ -9,7 +9,7 @@ use mirrorbus::memory::{MapOptions, TrackingMethod};
 use mirrorbus::{Attach, Level, Mapping};
 
 use crate::child::{Child, PATIENCE, Watchdog, rounds, say, seed};
-use crate::common::{Fabric, Random, Scratch, holder_config, keys, region_config, soon};
+use crate::common::{Fabric, RDMA_ADDRESS, Random, Scratch, holder_config, keys, region_config, soon};
 use crate::roles::{OwnerChild, SIZE, Said, layout, open, start_holder, store_epoch};
 
 #[test]
@@ -18,8 +18,13 @@ fn killed_owners_leave_whole_epochs_over_shm() {
 }
 
 #[test]
-fn killed_owners_leave_whole_epochs_over_tcp() {
-    kill_owners(Fabric::Tcp, None, rounds(24, 200));
+fn killed_owners_leave_whole_epochs_over_a_network() {
+    kill_owners(network(), None, rounds(24, 200));
+}
+
+/// TCP, or RDMA where the environment names a device: `cargo xtask rxe epoch-kills` does.
+fn network() -> Fabric {
+    if std::env::var_os(RDMA_ADDRESS).is_some() { Fabric::Rdma } else { Fabric::Tcp }
 }
 
 #[test]
@@ -127,8 +132,8 @@ fn a_killed_holder_comes_back_with_a_whole_epoch_over_shm() {
 }
 
 #[test]
-fn a_killed_holder_comes_back_with_a_whole_epoch_over_tcp() {
-    kill_holders(Fabric::Tcp, rounds(6, 50));
+fn a_killed_holder_comes_back_with_a_whole_epoch_over_a_network() {
+    kill_holders(network(), rounds(6, 50));
 }
 
 /// The owner lives through all rounds; the holder of each has the file of the one before.
@@ -141,10 +146,9 @@ fn kill_holders(fabric: Fabric, count: usize) {
     let disk = Scratch(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(scratch.0.file_name().unwrap()));
     std::fs::create_dir_all(&disk.0).unwrap();
     let file = disk.path("copy");
-    let listen = match fabric {
-        Fabric::Tcp => format!("tcp://127.0.0.1:{}", crate::common::free_port()).parse().unwrap(),
-        _ => fabric.url(&scratch),
-    };
+    // Those that come back are found where the first was.
+    let port = format!(":{}", crate::common::free_port());
+    let listen = fabric.url(&scratch).to_string().replace(":0", &port).parse().unwrap();
     let (mut holder, url) = start_holder(&listen, &file);
     let attach = Attach::Push { replace: false };
     let mut config = EpochConfig::new(region_config(&url, 1, attach), layout());

@@ -11,7 +11,7 @@ use crate::installation::{self, Arguments};
 use crate::shell::{cargo, program, root, run};
 
 /// Integration tests that run in guests too.
-pub(crate) const TESTS: &[&str] = &["contract", "across", "verbs"];
+pub(crate) const TESTS: &[&str] = &["contract", "across", "epoch", "verbs"];
 
 /// A program and its name in the guests.
 #[derive(Debug, PartialEq, Eq)]

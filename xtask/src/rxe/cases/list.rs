@@ -162,6 +162,12 @@ const CASES: &[Case] = &[
         on: On::One(verbs::epochs),
     },
     Case {
+        name: "epoch-kills",
+        about: "owners and holders are killed while epochs are committed: the copy is a whole epoch; of 20 rounds, 200 kills",
+        random: true,
+        on: On::Rounds(verbs::epoch_kills),
+    },
+    Case {
         name: "device",
         about: "a port that goes down, and what fifty reconnections leave behind",
         random: false,
