@@ -23,7 +23,7 @@ impl Holder {
             "--listen",
             url,
             "--size",
-            "8M",
+            "16M",
             "--mlock",
             "off",
             "--key",
