@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::config::CommandError;
 use super::counters::Counters;
 use super::error::IoError;
 use super::follower::Secondary;
@@ -141,6 +142,15 @@ impl State {
         self.reason = Reason::new(code, why.clone());
         self.role = Role::Failed { why };
         self.epoch += 1;
+    }
+
+    /// An error if it was put out of service: whoever was about to give it another role does not. Only a restart leads out of that, since a
+    /// thread that it serves by may have ended.
+    pub(super) fn still_in_service(&self) -> Result<(), CommandError> {
+        match &self.role {
+            Role::Failed { why } => Err(CommandError::Refused(format!("out of service: {why}"))),
+            Role::Undecided | Role::Primary(_) | Role::Secondary(_) => Ok(()),
+        }
     }
 
     /// Says why this node is as it is, if that is something else than before; whether it is. One that is out of service says on why that is, whatever

@@ -75,7 +75,9 @@ impl Pair {
         let engine = &self.engine;
         let ask_time = self.silence().min(ASK_TIME_MAX);
         if connection.is_none() {
-            let made = Inquirer::connect(&engine.config.peer, &self.keys, ask_time);
+            // A handshake takes longer than an answer, and a peer that was not reached yet is not given up any sooner by a short silence.
+            let connect_time = ask_time.max(DatasetConfig::SILENCE);
+            let made = Inquirer::connect(&engine.config.peer, &self.keys, connect_time);
             *connection = Some(made.map_err(|_| NotGranted)?);
         }
         let Some(connection) = connection else { return Err(NotGranted) };

@@ -291,6 +291,7 @@ impl Pair {
         }
         drop(note);
         let mut state = engine.shared.lock();
+        state.still_in_service()?;
         state.position = position;
         let (end, generation, highest) = (position.end(), position.generation(), Lsn(position.highest));
         let since = self.holder().map_or_else(Default::default, |holder| holder.status().generation);

@@ -82,6 +82,8 @@ impl Pair {
         engine.mark.write(Marked { generation: begin.predecessor, durable: begin.fork });
         let log = Log::begin(memory, Begin { head, durable: ours.end() }, salt);
         let mut state = engine.shared.lock();
+        // Its files or its checkpoint may have failed since it was drained.
+        state.still_in_service()?;
         state.role = Role::Primary(Box::new(Primary::new(log, begin.generation, ours.end())));
         state.epoch += 1;
         state.reason =
