@@ -26,7 +26,7 @@ const SECONDS_LONG: u32 = 60;
 
 /// How the targets are built for runs of `seconds`.
 fn profile(seconds: u32) -> &'static [&'static str] {
-    // Slower code is built by all processors in a third of the time, and the sanitizer is for `unsafe`, of which what parses has none.
+    // Slower code is built by all processors in a third of the time, and the sanitizer is for `unsafe`, which few of them reach: the long runs have it.
     if seconds < SECONDS_LONG { &["--dev", "--sanitizer", "none"] } else { &["--release"] }
 }
 

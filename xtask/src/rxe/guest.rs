@@ -121,7 +121,10 @@ impl Guest {
     /// Keeps what it is now for its later starts. It has no disk.
     pub(crate) fn save(&self) -> Result<()> {
         self.run(saved::READY, BOOT)?;
-        self.told(|qemu| qemu.save(&self.hardware.saved()))
+        // Whole or not at all under its name.
+        let (saved, part) = (self.hardware.saved(), self.hardware.saved().with_extension("part"));
+        self.told(|qemu| qemu.save(&part))?;
+        fs::rename(&part, &saved).context(|| format!("naming {}", saved.display()))
     }
 
     /// How many seconds it has run once it is up, by our clock and by its own: the same of one that goes on, whose clock was found right.

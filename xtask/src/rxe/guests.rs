@@ -85,12 +85,20 @@ impl Guests {
         Ok(guests)
     }
 
-    /// Keeps what they are now: from here on each start goes on from it.
-    pub(crate) fn save(&self) -> Result<()> {
+    /// Keeps what they are now: from here on each start goes on from it. Where that cannot be done each start is one from nothing.
+    pub(crate) fn save(&self) {
         let start = Instant::now();
-        self.both().into_iter().try_for_each(Guest::save)?;
-        println!("guests a and b saved in {:.1} s", start.elapsed().as_secs_f64());
-        Ok(())
+        match self.both().into_iter().try_for_each(Guest::save) {
+            Ok(()) => println!("guests a and b saved in {:.1} s", start.elapsed().as_secs_f64()),
+            Err(failure) => println!("{failure}: they are started from nothing each time"),
+        }
+    }
+
+    /// Forgets what was kept.
+    pub(crate) fn forget(&self) {
+        for guest in self.both() {
+            let _ = fs::remove_file(guest.hardware.saved());
+        }
     }
 
     /// Both.

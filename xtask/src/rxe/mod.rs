@@ -123,7 +123,7 @@ pub(crate) fn test(arguments: &Arguments) -> Result<Counts> {
         };
         // With many rounds each start is one from nothing.
         if !is_measurement && arguments.rounds < cases::MANY {
-            guests.save()?;
+            guests.save();
         }
         let rows = in_guests(&guests, &chosen, arguments, &mut random, &cache.join("logs"));
         if arguments.keep {

@@ -34,6 +34,7 @@ pub(super) fn both_are_up(guests: &Guests, _: &mut Random) -> Result<()> {
     // One that did not come up was started again then, and the machine may have done much else.
     while starts.iter().all(|took| *took > BOOT_MAX) {
         ensure(starts.len() < STARTS, || format!("the guests took {starts:?} to come up, not {BOOT_MAX:?}"))?;
+        guests.forget();
         guests.kill();
         let began = Instant::now();
         guests.mend()?;

@@ -76,13 +76,13 @@ pub(super) fn unsynced(guests: &Guests, random: &mut Random) -> Result<()> {
 
 impl Nodes<'_> {
     fn round(&mut self) -> Result<()> {
-        let flushes = self.ledger.flushes;
         if self.tosses() {
             self.secondary_loses_power().context(|| "the secondary's power".to_owned())?;
         } else {
             self.primary_loses_power().context(|| "the primary's power".to_owned())?;
         }
         for _ in 0..FLUSH_TRIES {
+            let flushes = self.ledger.flushes;
             self.both_lose_power().context(|| "the power of both".to_owned())?;
             if self.ledger.flushes > flushes {
                 return Ok(());
