@@ -14,8 +14,9 @@ use crate::{assert_whole, cuttable, is_alone, make_primary, served, wait_until};
 /// For how long it must stay as it is, once it is decided.
 const STEADY_TIME: Duration = Duration::from_millis(1500);
 
-/// How often what depends on which node asks first is tried.
-const TRIES: u32 = 8;
+/// Where the preferred one lost the first time it must win so often, before it has lost so often.
+const WINS: u32 = 3;
+const LOSSES: u32 = 3;
 /// Writes of a probe in one cut are fewer.
 const WRITES_MAX: u32 = 1 << 20;
 
@@ -23,13 +24,19 @@ const WRITES_MAX: u32 = 1 << 20;
 /// was asked for since. The one that is preferred must win; on a machine that does much else it may be late, so that is tried again.
 pub(crate) fn exactly_one_serves(plan: Plan, cut: Passage, preferred: Option<usize>, primary: usize) {
     let mut rig = Rig::pair(Plan { preferred, ..plan });
-    for number in 0..TRIES {
+    let (mut wins, mut losses) = (0, 0);
+    while losses < LOSSES {
         make_primary(&mut rig, primary);
-        let winner = one_serves_behind(&rig, cut, primary, number * WRITES_MAX);
+        let winner = one_serves_behind(&rig, cut, primary, (wins + losses) * WRITES_MAX);
         if preferred.is_none_or(|preferred| preferred == winner) {
-            return;
+            wins += 1;
+            if losses == 0 || wins == WINS {
+                return;
+            }
+        } else {
+            losses += 1;
+            println!("{} won: loss {losses}, after {wins} wins", NAMES[winner]);
         }
-        println!("cut {number}: {} won", NAMES[winner]);
     }
     panic!("the other one was preferred\n{}", rig.logs());
 }

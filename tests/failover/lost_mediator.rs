@@ -10,7 +10,7 @@ use crate::child::seed;
 use crate::client::Client;
 use crate::common::Random;
 use crate::ledger::Ledger;
-use crate::rig::{Medium, NAMES, Plan, Rig};
+use crate::rig::{Medium, NAMES, PATIENCE, Plan, Rig};
 use crate::writer::{Ended, Writer};
 use crate::{BLOCKS, assert_kept, assert_whole, is_alone, plan, wait_until};
 
@@ -55,9 +55,11 @@ impl Written {
     /// A node acknowledges nothing and lets nobody in, for a while; nor is the client answered. What was acknowledged before that the client may read
     /// late: so it is the node that is asked how far it went.
     pub(crate) fn assert_quiet(&self, node: usize) {
-        let (mut committed, began) = (None, Instant::now());
-        while began.elapsed() < self.quiet_time {
+        let (mut committed, mut seen, began) = (None, false, Instant::now());
+        while began.elapsed() < self.quiet_time || !seen {
             let status = self.rig.status(node);
+            seen |= status.is_some();
+            assert!(began.elapsed() < PATIENCE, "{} says nothing\n{}", NAMES[node], self.rig.logs());
             let alone = status.as_ref().is_some_and(is_alone);
             assert!(!alone, "{} serves: {status:?}\n{}", NAMES[node], self.rig.logs());
             if let Some(status) = status.filter(|status| status.role == Role::Primary) {

@@ -119,7 +119,9 @@ fn no_write_waits_for_the_end_of_a_phase(medium: Medium) {
     let waited = Instant::now();
     let counts = loop {
         let counts = [meanwhile(0), meanwhile(1)];
-        if counts.iter().all(|counts| counts.len() >= 2 && counts.iter().any(|count| *count > 0)) {
+        if counts.iter().all(|counts| {
+            counts.len() >= 2 && 2 * counts.iter().filter(|count| **count > 0).count() > counts.len()
+        }) {
             break counts;
         }
         let late = waited.elapsed() >= PATIENCE;
