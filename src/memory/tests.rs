@@ -335,3 +335,27 @@ fn the_table_of_guarded_mappings_is_bounded() {
         }
     });
 }
+
+/// So that the kernel joins it with none.
+#[test]
+fn a_mapping_apart_lies_between_pages_that_nobody_reaches() {
+    let mapping = Mapping::apart(40 * KIB + 5).expect("some pages");
+    let start = mapping.slice().start().addr();
+    let end = start + (40 * KIB + 5).next_multiple_of(mapping.page_size_used());
+    mapping.slice().fill(0, mapping.len(), 7);
+    let maps = fs::read_to_string("/proc/self/maps").expect("maps");
+    let ranges: Vec<(usize, usize, &str)> = maps
+        .lines()
+        .map(|line| {
+            let (range, rest) = line.split_once(' ').expect("a range first");
+            let (from, to) = range.split_once('-').expect("two addresses");
+            let address = |text| usize::from_str_radix(text, 16).expect("an address");
+            (address(from), address(to), &rest[..4])
+        })
+        .collect();
+    let own = ranges.iter().position(|range| *range == (start, end, "rw-p")).expect("a mapping of its own");
+    let ((_, before, below), (behind, _, above)) = (ranges[own - 1], ranges[own + 1]);
+    assert_eq!((before, below, behind, above), (start, "---p", end, "---p"));
+    drop(mapping);
+    Mapping::apart(0).expect_err("nothing");
+}
