@@ -285,7 +285,12 @@ impl Faults {
                 self.later(after, Undo::Start(node));
             }
             Fault::StopNode => {
-                if self.is_under_way(Undo::Resume(node)) || !self.may_lose(clients, node) {
+                // One that ends does not take over, so nobody would serve if the other one is about to be lost.
+                let is_needed = [Undo::Disk(1 - node), Undo::Kill(1 - node)];
+                if is_needed.into_iter().any(|undo| self.is_under_way(undo))
+                    || self.is_under_way(Undo::Resume(node))
+                    || !self.may_lose(clients, node)
+                {
                     return false;
                 }
                 let nodes = clients.nodes.borrow();
