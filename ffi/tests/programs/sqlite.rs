@@ -122,7 +122,7 @@ fn survives(medium: &str, level: &str, kills: u64, transactions: u64) {
 #[test]
 fn what_was_committed_survives_kills() {
     let is_full = std::env::var_os("MIRRORBUS_FULL").is_some();
-    let (kills, transactions) = if is_full { (50, 10_000) } else { (4, 160) };
+    let (kills, transactions) = if is_full { (50, 10_500) } else { (4, 160) };
     survives("shm", "acked", kills, transactions);
     survives("tcp", "acked", kills, transactions);
     survives("tcp", "durable", 3, 30);
