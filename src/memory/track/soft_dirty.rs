@@ -66,6 +66,7 @@ pub(super) struct SoftDirty(Arc<Member>);
 
 impl SoftDirty {
     pub(super) fn new(start: usize, len: usize) -> io::Result<Self> {
+        check_kernel()?;
         let guard = Guard::new(start, len, false)?;
         let (owner, found) = (std::process::id(), Mutex::new(Runs::new(base_bytes())));
         let range = Member { owner, start, len, guard, found };
@@ -82,6 +83,24 @@ impl Drop for SoftDirty {
     fn drop(&mut self) {
         lock(&ALL).retain(|known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(&self.0)));
     }
+}
+
+/// Whether the kernel marks a page that is stored to. One without `CONFIG_MEM_SOFT_DIRTY` takes the request to clear all the same.
+fn check_kernel() -> io::Result<()> {
+    /// Another memory's collection may come between the store and the look.
+    const TRIES: u8 = 20;
+    let pagemap = File::open("/proc/self/pagemap")?;
+    let (mut place, mut entry) = (0, [0; 8]);
+    for number in 1..=TRIES {
+        *std::hint::black_box(&mut place) = number;
+        let page = (&raw const place).addr() / base_bytes();
+        pagemap.read_exact_at(&mut entry, page as u64 * 8)?;
+        if u64::from_ne_bytes(entry) & SOFT_DIRTY != 0 {
+            return Ok(());
+        }
+    }
+    let why = "the kernel marks no page that is stored to: it is made without CONFIG_MEM_SOFT_DIRTY";
+    Err(io::Error::new(io::ErrorKind::Unsupported, why))
 }
 
 /// Closes `ranges`, one within the other, notes the bits of each and clears them all.
