@@ -112,7 +112,7 @@ typedef enum mirrorbus_code {
    */
   MIRRORBUS_E_NOT_FOUND = -18,
   /**
-   * As many handles of this kind are open as can be.
+   * As many handles of this kind are open as can be; or as many memories of epochs are tracked by a handler of SIGSEGV as can be.
    */
   MIRRORBUS_E_LIMIT = -19,
   /**
@@ -1288,7 +1288,8 @@ int mirrorbus_epoch_holder_close(struct mirrorbus_epoch_holder *holder);
 /**
  * Maps the memory, has its stores found from now on, connects to a holder of epochs, and brings both together as `attach` says: on return the
  * holder has zeroes as epoch 0, or the memory has the holder's last whole epoch. Nothing is left behind here by a failure; a push
- * that failed half-way leaves the holder with a copy that it gives to nobody.
+ * that failed half-way leaves the holder with a copy that it gives to nobody. MIRRORBUS_E_LIMIT: a process has at most 256 of them, and at
+ * most 64 that are tracked by MIRRORBUS_TRACKING_SOFT_DIRTY or _MPROTECT.
  *
  * Durable on return: nothing; a commit at MIRRORBUS_DURABLE makes it so. Threads: any, at any time.
  *

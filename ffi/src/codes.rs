@@ -51,7 +51,7 @@ pub enum mirrorbus_code {
     MIRRORBUS_E_DAMAGED = -17,
     /// There is no such volume.
     MIRRORBUS_E_NOT_FOUND = -18,
-    /// As many handles of this kind are open as can be.
+    /// As many handles of this kind are open as can be; or as many memories of epochs are tracked by a handler of SIGSEGV as can be.
     MIRRORBUS_E_LIMIT = -19,
     /// A bug of this library was caught. The handles of the call can be closed, and nothing else.
     MIRRORBUS_E_INTERNAL = -20,
@@ -186,6 +186,7 @@ impl From<EpochError> for Failure {
     fn from(error: EpochError) -> Self {
         let text = error.to_string();
         let code = match error {
+            EpochError::Track(TrackError::TooMany { .. }) => mirrorbus_code::MIRRORBUS_E_LIMIT,
             EpochError::Layout { .. } => mirrorbus_code::MIRRORBUS_E_INVALID,
             EpochError::Unsupported(_)
             | EpochError::Track(TrackError::Wrong { .. } | TrackError::NoMethod(_)) => {

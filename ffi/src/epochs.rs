@@ -95,7 +95,8 @@ unsafe fn config(options: &mirrorbus_epochs_options) -> Result<EpochConfig, Fail
 
 /// Maps the memory, has its stores found from now on, connects to a holder of epochs, and brings both together as `attach` says: on return the
 /// holder has zeroes as epoch 0, or the memory has the holder's last whole epoch. Nothing is left behind here by a failure; a push
-/// that failed half-way leaves the holder with a copy that it gives to nobody.
+/// that failed half-way leaves the holder with a copy that it gives to nobody. MIRRORBUS_E_LIMIT: a process has at most 256 of them, and at
+/// most 64 that are tracked by MIRRORBUS_TRACKING_SOFT_DIRTY or _MPROTECT.
 ///
 /// Durable on return: nothing; a commit at MIRRORBUS_DURABLE makes it so. Threads: any, at any time.
 ///

@@ -139,6 +139,20 @@ impl Slot {
     }
 }
 
+/// Why a range is not guarded, or a memory not tracked.
+#[derive(Debug)]
+pub(super) enum GuardError {
+    /// [`GUARDED_RANGES_MAX`] are.
+    TooMany,
+    System(io::Error),
+}
+
+impl From<io::Error> for GuardError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
 /// A range whose faults are mended; no longer when dropped, after which nothing may be stored there.
 pub(super) struct Guard {
     slot: &'static Slot,
@@ -150,7 +164,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Guards `len` bytes at `start`, whole pages, all of them writable still; with `noting`, every page counts as stored to.
-    pub(super) fn new(start: usize, len: usize, noting: bool) -> io::Result<Self> {
+    pub(super) fn new(start: usize, len: usize, noting: bool) -> Result<Self, GuardError> {
         let page = base_bytes();
         assert!(start.is_multiple_of(page) && len.is_multiple_of(page) && len > 0, "{len} bytes at {start}");
         CHAIN.install(on_sigsegv, true).map_err(io::Error::from_raw_os_error)?;
@@ -159,11 +173,7 @@ impl Guard {
         let words = if noting { pages.div_ceil(64) } else { 0 };
         let map: Box<[_]> = (0..words).map(|index| AtomicU64::new(all(index))).collect();
         let owner = std::process::id();
-        let slot = SLOTS.iter().find(|slot| slot.take(owner)).ok_or_else(|| {
-            io::Error::other(format!(
-                "{GUARDED_RANGES_MAX} memories are tracked by faults, the most in a process: drop one first"
-            ))
-        })?;
+        let slot = SLOTS.iter().find(|slot| slot.take(owner)).ok_or(GuardError::TooMany)?;
         // Who reads a word of what follows reads a version after the last owner's.
         fence(Ordering::Release);
         slot.start.store(start, Ordering::Relaxed);

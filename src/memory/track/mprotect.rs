@@ -7,14 +7,14 @@ use std::io;
 use std::ops::Range;
 
 use super::Tracker;
-use super::fault::Guard;
+use super::fault::{Guard, GuardError};
 use super::runs::Runs;
 
 /// The range, guarded.
 pub(super) struct Mprotect(Guard);
 
 impl Mprotect {
-    pub(super) fn new(start: usize, len: usize) -> io::Result<Self> {
+    pub(super) fn new(start: usize, len: usize) -> Result<Self, GuardError> {
         let guard = Guard::new(start, len, true)?;
         guard.take(|_| ())?;
         Ok(Self(guard))

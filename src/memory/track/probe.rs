@@ -24,7 +24,7 @@ impl TrackingMethod {
     /// The best method that works here, and why none before it: each is tried on a few pages.
     ///
     /// # Errors
-    /// None works; with the reasons.
+    /// None works, with the reasons; or [`TrackError::TooMany`].
     pub fn choose() -> Result<(Self, String), TrackError> {
         let mut reasons = Vec::new();
         for method in Self::ALL {
@@ -33,6 +33,8 @@ impl TrackingMethod {
                     return Ok((method, format!("{method}: it works here, and is the cheapest")));
                 }
                 Ok(()) => return Ok((method, format!("{method}: {}", reasons.join("; ")))),
+                // It may work, and another memory of this process is in the way.
+                Err(error @ TrackError::TooMany { .. }) => return Err(error),
                 Err(error) => reasons.push(format!("no {method} ({error})")),
             }
         }

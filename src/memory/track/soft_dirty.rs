@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::Tracker;
-use super::fault::Guard;
+use super::fault::{Guard, GuardError};
 use super::runs::Runs;
 use crate::memory::pages::base_bytes;
 
@@ -65,7 +65,7 @@ impl Member {
 pub(super) struct SoftDirty(Arc<Member>);
 
 impl SoftDirty {
-    pub(super) fn new(start: usize, len: usize) -> io::Result<Self> {
+    pub(super) fn new(start: usize, len: usize) -> Result<Self, GuardError> {
         check_kernel()?;
         let guard = Guard::new(start, len, false)?;
         let (owner, found) = (std::process::id(), Mutex::new(Runs::new(base_bytes())));

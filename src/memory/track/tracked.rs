@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::mm::Advice;
 
+use super::fault::{GUARDED_RANGES_MAX, GuardError};
 use super::mprotect::Mprotect;
 use super::runs::Runs;
 use super::soft_dirty::SoftDirty;
@@ -29,6 +30,16 @@ pub enum TrackError {
         method: TrackingMethod,
         /// What it said.
         error: std::io::Error,
+    },
+    /// As many memories of this process are tracked by `soft-dirty` and `mprotect` as can be.
+    #[error(
+        "stores cannot be tracked by {method}: {most} memories are tracked by soft-dirty or mprotect, the most in a process: drop one first"
+    )]
+    TooMany {
+        /// The method.
+        method: TrackingMethod,
+        /// How many.
+        most: usize,
     },
     /// The method finds something else than what was stored to.
     #[error(
@@ -77,7 +88,8 @@ impl TrackedMemory {
     /// `len` bytes of zeroes, tracked by `method`.
     ///
     /// # Errors
-    /// No memory, or the kernel does not have the method.
+    /// No memory, the kernel does not have the method, or [`TrackError::TooMany`]: `soft-dirty` and `mprotect` track 64 memories of a process
+    /// at most, both together.
     pub fn new(len: usize, method: TrackingMethod) -> Result<Self, TrackError> {
         Self::over(Mapping::apart(len)?, method)
     }
@@ -109,13 +121,18 @@ impl TrackedMemory {
         let start = mapping.slice().start().expose_provenance();
         let len = mapping.len().next_multiple_of(base_bytes());
         let tracker = match method {
-            TrackingMethod::WpAsync => WpAsync::new(start, len).map(|it| Box::new(it) as Box<dyn Tracker>),
+            TrackingMethod::WpAsync => WpAsync::new(start, len)
+                .map(|it| Box::new(it) as Box<dyn Tracker>)
+                .map_err(GuardError::System),
             TrackingMethod::SoftDirty => {
                 SoftDirty::new(start, len).map(|it| Box::new(it) as Box<dyn Tracker>)
             }
             TrackingMethod::Mprotect => Mprotect::new(start, len).map(|it| Box::new(it) as Box<dyn Tracker>),
         };
-        let tracker = tracker.map_err(|error| TrackError::System { method, error })?;
+        let tracker = tracker.map_err(|error| match error {
+            GuardError::TooMany => TrackError::TooMany { method, most: GUARDED_RANGES_MAX },
+            GuardError::System(error) => TrackError::System { method, error },
+        })?;
         let said = Mutex::new(Runs::new(base_bytes()));
         Ok(Self { tracker: Mutex::new(tracker), said, mapping, method })
     }
