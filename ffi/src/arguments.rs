@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
+use mirrorbus::epoch::EpochLayout;
 use mirrorbus::memory::LockPolicy;
 use mirrorbus::{Deadline, FabricUrl, KeySet, Level};
 
@@ -277,4 +278,14 @@ pub(crate) fn fixed<const N: usize>(text: &str) -> [c_char; N] {
         *place = c_char::from_ne_bytes([*byte]);
     }
     target
+}
+
+/// Sizes of a memory of epochs and its ring.
+pub(crate) fn epoch_layout(bytes: u64, ring_bytes: u64) -> Result<EpochLayout, Failure> {
+    let bytes = place(bytes, "bytes")?;
+    let made = match ring_bytes {
+        0 => EpochLayout::new(bytes),
+        ring => EpochLayout::with_ring(bytes, place(ring, "ring_bytes")?),
+    };
+    Ok(made?)
 }

@@ -9,7 +9,6 @@ use mirrorbus::node::HolderStatus;
 use crate::arguments::{self, check_target, deadline};
 use crate::codes::{Failure, mirrorbus_code};
 use crate::epoch_types::mirrorbus_epoch_holder_status;
-use crate::epochs::layout;
 use crate::forked;
 use crate::guard::call;
 use crate::holder::{config, put_address};
@@ -44,7 +43,7 @@ pub unsafe extern "C" fn mirrorbus_epoch_holder_open(
         check_target(holder, "the handle")?;
         // SAFETY: by this function's contract.
         let options = unsafe { arguments::take(options) }?;
-        let layout = layout(options.bytes, ring_bytes)?;
+        let layout = arguments::epoch_layout(options.bytes, ring_bytes)?;
         // SAFETY: by this function's contract.
         let (config, keys) = unsafe { config(&options) }?;
         HOLDERS.check_room()?;

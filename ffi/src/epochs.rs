@@ -2,10 +2,10 @@
 #![allow(non_camel_case_types, reason = "they are the names in C")]
 
 use std::ffi::{c_int, c_void};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use mirrorbus::base::RegionId;
-use mirrorbus::epoch::{Cut, EpochConfig, EpochLayout, EpochRegion, Reconnected};
+use mirrorbus::epoch::{Cut, EpochConfig, EpochRegion, Reconnected};
 use mirrorbus::memory::{TrackedMemory, TrackingMethod};
 use mirrorbus::node::LinkStatus;
 use mirrorbus::{Attach, RegionConfig};
@@ -37,8 +37,11 @@ impl OpenEpochs {
     pub(crate) fn alone(&self) -> Result<MutexGuard<'_, EpochRegion>, Failure> {
         match self.region.try_lock() {
             Ok(region) => Ok(region),
-            // A panic spoilt the handle too, which nobody gets here by.
-            Err(TryLockError::Poisoned(poisoned)) => Ok(PoisonError::into_inner(poisoned)),
+            // A panic of another thread's call spoilt the handle; this one's was looked up before.
+            Err(TryLockError::Poisoned(_)) => {
+                let text = "a bug of the library was caught in a call with this memory of epochs: close it";
+                Err(Failure::new(mirrorbus_code::MIRRORBUS_E_HANDLE, text))
+            }
             Err(TryLockError::WouldBlock) => {
                 let text = "another thread is in a call with this memory of epochs";
                 Err(Failure::new(mirrorbus_code::MIRRORBUS_E_BUSY, text))
@@ -49,16 +52,6 @@ impl OpenEpochs {
 
 fn number(epochs: *const mirrorbus_epochs) -> u64 {
     epochs.addr() as u64
-}
-
-/// Sizes of memory and ring.
-pub(crate) fn layout(bytes: u64, ring_bytes: u64) -> Result<EpochLayout, Failure> {
-    let bytes = arguments::place(bytes, "bytes")?;
-    let made = match ring_bytes {
-        0 => EpochLayout::new(bytes),
-        ring => EpochLayout::with_ring(bytes, arguments::place(ring, "ring_bytes")?),
-    };
-    Ok(made?)
 }
 
 /// # Safety
@@ -80,7 +73,7 @@ unsafe fn config(options: &mirrorbus_epochs_options) -> Result<EpochConfig, Fail
     };
     // SAFETY: by this function's contract.
     let url = unsafe { arguments::url(options.url, "url") }?;
-    let layout = layout(options.bytes, options.ring_bytes)?;
+    let layout = arguments::epoch_layout(options.bytes, options.ring_bytes)?;
     let mut region = RegionConfig::new(url, layout.region_bytes(), attach);
     // SAFETY: by this function's contract.
     let id = unsafe { arguments::text(options.id, "id") }?;

@@ -356,6 +356,22 @@ fn a_second_thread_in_a_commit_is_told() {
     assert_eq!(owner.commit().unwrap().epoch, 1);
 }
 
+/// Its handle was looked up before the panic spoilt it.
+#[test]
+fn a_call_beside_one_that_panicked_is_told() {
+    let rig = Rig::new();
+    let owner = rig.owner(1);
+    let shared = EPOCHS.shared(owner.0.addr() as u64).unwrap();
+    let open = &*shared;
+    let panicked = std::thread::scope(|scope| {
+        let panic = || open.alone().map_or((), |_alone| panic!("on trial"));
+        scope.spawn(panic).join().is_err()
+    });
+    let failure = open.alone().err().map(|failure| (failure.code, failure.text));
+    let (code, text) = failure.expect("nobody uses what a panic left");
+    assert!(panicked && code == MIRRORBUS_E_HANDLE && text.contains("a bug of the library"), "{text}");
+}
+
 #[test]
 fn a_forked_child_is_told() {
     let rig = Rig::new();
