@@ -157,7 +157,8 @@ fn range(open: &OpenEpochs, offset: u64, bytes: u64) -> Result<(usize, usize), F
 }
 
 /// Says that a system call is about to store there (read, recv). With MIRRORBUS_TRACKING_MPROTECT such a call fails with EFAULT otherwise; the
-/// others need nothing. It holds until the next cut, during which no such call may be under way.
+/// others need nothing. It holds until the next cut, during which no such call may be under way. With MIRRORBUS_TRACKING_SOFT_DIRTY a cut or opening of
+/// any memory of this process that is tracked so counts, of another thread too: a call under way then may fail with EFAULT, and can be repeated.
 ///
 /// Threads: any, at any time.
 #[unsafe(no_mangle)]

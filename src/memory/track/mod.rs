@@ -12,8 +12,12 @@
 //! | Method | Needs | A system call may write into the memory | Found out in |
 //! |---|---|---|---|
 //! | [`TrackingMethod::WpAsync`] | Linux 6.9 | yes | the kernel |
-//! | [`TrackingMethod::SoftDirty`] | `CONFIG_MEM_SOFT_DIRTY` | yes, but not while pages are collected | the kernel, for the whole process |
+//! | [`TrackingMethod::SoftDirty`] | `CONFIG_MEM_SOFT_DIRTY` | yes, but not while pages of **any** memory are collected | the kernel, for the whole process |
 //! | [`TrackingMethod::Mprotect`] | nothing | after [`TrackedMemory::prepare`] | a signal handler |
+//!
+//! Soft-dirty bits are cleared for the whole process, so every memory that is tracked so is read-only for the moment in which one of them is
+//! collected, made, or tried: a `recv` of another thread into memory A that is under way while memory B is collected may fail with EFAULT.
+//! Ordinary stores wait for that moment.
 
 mod fault;
 mod mprotect;

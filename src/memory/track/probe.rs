@@ -1,6 +1,7 @@
 //! Which methods this kernel has: each is found out by using it.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use super::runs::Runs;
 use super::{TrackError, TrackedMemory};
@@ -21,11 +22,20 @@ impl TrackingMethod {
     /// All of them, the best first.
     pub const ALL: [Self; 3] = [Self::WpAsync, Self::SoftDirty, Self::Mprotect];
 
-    /// The best method that works here, and why none before it: each is tried on a few pages.
+    /// The best method that works here, and why none before it: each is tried on a few pages. A process chooses once: what was found first is
+    /// told from then on, and nothing is tried beside memories that are tracked already.
     ///
     /// # Errors
     /// None works, with the reasons; or [`TrackError::TooMany`].
     pub fn choose() -> Result<(Self, String), TrackError> {
+        static CHOSEN: OnceLock<(TrackingMethod, String)> = OnceLock::new();
+        if let Some(chosen) = CHOSEN.get() {
+            return Ok(chosen.clone());
+        }
+        Self::find().map(|found| CHOSEN.get_or_init(|| found).clone())
+    }
+
+    fn find() -> Result<(Self, String), TrackError> {
         let mut reasons = Vec::new();
         for method in Self::ALL {
             match method.probe() {

@@ -6,7 +6,7 @@
 //!
 //! Between reading the bits and clearing them a store would be lost. The memories are read-only for that moment, and a thread that stores
 //! there waits in the handler of the fault; a system call that would, fails with EFAULT: none may be under way while pages
-//! are collected.
+//! of any of them are collected, or one more is made.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -218,7 +218,8 @@ impl TrackedMemory {
 
     /// Says that the kernel is about to store into `len` bytes at `offset`: a `read` or `recv` of a system call. With
     /// [`TrackingMethod::Mprotect`] the call would fail with EFAULT without; the others need nothing. It holds until the next
-    /// [`collect`](Self::collect): not while such a call is under way.
+    /// [`collect`](Self::collect): not while such a call is under way. With [`TrackingMethod::SoftDirty`] that goes for the collection of any
+    /// memory of the process that is tracked so, and for making one: a call under way may fail with EFAULT then.
     ///
     /// # Errors
     /// The system refused: the range may be as it was.
