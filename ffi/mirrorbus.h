@@ -1498,6 +1498,8 @@ int mirrorbus_volume_get_info(struct mirrorbus_volume *volume, struct mirrorbus_
 /**
  * Reads. Returns when the bytes may be given out: nothing that is read is lost again by a failover.
  *
+ * The target may be memory of epochs, however its stores are found, and also while it is cut: what is read into it is found as a store.
+ *
  * A timeout is seen within 20 ms, but not while a disk is read. Threads: any, at any time.
  *
  * Pointers: `target` has `bytes` bytes, which nobody else uses meanwhile. After an error they mean nothing.

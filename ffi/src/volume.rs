@@ -83,6 +83,8 @@ fn end(timeout_ns: u64) -> Instant {
 
 /// Reads. Returns when the bytes may be given out: nothing that is read is lost again by a failover.
 ///
+/// The target may be memory of epochs, however its stores are found, and also while it is cut: what is read into it is found as a store.
+///
 /// A timeout is seen within 20 ms, but not while a disk is read. Threads: any, at any time.
 ///
 /// # Safety

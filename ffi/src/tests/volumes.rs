@@ -3,6 +3,8 @@
 use std::ffi::c_void;
 use std::ptr;
 
+use mirrorbus::memory::{Runs, TrackedMemory, TrackingMethod};
+
 use super::{SECOND, fails, key_file, ok, text};
 use crate::codes::mirrorbus_code::{MIRRORBUS_E_INVALID, MIRRORBUS_E_RANGE, MIRRORBUS_E_ROLE};
 use crate::dataset::{mirrorbus_dataset_close, mirrorbus_dataset_open, mirrorbus_dataset_promote};
@@ -65,6 +67,30 @@ fn volumes_refuse_what_cannot_be() {
     // SAFETY: there are so many bytes.
     fails(unsafe { mirrorbus_volume_read(volume, 0, bytes, 512, SECOND) }, MIRRORBUS_E_ROLE);
     ok(mirrorbus_volume_close(volume));
+    // From the disk, for a ring begins anew.
+    // SAFETY: the options and their texts are there.
+    ok(unsafe { mirrorbus_dataset_open(&raw const options, &raw mut dataset) });
+    ok(mirrorbus_dataset_promote(dataset, 1));
+    // SAFETY: there is a name, and a place for the handle.
+    ok(unsafe { mirrorbus_volume_open(dataset, name.as_ptr(), &raw mut volume) });
+    read_into_tracked_memory(volume);
+    ok(mirrorbus_volume_close(volume));
+    ok(mirrorbus_dataset_close(dataset));
+}
+
+/// The kernel cannot store there, which says nothing about the disk.
+fn read_into_tracked_memory(volume: *mut mirrorbus_volume) {
+    let memory = TrackedMemory::new(1 << 16, TrackingMethod::Mprotect).unwrap();
+    let mut found = Runs::new(memory.page_bytes());
+    memory.collect(&mut found).unwrap();
+    // SAFETY: within the memory.
+    let target = unsafe { memory.pointer().add(4096) };
+    // SAFETY: there are so many bytes.
+    ok(unsafe { mirrorbus_volume_read(volume, 0, target.as_ptr().cast(), 4096, SECOND) });
+    let bytes = memory.slice().to_vec();
+    assert!(bytes[4096 + 512..4096 + 1024].iter().all(|&byte| byte == 3), "what was written");
+    memory.collect(&mut found).unwrap();
+    assert!(found.ranges().iter().any(|run| run.contains(&5000)), "{found:?}");
 }
 
 fn refuse_options(options: &mirrorbus_dataset_options, no_id: &std::ffi::CStr) {

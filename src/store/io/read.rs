@@ -9,7 +9,8 @@ use crate::store::mend::Broken;
 use crate::store::world::{Defect, breaks};
 
 impl Volume {
-    /// Reads. The bytes may be given out when [`commit`](Self::commit) returned for the mark.
+    /// Reads. The bytes may be given out when [`commit`](Self::commit) returned for the mark. The target may lie in a
+    /// [`TrackedMemory`](crate::memory::TrackedMemory): what is read into it is found as a store.
     ///
     /// # Errors
     /// `target` holds nothing that means anything.

@@ -17,6 +17,7 @@ mod error;
 mod fill;
 mod find;
 mod mend;
+mod read;
 mod renewal;
 mod source;
 
@@ -214,22 +215,7 @@ impl SegmentFiles {
     /// The disk's, or there is no such segment.
     pub fn read(&self, base: Lsn, offset: u64, target: &mut [u8]) -> io::Result<()> {
         let open = self.file(base)?;
-        let (mut at, mut rest) = (offset, target);
-        while !rest.is_empty() {
-            match open.file.read_at(rest, at) {
-                Ok(0) => {
-                    rest.fill(0);
-                    return Ok(());
-                }
-                Ok(count) => {
-                    rest = &mut rest[count..];
-                    at += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        read::whole(|part, at| open.file.read_at(part, at), offset, target)
     }
 
     /// Removes the segment's file. After a crash it may be there again.
