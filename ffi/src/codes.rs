@@ -275,7 +275,9 @@ impl From<store::OpenError> for Failure {
             | store::OpenError::Map(_)
             | store::OpenError::Lock(_)
             | store::OpenError::Holder(_) => mirrorbus_code::MIRRORBUS_E_SYSTEM,
-            store::OpenError::Places { .. } => mirrorbus_code::MIRRORBUS_E_INVALID,
+            store::OpenError::Places { .. } | store::OpenError::Silence { .. } => {
+                mirrorbus_code::MIRRORBUS_E_INVALID
+            }
             store::OpenError::Lost { .. } | store::OpenError::Replay(_) => {
                 mirrorbus_code::MIRRORBUS_E_DAMAGED
             }

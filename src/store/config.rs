@@ -98,7 +98,7 @@ pub struct DatasetConfig {
     /// For how long requests are held while the link is lost and nothing is decided; without it for as long as that takes.
     pub hold: Option<HoldBound>,
     /// With an arbiter, how long the other node is not heard before it is missed: how soon its loss is noticed, and nothing that is safe
-    /// by it. Over TCP a connection counts as lost after so long too, if that is more than the usual two seconds.
+    /// by it. From [`SILENCE_MIN`](Self::SILENCE_MIN) to [`SILENCE_MAX`](Self::SILENCE_MAX). Over TCP a connection counts as lost after so long too, if that is more than the usual two seconds.
     pub silence: Duration,
     /// Whether the ring is locked in memory.
     pub lock: LockPolicy,
@@ -149,6 +149,10 @@ impl DatasetConfig {
     pub const PLACES_MAX: u64 = 4096;
     /// How long the other node is not heard before it is missed, unless it is said.
     pub const SILENCE: Duration = Duration::from_millis(500);
+    /// And at least: several questions, of which one may be late.
+    pub const SILENCE_MIN: Duration = Duration::from_millis(100);
+    /// And at most: a minute.
+    pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 
     /// The usual sizes: a ring of 256 MiB in segments of 16 MiB.
     #[must_use]
@@ -298,6 +302,12 @@ pub enum OpenError {
     Places {
         /// How many.
         places: u64,
+    },
+    /// A silence after which no node can be missed, or none in time.
+    #[error("a silence of {silence:?}: at least 100 ms and at most 60 s")]
+    Silence {
+        /// How long.
+        silence: Duration,
     },
 }
 

@@ -51,10 +51,13 @@ impl Dataset {
     /// On return everything that the log had on this node's storage is in the maps.
     ///
     /// # Errors
-    /// The directory is somebody else's, or what is in it is damaged.
+    /// The directory is somebody else's, what is in it is damaged, or the ring or the silence cannot be.
     pub fn open(config: DatasetConfig, keys: KeySet) -> Result<Self, OpenError> {
         if !(2..=DatasetConfig::PLACES_MAX).contains(&config.places) {
             return Err(OpenError::Places { places: config.places });
+        }
+        if !(DatasetConfig::SILENCE_MIN..=DatasetConfig::SILENCE_MAX).contains(&config.silence) {
+            return Err(OpenError::Silence { silence: config.silence });
         }
         let directory = Directory::open(&config.directory, config.id, &config.node, config.layout, true)?;
         let files = SegmentFiles::open(&directory.segments(), config.layout)?;

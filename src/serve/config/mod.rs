@@ -51,9 +51,9 @@ pub const HOOK_TIME_MAX: Duration = Duration::from_secs(600);
 /// For how long requests are held, where that is bounded, at most: a day.
 pub const HOLD_TIME_MAX: Duration = Duration::from_secs(86_400);
 /// How long the other node is not heard before it is missed, at least: several questions, of which one may be late.
-pub const SILENCE_MIN: Duration = Duration::from_millis(100);
+pub const SILENCE_MIN: Duration = crate::store::DatasetConfig::SILENCE_MIN;
 /// And at most: a minute.
-pub const SILENCE_MAX: Duration = Duration::from_secs(60);
+pub const SILENCE_MAX: Duration = crate::store::DatasetConfig::SILENCE_MAX;
 /// Endpoints of an etcd at most.
 pub const ENDPOINTS_MAX: usize = 16;
 
