@@ -1241,7 +1241,8 @@ int mirrorbus_epoch_holder_get_status(struct mirrorbus_epoch_holder *holder,
 
 /**
  * Waits until an owner came, went or fell silent since `seen`, the `changes` of an earlier status, or the time is over: then the status is as
- * it was.
+ * it was. It may return later than that, and so may mirrorbus_epoch_holder_get_status(): to tell the epoch both wait while one is being applied,
+ * and synced where the copy is in a file.
  *
  * Threads: any, at any time.
  *
