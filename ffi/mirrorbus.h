@@ -1118,7 +1118,8 @@ int mirrorbus_region_reconnect(struct mirrorbus_region *region,
 int mirrorbus_region_close(struct mirrorbus_region *region);
 
 /**
- * Opens one more lane. Lanes are independent: nothing is ordered between two of them. Close it before the region, or after.
+ * Opens one more lane. Lanes are independent: nothing is ordered between two of them. Close it before the region, or after. Waits for a
+ * mirrorbus_region_reconnect() that is under way, as long as that takes.
  *
  * Threads: any, at any time.
  *

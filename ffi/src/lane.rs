@@ -39,7 +39,8 @@ fn number(lane: *const mirrorbus_lane) -> u64 {
     lane.addr() as u64
 }
 
-/// Opens one more lane. Lanes are independent: nothing is ordered between two of them. Close it before the region, or after.
+/// Opens one more lane. Lanes are independent: nothing is ordered between two of them. Close it before the region, or after. Waits for a
+/// mirrorbus_region_reconnect() that is under way, as long as that takes.
 ///
 /// Threads: any, at any time.
 ///
@@ -282,6 +283,8 @@ pub extern "C" fn mirrorbus_lane_close(lane: *mut mirrorbus_lane) -> c_int {
         let mut handles = lanes.handles();
         let open = LANES.close(handle)?;
         handles.retain(|&other| other != handle);
+        // Ending its queue may take a while, and the list is for moments only. A reconnection before it has ended is told that a lane is busy.
+        drop(handles);
         drop(open);
         Ok(())
     })
