@@ -82,8 +82,15 @@ const POWER: [&str; 3] = ["power-unsynced", "power", "resync"];
 
 /// Those that runs with few rounds leave out: one shows of another that it finds what it is for, others are shown over RDMA too, and of
 /// processes also on one machine.
-const MANY_ONLY: [&str; 6] =
-    [POWER[0], "failover-confirm", "cut-tcp", "holder-power-tcp", "killed-tcp", "reconnects-tcp"];
+const MANY_ONLY: [&str; 7] = [
+    POWER[0],
+    "failover-confirm",
+    "cut-tcp",
+    "holder-power-tcp",
+    "killed-tcp",
+    "reconnects-tcp",
+    "bench-alone",
+];
 /// So many rounds are many.
 pub(crate) const MANY: u32 = 20;
 
@@ -189,7 +196,7 @@ const CASES: &[Case] = &[
         name: "bench-rdma",
         about: "the mirrored region over RDMA beside bare verbs, in short",
         random: false,
-        on: On::Two(|guests, _| bench::rdma(guests, bench::Part::All, bench::SHORT, false)),
+        on: On::Two(|guests, _| bench::rdma(guests, bench::Part::Brief, bench::SHORT, false)),
     },
     Case {
         name: BY_NAME[0],
