@@ -2,7 +2,7 @@
 //!
 //! It is the state of before any test: memory, processors, devices, and no disk, which is plugged in afterwards. All that a power cut takes is
 //! gone. Two things must not be as they were: the clock on the wall, which is set, and what random numbers are made from. The device `vmgenid`
-//! tells the kernel that it is another machine now, and it draws anew (Documentation/ABI of QEMU: docs/specs/vmgenid).
+//! tells the kernel that it is another machine now, and it draws anew (docs/specs/vmgenid of QEMU).
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
