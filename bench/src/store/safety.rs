@@ -1,10 +1,19 @@
 //! `mirrorbus-bench store --safety`: what it costs, while all is well, that a mediator decides who serves.
 //!
 //! A pair with a mediator asks for a lease of its member every few milliseconds, and answers under one; each node looks once a second whether
-//! the mediator is there. Beside it, slice by slice, stands a pair of the same build without one. Both are up all the time, so what
-//! the one does while the other is measured counts for neither.
+//! the mediator is there. It is measured beside a pair of the same build without one, and that beside another of its kind:
+//!
+//! ```text
+//! round 0   with   without   without again
+//! round 1   with   without again   without
+//! round 2   without   with   without again      … all six orders
+//! ```
+//!
+//! Each pair is made for its slice, and is gone before the next one is made: leases, logs that are still to be destaged and checkpoints that are
+//! due are processor time, and would count for whichever pair is measured meanwhile.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -31,36 +40,39 @@ pub(super) struct Safety {
     control_p99: Ratio,
 }
 
-/// Two pairs in turn, for the time that the options give.
+/// In which order a round measures: the one with a mediator, the one without, and that one's like.
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [2, 0, 1], [1, 2, 0], [2, 1, 0]];
+/// Longer than other slices: to make a pair takes as long.
+const SLICE: Duration = Duration::from_secs(1);
+
+/// Pairs one after the other; the one with a mediator is measured for as long as the options say.
 ///
 /// # Errors
 /// A pair did not come up, or a write failed.
 pub(super) fn run(options: &StoreOptions) -> Result<Safety, Failure> {
-    let mut with = Subject::open_with(options, Decider::Mediator)?;
-    let mut without = Subject::open_with(options, Decider::Operator)?;
-    let Schedule { rounds, slice } = Schedule::of(options.duration(), None);
-    let (mut total, mut total_without) = (Total::new(), Total::new());
+    let Schedule { rounds, slice } = Schedule::of(options.duration(), Some(SLICE));
+    let mut totals = [Total::new(), Total::new(), Total::new()];
     let mut ratios: [Vec<f64>; 4] = Default::default();
-    for round in 0..rounds {
-        let (ours, beside, again) = if round % 2 == 0 {
-            (with.slice(slice)?, without.slice(slice)?, without.slice(slice)?)
-        } else {
-            let again = without.slice(slice)?;
-            let beside = without.slice(slice)?;
-            (with.slice(slice)?, beside, again)
-        };
+    for order in ORDERS.iter().cycle().take(rounds as usize) {
+        let mut slices = [None, None, None];
+        for which in *order {
+            let decider = if which == 0 { Decider::Mediator } else { Decider::Operator };
+            let slice = Subject::open_with(options, decider)?.slice(slice)?;
+            totals[which].add(&slice);
+            slices[which] = Some(slice);
+        }
+        let [with, without, again] = slices.map(|slice| slice.expect("an order has all three"));
         let of_round = [
-            ours.rate() / beside.rate(),
-            p99(&ours) / p99(&beside),
-            beside.rate() / again.rate(),
-            p99(&beside) / p99(&again),
+            with.rate() / without.rate(),
+            p99(&with) / p99(&without),
+            without.rate() / again.rate(),
+            p99(&without) / p99(&again),
         ];
         ratios.iter_mut().zip(of_round).for_each(|(all, one)| all.push(one));
-        total.add(&ours);
-        total_without.add(&beside);
     }
+    let [with, without, _] = totals;
     let [rate, p99, control_rate, control_p99] = ratios.map(median);
-    Ok(Safety { rounds, with: total, without: total_without, rate, p99, control_rate, control_p99 })
+    Ok(Safety { rounds, with, without, rate, p99, control_rate, control_p99 })
 }
 
 #[allow(clippy::cast_precision_loss, reason = "latencies have three digits")]
