@@ -343,12 +343,12 @@ fn configurations_are_checked() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && text.contains("is right: node alpha"), "{text}");
     assert!(text.contains("dataset vm1: a ring of 256 MiB"), "{text}");
-    assert!(text.contains("dataset vm1: mediator tcp://mediator:7010, preferred alpha"), "{text}");
+    assert!(text.contains("dataset vm1: mediator tcp://mediator:7080, preferred alpha"), "{text}");
 
     let scratch = Scratch::new();
     let file = scratch.path("node.toml");
     let sample_text = std::fs::read_to_string(&sample).unwrap();
-    let mediator = "[dataset.mediator]\naddress = \"tcp://mediator:7010\" ";
+    let mediator = "[dataset.mediator]\naddress = \"tcp://mediator:7080\" ";
     let key = "key = \"/etc/mirrorbus/mediator.key\"";
     let by_etcd =
         sample_text.replace(mediator, "[dataset.etcd]\nendpoints = [\"http://etcd:2379\"] ").replace(key, "");

@@ -211,8 +211,8 @@ pub unsafe extern "C" fn mirrorbus_dataset_create_volume(
     })
 }
 
-/// Ends it in good order: takes nothing more, brings what it has to the disks, and writes a checkpoint. That takes 30 seconds at most where the
-/// peer or a disk does not follow. Volumes that are still open fail with MIRRORBUS_E_ROLE: close them too. MIRRORBUS_E_BUSY while another
+/// Ends it in good order: takes nothing more, brings what it has to the disks, and writes a checkpoint. A peer that does not follow is
+/// waited for 30 seconds at most, up to a minute if it was just told to follow; this node's disk for as long as it takes. Volumes that are still open fail with MIRRORBUS_E_ROLE: close them too. MIRRORBUS_E_BUSY while another
 /// thread is in a call with it.
 ///
 /// Durable on return: what was; what was not flushed in all likelihood, and without a word if not: flush the volumes first. Threads: any. The

@@ -222,7 +222,6 @@ fn status(served: &Served) -> DatasetStatus {
         },
         reason: Reason { code: found.reason.code.to_owned(), text: found.reason.text },
         generation: found.generation.0,
-        phase: 1,
         lsn: Watermarks {
             appended: found.appended.0,
             committed: found.committed.0,

@@ -45,11 +45,7 @@ fn dataset(text: &mut String, status: &DatasetStatus) {
     row(text, "why", &format!("{} ({})", plain(&status.reason.text), plain(&status.reason.code)));
     row(text, "id", &plain(&status.id));
     let end = format_bytes(lsn.appended);
-    row(
-        text,
-        "log",
-        &format!("generation {}, phase {}, end {:#x} ({end})", status.generation, status.phase, lsn.appended),
-    );
+    row(text, "log", &format!("generation {}, end {:#x} ({end})", status.generation, lsn.appended));
     let behind = |position: u64| format_bytes(lsn.appended.saturating_sub(position));
     let distances = format!(
         "committed {}, durable here {}, durable at the peer {}, applied {}, checkpoint {}",
@@ -102,14 +98,12 @@ fn words(role: Role, disk: DiskState, replication: ReplicationState) -> String {
         DiskState::UpToDate => "its copy has all that was acknowledged",
         DiskState::Consistent => "its copy is whole, perhaps not the newest",
         DiskState::Outdated => "its copy is whole and older than another",
-        DiskState::Inconsistent => "its copy is not whole",
         DiskState::Failed => "its copy is out of service",
     };
     let replication = match replication {
         ReplicationState::Established => "the peer is in step",
         ReplicationState::Alone => "it goes on without the peer",
         ReplicationState::WaitingForPeer => "the peer has not been heard",
-        ReplicationState::Attaching => "the two are finding out what each has",
         ReplicationState::CatchingUp => "one is being given what it lacks",
         ReplicationState::SyncSource => "the peer is given what it lacks out of this node's files",
         ReplicationState::SyncTarget => "it is given what it lacks out of the primary's files",

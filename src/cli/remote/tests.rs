@@ -50,8 +50,8 @@ fn a_status_is_text_of_bounded_width() {
     assert!(widest <= Some(WIDTH), "{widest:?}:\n{text}");
     for words in [
         "node alpha, mirrorbus 0.1.0, up 1 d 1 h",
-        "vm1: Primary, Inconsistent, Alone",
-        "serves clients; its copy is not whole; it goes on without the peer",
+        "vm1: Primary, Outdated, Alone",
+        "serves clients; its copy is whole and older than another; it goes on without the peer",
         "(peer-gone)",
         "4 KiB are on this node only",
         "2 blocks did not match",

@@ -43,15 +43,13 @@ pub struct DatasetStatus {
     pub reason: Reason,
     /// Number of the writer's uninterrupted part of the log.
     pub generation: u64,
-    /// Number of the writing phase.
-    pub phase: u64,
     /// How far the log is.
     pub lsn: Watermarks,
     /// The ring.
     pub ring: RingStatus,
     /// The volumes.
     pub volumes: Vec<VolumeStatus>,
-    /// Bytes of the log that are acknowledged to clients and not at the peer: above 0 only where the primary goes on alone.
+    /// Bytes of the log that the peer is not known to have, acknowledged or, while it is a member, on their way to be; and what a resync has left.
     pub unreplicated_bytes: u64,
     /// The scrub or verify under way.
     #[serde(default)]
@@ -119,12 +117,10 @@ words! {
         /// It has all that was acknowledged.
         UpToDate,
         /// It is whole; whether it is the newest is not known.
-        Consistent,
-        /// It is whole, and something newer exists.
-        Outdated,
-        /// It is not whole: it is being filled.
         #[default]
-        Inconsistent,
+        Consistent,
+        /// It is whole, and something newer exists; also while it is resynced.
+        Outdated,
         /// A sync failed, or what is stored is damaged: out of service.
         Failed,
     }
@@ -140,8 +136,6 @@ words! {
         /// The peer has not been heard yet.
         #[default]
         WaitingForPeer,
-        /// The two are finding out what each has.
-        Attaching,
         /// The one that is behind is given what it lacks.
         CatchingUp,
         /// The peer was away for long, or is new, and is given what it lacks out of this node's files.

@@ -30,7 +30,6 @@ pub(in crate::serve) fn status() -> NodeStatus {
         replication_state: ReplicationState::Established,
         reason: Reason { code: "peer-in-sync".into(), text: "the peer has every write".into() },
         generation: 3,
-        phase: 7,
         lsn: Watermarks {
             appended: 9 << 20,
             committed: 9 << 20,

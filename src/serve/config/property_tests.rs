@@ -54,7 +54,7 @@ proptest! {
     #[test]
     fn any_mediator(address in "(tcp://|shm:/|rdma://|shm://|)[\\PC]{0,20}", key in "/[\\PC]{0,20}", preferred in "[\\PC]{0,9}") {
         let quote = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
-        let mut text = SAMPLE.replace("tcp://mediator:7010", &quote(&address));
+        let mut text = SAMPLE.replace("tcp://mediator:7080", &quote(&address));
         text = text.replace("/etc/mirrorbus/mediator.key", &quote(&key));
         holds(&text.replace("preferred = \"alpha\"", &format!("preferred = \"{}\"", quote(&preferred))));
     }

@@ -49,7 +49,7 @@ fn the_sample_is_right() {
     let DatasetConfig { name, region_bytes, segment_bytes, durability, lock, nbd, tls, volumes, .. } =
         &config.datasets[0];
     let mediator = config.datasets[0].mediator.as_ref().unwrap();
-    assert_eq!(mediator.address.to_string(), "tcp://mediator:7010");
+    assert_eq!(mediator.address.to_string(), "tcp://mediator:7080");
     assert_eq!(mediator.key, Path::new("/etc/mirrorbus/mediator.key"));
     assert_eq!(mediator.preferred.as_deref(), Some("alpha"));
     assert_eq!((name.as_str(), *region_bytes, *segment_bytes), ("vm1", 256 << 20, 16 << 20));
@@ -85,7 +85,7 @@ fn what_is_left_out_has_its_default() {
         let config = parse(&SAMPLE.replace("preferred = \"alpha\"", preferred)).unwrap();
         assert_eq!(config.datasets[0].mediator.as_ref().unwrap().preferred.as_deref(), expected);
     }
-    let config = parse(&SAMPLE.replace("tcp://mediator:7010", "shm:/run/mediator.sock")).unwrap();
+    let config = parse(&SAMPLE.replace("tcp://mediator:7080", "shm:/run/mediator.sock")).unwrap();
     assert_eq!(config.datasets[0].mediator.as_ref().unwrap().address.to_string(), "shm:/run/mediator.sock");
     let config = parse(&SAMPLE.replace("\"lease\"", "\"confirm\"")).unwrap();
     assert_eq!(config.datasets[0].reads, Reads::Confirm);
@@ -215,16 +215,16 @@ fn each_wrong_value_is_found_in_its_line() {
 fn each_wrong_value_of_a_mediator_is_found_in_its_line() {
     for (from, to, words) in [
         (
-            "\"tcp://mediator:7010\"",
-            "\"rdma://mediator:7010\"",
-            "address: rdma://mediator:7010: a mediator is asked and answers, and has no memory to reach; write tcp://HOST:PORT",
+            "\"tcp://mediator:7080\"",
+            "\"rdma://mediator:7080\"",
+            "address: rdma://mediator:7080: a mediator is asked and answers, and has no memory to reach; write tcp://HOST:PORT",
         ),
-        ("\"tcp://mediator:7010\"", "\"shm://mediator:7010?device=/dev/dax0.0\"", "no memory to reach"),
-        ("\"tcp://mediator:7010\"", "\"mediator:7010\"", "address: \"mediator:7010\" is no fabric address"),
-        ("\"tcp://mediator:7010\"", "\"tcp://mediator:0\"", "port 0"),
-        ("\"tcp://mediator:7010\"", "\"tcp://beta:7000\"", "address: tcp://beta:7000 is the peer's"),
+        ("\"tcp://mediator:7080\"", "\"shm://mediator:7080?device=/dev/dax0.0\"", "no memory to reach"),
+        ("\"tcp://mediator:7080\"", "\"mediator:7080\"", "address: \"mediator:7080\" is no fabric address"),
+        ("\"tcp://mediator:7080\"", "\"tcp://mediator:0\"", "port 0"),
+        ("\"tcp://mediator:7080\"", "\"tcp://beta:7000\"", "address: tcp://beta:7000 is the peer's"),
         (
-            "\"tcp://mediator:7010\"",
+            "\"tcp://mediator:7080\"",
             "\"tcp://localhost:7000\"",
             "address: tcp://localhost:7000 is where this node itself listens, for \"vm1\" in line",
         ),

@@ -65,11 +65,10 @@ fn states(page: &mut Page, datasets: &[DatasetStatus]) {
 type Of = fn(&DatasetStatus) -> u64;
 
 fn log(page: &mut Page, datasets: &[DatasetStatus]) {
-    let single: [(&'static str, &'static str, Of); 8] = [
+    let single: [(&'static str, &'static str, Of); 7] = [
         ("mirrorbus_generation", "The writer's uninterrupted part of the log.", |dataset| dataset.generation),
-        ("mirrorbus_phase", "The writing phase.", |dataset| dataset.phase),
         ("mirrorbus_log_end_bytes", "The end of the log on this node.", |dataset| dataset.lsn.appended),
-        ("mirrorbus_unreplicated_bytes", "Bytes of the log acknowledged and not at the peer.", |dataset| {
+        ("mirrorbus_unreplicated_bytes", "Bytes of the log that the peer is not known to have.", |dataset| {
             dataset.unreplicated_bytes
         }),
         ("mirrorbus_ring_bytes", "The ring.", |dataset| dataset.ring.bytes),
