@@ -255,7 +255,7 @@ fn a_status_is_shown_once_or_watched() {
     let rig = Rig::new();
     let text = rig.done("status");
     assert!(text.starts_with("node alpha, mirrorbus 1.2.3, up 0 s\n"), "{text}");
-    assert!(text.contains("vm1: Undecided, Inconsistent, WaitingForPeer"), "{text}");
+    assert!(text.contains("vm1: Undecided, Consistent, WaitingForPeer"), "{text}");
     let status: NodeStatus = serde_json::from_str(&rig.done("status --json")).unwrap();
     assert_eq!(status.datasets[0].name, "vm1");
 
