@@ -312,6 +312,10 @@ impl<R, W: Wire> Primary<R, W> {
                 if let Some(peer) = self.log.memory().secondary() {
                     self.peer = peer;
                     self.log.set_durable(Node::Peer, peer.durable);
+                    // Its memory takes what comes as before, and is all that it would bring back: nothing more is acknowledged by it.
+                    if peer.trouble == Trouble::Failed && self.has_member() {
+                        self.lose("the peer is out of service: see its status".into());
+                    }
                 }
             }
             Err(why) => self.lose(why),

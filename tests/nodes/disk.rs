@@ -1,9 +1,12 @@
 //! What reaches the disk, and when: a flush, and the end in good order.
 
 use std::path::Path;
+use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mirrorbus::serve::admin::Role;
+use mirrorbus::serve::admin::{DiskState, Role};
 
 use crate::ledger::{BLOCK, content};
 use crate::rig::{Medium, NAMES, Plan, Rig};
@@ -35,6 +38,54 @@ fn a_flush_syncs_the_segments_on_both_nodes() {
             assert!(after > *before, "{} synced nothing in flush {round}", NAMES[node]);
         }
     }
+}
+
+/// A node whose syncs fail from now on.
+struct SickDisk(Child);
+
+impl SickDisk {
+    fn of(process: u32) -> Self {
+        let mut strace = tool("strace", "strace");
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-p", &process.to_string()]);
+        Self(strace.args(["-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO"]).spawn().unwrap())
+    }
+}
+
+impl Drop for SickDisk {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Its memory takes what comes, but nobody could serve from it: what is acknowledged by two memories would be in one.
+#[test]
+fn nothing_is_acknowledged_by_the_memory_of_a_node_that_is_out_of_service() {
+    let rig = Rig::pair(Plan::new(Medium::Shm));
+    let mut client = rig.client(0);
+    assert_eq!(client.write(0, &content(0, 1)), 0);
+    let sick = SickDisk::of(rig.process(1));
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let writer = std::thread::spawn(move || {
+        for round in 2.. {
+            assert_eq!(client.write(0, &content(0, round)), 0);
+            assert_eq!(client.flush(), 0);
+            if stopped.load(Ordering::SeqCst) {
+                return (client, round);
+            }
+        }
+        unreachable!("it is stopped long before")
+    });
+    let failed = rig.wait(1, "out of service", |status| status.reason.code == "sync-failed");
+    assert_eq!(failed.disk_state, DiskState::Failed);
+    let held = rig.wait(0, "held", |status| status.hold.is_some() && status.reason.code == "peer-failed");
+    assert!(held.reason.text.contains("out of service"), "{held:?}");
+    rig.told(0, &["alone", "vm"]);
+    stop.store(true, Ordering::SeqCst);
+    let (mut client, round) = writer.join().unwrap();
+    assert!(client.read(0, 4096) == Ok(content(0, round).to_vec()));
+    drop(sick);
 }
 
 /// Ends both; whether each finds all that it has in its checkpoint.

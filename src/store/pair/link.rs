@@ -288,7 +288,11 @@ impl Pair {
                     let text = "the peer serves too, by an operator's word: stop one of the two; requests are held here";
                     Reason::new("two-primaries", text)
                 }
-                Ok(RoleWord::Failed | RoleWord::Secondary { .. }) | Err(_) => lost(),
+                Ok(RoleWord::Failed) => {
+                    let text = format!("the peer is out of service: requests are held; {}", self.way_out());
+                    Reason::new("peer-failed", text)
+                }
+                Ok(RoleWord::Secondary { .. }) | Err(_) => lost(),
             },
             _ => lost(),
         }
