@@ -1,6 +1,6 @@
 //! What of a volume the peer lacks, as far as is known here.
 
-use super::{Mark, Volume};
+use super::{MAP_RUNS_MAX, Mark, Volume};
 use crate::base::{BlockNumber, Lsn};
 use crate::store::error::IoError;
 
@@ -14,22 +14,26 @@ pub struct LackRun {
 }
 
 impl Volume {
-    /// What the peer lacks from `offset` on, in at most `most` parts: nothing while the two are mirrored. Trimmed blocks are not told of, since
+    /// What the peer lacks from `offset` on, in at most `most` parts, perhaps not to the end: nothing while the two are mirrored. Trimmed blocks are not told of, since
     /// nothing is stored there. May be told when [`commit`](Self::commit) returned for the mark.
     ///
     /// # Errors
     /// The range is none, or the volume is not served here any more.
     pub fn unreplicated(&self, offset: u64, len: u64, most: usize) -> Result<(Vec<LackRun>, Mark), IoError> {
-        let mut state = self.engine.shared.lock();
-        let marker = state.marker;
-        let primary = state.serving(self.epoch)?;
-        let (mark, from) = (Mark(primary.log.end().0), primary.peer_lacks_from(marker));
-        let blocks = self.blocks(&state, offset, len)?;
-        let map = &self.entry(&state)?.map;
+        let (map, mark, from, blocks) = {
+            let mut state = self.engine.shared.lock();
+            let marker = state.marker;
+            let primary = state.serving(self.epoch)?;
+            let (mark, from) = (Mark(primary.log.end().0), primary.peer_lacks_from(marker));
+            (self.entry(&state)?.map.clone(), mark, from, self.blocks(&state, offset, len)?)
+        };
         let shift = self.block_size.shift();
         let mut runs: Vec<LackRun> = Vec::new();
         let (mut block, end) = (blocks.first, blocks.first + blocks.count);
-        while block < end {
+        for _ in 0..MAP_RUNS_MAX {
+            if block == end {
+                break;
+            }
             let run = map.run(BlockNumber(block), end - block);
             let (count, lacks) = part(run.lsn, run.blocks, shift, from);
             let is_full = runs.len() == most;

@@ -45,6 +45,9 @@ pub enum Source<'a> {
     },
 }
 
+/// Runs of a map that are looked at for one answer: as many as there can be in one read.
+const MAP_RUNS_MAX: u32 = 1 << 17;
+
 /// A part of a volume, data or hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExtentRun {

@@ -1,6 +1,6 @@
 //! Reading: from the ring while the segment lies there, else from its file, against the checksums; from the peer where those do not match.
 
-use super::{ExtentRun, Mark, Volume, size};
+use super::{ExtentRun, MAP_RUNS_MAX, Mark, Volume, size};
 use crate::base::{BlockNumber, Lsn};
 use crate::store::counters::count;
 use crate::store::error::IoError;
@@ -107,20 +107,25 @@ impl Volume {
         }
     }
 
-    /// What is stored where, from `offset` on, in at most `most` parts. May be told when [`commit`](Self::commit) returned for the
+    /// What is stored where, from `offset` on, in at most `most` parts; perhaps not to the end. May be told when [`commit`](Self::commit) returned for the
     /// mark.
     ///
     /// # Errors
     /// The range is none, or the volume is not served here any more.
     pub fn extents(&self, offset: u64, len: u64, most: usize) -> Result<(Vec<ExtentRun>, Mark), IoError> {
-        let mut state = self.engine.shared.lock();
-        let mark = Mark(state.serving(self.epoch)?.log.end().0);
-        let blocks = self.blocks(&state, offset, len)?;
-        let entry = self.entry(&state)?;
+        // A map of many runs takes long to walk: writers, and the lease, do not wait for that.
+        let (map, mark, blocks) = {
+            let mut state = self.engine.shared.lock();
+            let mark = Mark(state.serving(self.epoch)?.log.end().0);
+            (self.entry(&state)?.map.clone(), mark, self.blocks(&state, offset, len)?)
+        };
         let mut runs: Vec<ExtentRun> = Vec::new();
         let (mut block, end) = (blocks.first, blocks.first + blocks.count);
-        while block < end {
-            let run = entry.map.run(BlockNumber(block), end - block);
+        for _ in 0..MAP_RUNS_MAX {
+            if block == end {
+                break;
+            }
+            let run = map.run(BlockNumber(block), end - block);
             let hole = run.lsn.is_none();
             let bytes = run.blocks << self.block_size.shift();
             let is_full = runs.len() == most;
