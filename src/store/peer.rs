@@ -108,6 +108,11 @@ impl Peer {
         if silent.is_some_and(|since| since.elapsed() < REST_TIME) { Err(PeerError::Resting) } else { Ok(()) }
     }
 
+    /// Whether it did not answer the last question.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent_since.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// The digest of blocks as they are stored there.
     pub(super) fn digest(
         &self,

@@ -98,16 +98,30 @@ impl Pair {
         }
     }
 
-    /// Mends blocks; of each whether it is whole now.
+    /// Mends blocks; of each whether it is whole now. A peer that does not answer for one segment is not asked for the next ones, and a node that
+    /// ends goes no further.
     pub(super) fn mend_all(&self, broken: &[Broken]) -> Vec<Result<(), String>> {
         let mut by_segment: BTreeMap<Lsn, Vec<usize>> = BTreeMap::new();
         for (number, one) in broken.iter().enumerate() {
             by_segment.entry(self.engine.layout().base(one.lsn)).or_default().push(number);
         }
         let mut outcomes = vec![Ok(()); broken.len()];
+        let mut ends: Option<String> = None;
         for (base, numbers) in by_segment {
+            if self.engine.check_running().is_err() {
+                ends = Some("this node ends".into());
+            }
             let these: Vec<_> = numbers.iter().map(|number| broken[*number].clone()).collect();
-            for (number, outcome) in numbers.into_iter().zip(self.mend(base, &these)) {
+            let mended = match &ends {
+                Some(why) => vec![Err(why.clone()); these.len()],
+                None => self.mend(base, &these),
+            };
+            if let Some(Err(why)) = mended.iter().find(|one| one.is_err())
+                && self.engine.health.peer.is_silent()
+            {
+                ends = Some(why.clone());
+            }
+            for (number, outcome) in numbers.into_iter().zip(mended) {
                 outcomes[number] = outcome;
             }
         }

@@ -182,7 +182,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Mends each difference on the side that is bad; of each whether it is the same and good on both now.
+    /// Mends each difference on the side that is bad; of each whether it is the same and good on both now. When the peer does not answer, or this node
+    /// ends, the rest stays as it is.
     pub(super) fn repair(&mut self) -> Vec<Outcome> {
         let broken: Vec<_> = self
             .differences
@@ -197,13 +198,16 @@ impl<'a> Walk<'a> {
             })
             .collect();
         self.pair.mend_all(&broken);
-        let mut outcomes = Vec::new();
+        let engine = &self.pair.engine;
+        let peer = &engine.health.peer;
+        let (mut outcomes, mut ends) = (Vec::new(), false);
         for Difference { span, side, .. } in self.differences.clone() {
+            ends = ends || engine.check_running().is_err();
             outcomes.push(match side {
                 Side::Both => Outcome::Unrecoverable,
                 Side::Neither | Side::Maps => Outcome::Unrepaired,
+                Side::Here | Side::Peer if ends => Outcome::Unrepaired,
                 Side::Here | Side::Peer => {
-                    let peer = &self.pair.engine.health.peer;
                     let asked = match side {
                         Side::Peer => peer.mend(span.volume, span.first, span.count),
                         Side::Here | Side::Both | Side::Neither | Side::Maps => Ok(()),
@@ -211,7 +215,11 @@ impl<'a> Walk<'a> {
                     // What was found is told, whatever becomes of the peer.
                     match asked.and_then(|()| self.is_whole(span)) {
                         Ok(true) => Outcome::Repaired,
-                        Ok(false) | Err(_) => Outcome::Unrepaired,
+                        Ok(false) => Outcome::Unrepaired,
+                        Err(_) => {
+                            ends = peer.is_silent();
+                            Outcome::Unrepaired
+                        }
                     }
                 }
             });
