@@ -10,6 +10,7 @@ pub(crate) mod files;
 mod holder;
 mod key_file;
 mod message;
+mod names;
 mod owner;
 mod stream;
 

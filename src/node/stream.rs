@@ -1,7 +1,7 @@
 //! Byte streams to a peer: TCP or Unix sockets, by address.
 
 use std::io::{self, ErrorKind};
-use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub(crate) fn dial(url: &FabricUrl, deadline: &mut Deadline) -> io::Result<Owned
         | FabricUrl::Tcp { address, .. }
         | FabricUrl::Rdma { address } => {
             let mut last = io::Error::new(ErrorKind::NotFound, format!("{address} has no address"));
-            for target in address.to_socket_addrs().map_err(|error| named(&error, address))? {
+            for target in super::names::resolve(address, deadline).map_err(|error| named(&error, address))? {
                 let left = deadline.remaining().ok_or_else(|| io::Error::from(ErrorKind::TimedOut))?;
                 match TcpStream::connect_timeout(&target, left) {
                     Ok(stream) => {
