@@ -8,6 +8,9 @@ use super::ring_memory::RingMemory;
 use crate::base::{DatasetId, Lsn};
 use crate::segment::{HEAD_BYTES, Scan, SegmentHead, SegmentLayout, Verify};
 
+/// Every payload is compared with its checksum.
+const ALL: Verify = Verify::Payloads { from: Lsn::ZERO };
+
 /// Brings what a peer with the log to `from` lacks, and the ring's memory does not have any more, back from the files, as far as there
 /// is room beside what is needed there. What lies behind a segment's last record is left out: nobody knows what it is.
 ///
@@ -39,22 +42,23 @@ pub(super) fn bring_back(
         }
     }
     for (head, limit) in &missing {
-        if !is_whole(files, head, from, *limit)? {
+        if !is_whole(files, head, *limit)? {
             return Ok(Vec::new());
         }
     }
     for (head, limit) in &missing {
-        if !load_segment(files, memory, head, from, *limit)? {
+        if !load_segment(files, memory, head, *limit)? {
             return Ok(Vec::new());
         }
     }
     Ok(missing.into_iter().map(|(head, _)| head).collect())
 }
 
-/// Whether the file of a segment still has all data of its records between `from` and `limit`: what a resync brought has holes where
-/// data was dead already.
-fn is_whole(files: &impl LogFiles, head: &SegmentHead, from: Lsn, limit: Lsn) -> Result<bool, OpenError> {
-    let (source, mut scan) = (files.source(head.base), Scan::new(*head, Verify::Payloads { from }));
+/// Whether the file of a segment still has all data of its records before `limit`: what a resync brought has holes where data was dead
+/// already, and what was given back is one. Also of what the peer has: its file is written anew from the ring, and it replays from its own
+/// checkpoint, which may lie before.
+fn is_whole(files: &impl LogFiles, head: &SegmentHead, limit: Lsn) -> Result<bool, OpenError> {
+    let (source, mut scan) = (files.source(head.base), Scan::new(*head, ALL));
     while scan.end() < limit {
         if scan.next(&source)?.is_err() {
             return Ok(false);
@@ -68,7 +72,6 @@ fn load_segment(
     files: &impl LogFiles,
     memory: &RingMemory,
     head: &SegmentHead,
-    from: Lsn,
     limit: Lsn,
 ) -> Result<bool, OpenError> {
     let place = memory.place(head.base);
@@ -76,7 +79,7 @@ fn load_segment(
     files.read(head.base, 0, &mut buffer)?;
     place.fill(0, place.len(), 0);
     place.write(0, &buffer[..HEAD_BYTES]);
-    let mut scan = Scan::new(*head, Verify::Payloads { from });
+    let mut scan = Scan::new(*head, ALL);
     while scan.end() < limit {
         let Ok(next) = scan.next(&buffer[..]);
         let Ok((_, extent)) = next else { return Ok(false) };
