@@ -16,6 +16,7 @@
 //! says what it was told.
 
 mod arbiter;
+mod aside;
 mod can_stop;
 pub(super) mod compare;
 mod elect;

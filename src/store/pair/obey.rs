@@ -270,17 +270,12 @@ impl Pair {
             position = Position { highest, ..found.position };
             // From here on the log ends at the fork, whatever of the rest is still there after a crash.
             self.note().write(position, &engine.mark)?;
-            if let Some(back) = &back {
-                self.go_back(back)?;
+            if let Err(error) = self.cut(back.as_ref(), &kept) {
+                // It would go on with a log that its files do not have any more.
+                let why = format!("the log could not be cut to {fork}: {error}; restart this node");
+                engine.shared.lock().fail("cut-failed", why);
+                return Err(error);
             }
-            // The last goes first: what is left is the first part of a log.
-            for base in engine.files.list().map_err(OpenError::from)?.into_iter().rev() {
-                if !kept.contains(&base) {
-                    engine.files.remove(base).map_err(OpenError::from)?;
-                    engine.sums.forget(base);
-                }
-            }
-            self.set_aside(&mut self.note())?;
             engine.shared.lock().volumes = found.volumes;
         }
         // What a later generation made void may still be there, and would count again without that one's head.
@@ -320,7 +315,7 @@ impl Pair {
     }
 
     /// The checkpoint says what the marker says.
-    fn go_back(&self, marker: &Snapshot) -> Result<(), OpenError> {
+    pub(super) fn go_back(&self, marker: &Snapshot) -> Result<(), OpenError> {
         let engine = &self.engine;
         let mut checkpoint = self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let (from, to) = (checkpoint.snapshot().position, marker.position);

@@ -14,10 +14,8 @@ use crate::base::locks::poisoning::MutexGuard;
 use crate::mirror::LaneConfig;
 use crate::node::random_bytes;
 use crate::store::checkpoint::Snapshot;
-use crate::store::config::{CommandError, OpenError};
 use crate::store::follower::Stage;
-use crate::store::resync::{Ask, Carrier, Note, NoteError, Reply, Roots, SegmentTable, Source, Staging};
-use crate::store::segment_files::SegmentFileError;
+use crate::store::resync::{Ask, Carrier, Note, NoteError, Reply, Roots, Source, Staging};
 use crate::store::state::{Reason, Role, State};
 
 /// Stores of the window in flight at most: a piece is several on media with short ones.
@@ -90,6 +88,7 @@ impl Pair {
         };
         // Before the state, like whoever answers; and before anything is frozen, since an answer takes its time.
         let mut carrier = self.carrier();
+        let frozen = Instant::now();
         let (memory, epoch, roots) = {
             let mut state = engine.shared.lock();
             let (epoch, volumes) = (state.epoch, state.volumes.clone());
@@ -110,7 +109,7 @@ impl Pair {
             let lane = link.region.lane(lane).map_err(|error| error.to_string())?;
             Ok((link, lane))
         });
-        self.attached(epoch, link, |primary, (link, lane)| {
+        self.attached(epoch, frozen, link, |primary, (link, lane)| {
             primary.attach(link);
             primary.resync = Some(Box::new(Source::new(session, roots)));
             *carrier = Some(Carrier::new(engine, session, lane, memory));
@@ -158,9 +157,14 @@ impl Pair {
         self.bell.ring();
     }
 
+    /// The peer is not invited for so long.
+    pub(super) fn rest_for(&self, time: Duration) {
+        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
+    }
+
     /// The peer is not invited for a while.
     pub(super) fn leave_alone(&self, reason: Reason) {
-        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REST_TIME);
+        self.rest_for(REST_TIME);
         self.engine.shared.tell();
         self.explain(reason);
     }
@@ -210,67 +214,6 @@ impl Pair {
             *reason = Reason::new("resyncing", text);
         }
         Answer::Noted
-    }
-
-    /// Removes the segments that lie behind `end`, where the primary's log ends: they are void, of a primary that lost them or of a generation
-    /// that this one has not heard of, and may lie where its log is to go. The caller has `filling`, and no ring is here yet.
-    fn remove_beyond(&self, end: Lsn) -> Result<(), SegmentFileError> {
-        let engine = &self.engine;
-        let last = engine.layout().base(end);
-        for base in engine.files.list()?.into_iter().filter(|base| *base > last).rev() {
-            log::info!("{}: the segment at {base} is void, the log ends at {end}", engine.config.name);
-            engine.files.remove(base)?;
-            engine.sums.forget(base);
-        }
-        engine.files.sync_names()
-    }
-
-    /// What the files have beyond what this node has is given up, and with it the note; not while this node is resynced. Nobody follows
-    /// meanwhile.
-    ///
-    /// # Errors
-    /// The disk's; then the note is still there.
-    pub(in crate::store) fn forget_resync(&self) -> Result<(), CommandError> {
-        let _filling = self.filling();
-        // Whoever looked before may have been overtaken by the primary's word.
-        match &self.engine.shared.lock().role {
-            Role::Secondary(secondary) if secondary.resync.is_some() => return Ok(()),
-            Role::Secondary(_) | Role::Undecided | Role::Primary(_) | Role::Failed { .. } => {}
-        }
-        self.set_aside(&mut self.note())
-    }
-
-    /// The same, for whoever has `filling`: what lies behind the noted end is gone for good when the note is.
-    ///
-    /// # Errors
-    /// The disk's; then the note is still there.
-    pub(super) fn set_aside(&self, note: &mut Note) -> Result<(), CommandError> {
-        let Some(old) = note.from() else { return Ok(()) };
-        let engine = &self.engine;
-        let (files, end) = (&engine.files, old.end());
-        let bases = files.list().map_err(OpenError::from)?;
-        // First what gives room, the last of it first: what is left is the first part of a log. A table is written anew beside the old one.
-        for base in bases.iter().copied().filter(|base| *base >= end).rev() {
-            files.remove(base).map_err(OpenError::from)?;
-            engine.sums.forget(base);
-        }
-        for base in bases.into_iter().filter(|base| *base < end) {
-            if end <= base.plus(engine.layout().segment_bytes()) {
-                // The last one may have been given the table of the primary's, which goes on.
-                let table = SegmentTable::read(files, engine.config.id, base).map_err(OpenError::from)?;
-                if let Some((table, cut)) = table.map(|table| (table.cut(end), table)).filter(|(a, b)| a != b)
-                {
-                    let (head, slots) = (table.head.encode(), (table.start, &table.bytes[..]));
-                    let replaced = files.replace_table(base, cut.start, &head, slots);
-                    replaced.map_err(OpenError::from)?;
-                    engine.sums.forget(base);
-                }
-            }
-        }
-        files.sync_names().map_err(OpenError::from)?;
-        self.verified().clear();
-        note.remove()?;
-        Ok(())
     }
 
     /// All is here, and a checkpoint has it: this node's maps are the staging maps from now on. The caller has `filling`; whether there was

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::hello::{Hello, RoleWord};
 use super::meet::diverged;
 use super::{FOLLOW_TIME, Pair};
+use crate::base::clock::Instant;
 use crate::base::{Lsn, Phase};
 use crate::memory::{MapOptions, Mapping};
 use crate::mirror::LaneConfig;
@@ -24,6 +25,9 @@ use crate::store::state::{Reason, Role, State};
 
 /// How long the ring's way to the peer may stand still.
 const PUSH_TIME: Duration = Duration::from_secs(10);
+/// A peer that could not be attached is left alone for a multiple of the time for which clients waited for that, but for such a moment.
+const FREEZE_FREE: Duration = Duration::from_secs(1);
+const REST_PER_FREEZE: u32 = 10;
 /// Stores in flight to the peer at most.
 const LANE_DEPTH: usize = 1024;
 
@@ -175,6 +179,7 @@ impl Pair {
         if behind as u64 > engine.config.places + 1 {
             return self.resync(theirs, end);
         }
+        let frozen = Instant::now();
         let (memory, resident, epoch) = {
             let mut state = engine.shared.lock();
             let epoch = state.epoch;
@@ -194,7 +199,7 @@ impl Pair {
         match met {
             Ok(true) => {
                 let link = self.push(memory.mapping().clone());
-                self.attached(epoch, link, |primary, link| {
+                self.attached(epoch, frozen, link, |primary, link| {
                     primary.attach(link);
                     Reason::new("catching-up", format!("{} follows, and lacks some of the log", theirs.node))
                 })
@@ -218,10 +223,12 @@ impl Pair {
         self.engine.shared.tell();
     }
 
-    /// The frozen ring was pushed, and goes on; with the way to the peer, if there is one, `attach` does, under the lock of the state.
+    /// The ring, frozen since then, was pushed, and goes on; with the way to the peer, if there is one, `attach` does, under the lock of the state.
+    /// A peer that answers questions and takes no data is left alone for longer than it kept clients waiting.
     pub(super) fn attached<T>(
         &self,
         epoch: u64,
+        frozen: Instant,
         link: Result<T, String>,
         attach: impl FnOnce(&mut Primary, T) -> Reason,
     ) -> Result<(), Reason> {
@@ -238,6 +245,7 @@ impl Pair {
             Ok(_) => Ok(()),
             Err(error) => {
                 primary.log.part();
+                self.rest_for(frozen.elapsed().saturating_sub(FREEZE_FREE) * REST_PER_FREEZE);
                 Err(Reason::new("attach-failed", format!("the peer cannot be attached: {error}")))
             }
         }

@@ -45,6 +45,8 @@ struct Contents {
 pub(in crate::store) struct Note {
     path: PathBuf,
     from: Option<Position>,
+    /// It could not be written or removed: the file may say something else than is known here.
+    is_uncertain: bool,
 }
 
 impl Note {
@@ -63,7 +65,7 @@ impl Note {
             Some(text) => Some(serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?),
             None => None,
         };
-        Ok(Self { path, from: contents.map(|contents| contents.from) })
+        Ok(Self { path, from: contents.map(|contents| contents.from), is_uncertain: false })
     }
 
     /// What the node has while it is being resynced; `None` when it is not.
@@ -74,16 +76,17 @@ impl Note {
     /// From now on the node has the log to `from`, whatever its files have, and whatever the mark says that it had. Durable on return.
     ///
     /// # Errors
-    /// The system's; the note is what it was.
+    /// The system's; the note is what it was, as far as is known here, and may be the new one after a crash.
     pub(in crate::store) fn write(&mut self, from: Position, mark: &DurableMark) -> Result<(), NoteError> {
-        if self.from == Some(from) {
+        if self.from == Some(from) && !self.is_uncertain {
             return Ok(());
         }
         mark.remove().map_err(|error| NoteError::File { path: mark.path().to_owned(), error })?;
         let text = serde_json::to_string(&Contents { from }).expect("numbers");
+        self.is_uncertain = true;
         let written = write_checked(&self.path, &text);
         written.map_err(|error| NoteError::File { path: self.path.clone(), error })?;
-        self.from = Some(from);
+        (self.from, self.is_uncertain) = (Some(from), false);
         Ok(())
     }
 
@@ -92,15 +95,16 @@ impl Note {
     /// # Errors
     /// The system's; after a crash the note may be there or not.
     pub(in crate::store) fn remove(&mut self) -> Result<(), NoteError> {
-        if self.from.is_none() {
+        if self.from.is_none() && !self.is_uncertain {
             return Ok(());
         }
+        self.is_uncertain = true;
         let removed = match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => sync_directory(self.path.parent().unwrap_or(Path::new("."))),
         };
         removed.map_err(|error| NoteError::File { path: self.path.clone(), error })?;
-        self.from = None;
+        (self.from, self.is_uncertain) = (None, false);
         Ok(())
     }
 }
@@ -129,5 +133,40 @@ mod tests {
         note.remove().unwrap();
         note.remove().unwrap();
         assert_eq!(Note::open(directory.path()).unwrap().from(), None);
+    }
+
+    #[test]
+    fn what_could_not_be_written_or_removed_is_not_taken_for_granted() {
+        let directory = tempfile::tempdir().unwrap();
+        let (there, away) = (directory.path().join("node"), directory.path().join("away"));
+        std::fs::create_dir(&there).unwrap();
+        let mut note = Note::open(&there).unwrap();
+        let from = Position { generation: 3, end: 4096, highest: 8192 };
+        let mark = DurableMark::open(directory.path(), DatasetId::from_bytes([1; 16]));
+        std::fs::rename(&there, &away).unwrap();
+        assert!(note.write(from, &mark).is_err());
+        std::fs::rename(&away, &there).unwrap();
+        // As if it had been written, and that were not known.
+        std::fs::copy(written(directory.path(), from).join("resync"), there.join("resync")).unwrap();
+        assert_eq!(note.from(), None);
+        note.remove().unwrap();
+        assert!(!there.join("resync").exists(), "it would count after a restart");
+
+        note.write(from, &mark).unwrap();
+        std::fs::rename(&there, &away).unwrap();
+        assert!(note.remove().is_err());
+        std::fs::rename(&away, &there).unwrap();
+        std::fs::remove_file(there.join("resync")).unwrap();
+        note.write(from, &mark).unwrap();
+        assert_eq!(Note::open(&there).unwrap().from(), Some(from), "it has to be there while it counts");
+    }
+
+    /// A directory with a note.
+    fn written(directory: &Path, from: Position) -> PathBuf {
+        let path = directory.join("written");
+        std::fs::create_dir(&path).unwrap();
+        let mark = DurableMark::open(&path, DatasetId::from_bytes([1; 16]));
+        Note::open(&path).unwrap().write(from, &mark).unwrap();
+        path
     }
 }

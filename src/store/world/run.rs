@@ -26,7 +26,7 @@ pub(super) const OPERATIONS: u64 = 2000;
 const CLIENTS: usize = 4;
 const WATCHERS: usize = 2;
 /// Why a node may be out of service: its disk failed.
-const REASONS: [&str; 4] = ["sync-failed", "write-failed", "file-failed", "checkpoint-failed"];
+const REASONS: [&str; 5] = ["sync-failed", "write-failed", "file-failed", "checkpoint-failed", "cut-failed"];
 /// Between two looks whether somebody is done.
 pub(super) const WAIT_STEP: Duration = Duration::from_millis(20);
 /// Between two looks at both nodes at once.
