@@ -108,9 +108,10 @@ impl Peer {
         if silent.is_some_and(|since| since.elapsed() < REST_TIME) { Err(PeerError::Resting) } else { Ok(()) }
     }
 
-    /// Whether it did not answer the last question.
-    pub(super) fn is_silent(&self) -> bool {
-        self.silent_since.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    /// Whether it did not answer the last question, which was asked since then.
+    pub(super) fn is_silent_since(&self, began: Instant) -> bool {
+        let silent = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.is_some_and(|since| since >= began)
     }
 
     /// The digest of blocks as they are stored there.

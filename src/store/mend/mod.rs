@@ -31,6 +31,7 @@ use super::ring_segment::RingSegment;
 use super::state::Role;
 use super::stored::Look;
 use super::sums::Table;
+use crate::base::clock::Instant;
 use crate::base::{BlockSize, Lsn, VolumeId};
 use crate::segment::SegmentLayout;
 
@@ -72,8 +73,10 @@ impl Broken {
 struct Source<'a> {
     table: &'a Table,
     ring: Option<RingSegment>,
-    /// Why the peer is not asked any more: it did not answer.
+    /// Why the peer is not asked any more for this segment.
     silent: OnceCell<String>,
+    /// Why it is not asked for any: it did not answer.
+    gone: &'a OnceCell<String>,
 }
 
 impl Pair {
@@ -98,7 +101,7 @@ impl Pair {
         }
     }
 
-    /// Mends blocks; of each whether it is whole now. A peer that does not answer for one segment is not asked for the next ones, and a node that
+    /// Mends blocks; of each whether it is whole now. A peer that did not answer for one segment is not asked for the next ones, and a node that
     /// ends goes no further.
     pub(super) fn mend_all(&self, broken: &[Broken]) -> Vec<Result<(), String>> {
         let mut by_segment: BTreeMap<Lsn, Vec<usize>> = BTreeMap::new();
@@ -106,21 +109,13 @@ impl Pair {
             by_segment.entry(self.engine.layout().base(one.lsn)).or_default().push(number);
         }
         let mut outcomes = vec![Ok(()); broken.len()];
-        let mut ends: Option<String> = None;
+        let gone = OnceCell::new();
         for (base, numbers) in by_segment {
-            if self.engine.check_running().is_err() {
-                ends = Some("this node ends".into());
-            }
             let these: Vec<_> = numbers.iter().map(|number| broken[*number].clone()).collect();
-            let mended = match &ends {
-                Some(why) => vec![Err(why.clone()); these.len()],
-                None => self.mend(base, &these),
+            let mended = match self.engine.check_running() {
+                Ok(()) => self.mend(base, &these, &gone),
+                Err(error) => vec![Err(error.to_string()); these.len()],
             };
-            if let Some(Err(why)) = mended.iter().find(|one| one.is_err())
-                && self.engine.health.peer.is_silent()
-            {
-                ends = Some(why.clone());
-            }
             for (number, outcome) in numbers.into_iter().zip(mended) {
                 outcomes[number] = outcome;
             }
@@ -129,7 +124,7 @@ impl Pair {
     }
 
     /// Mends blocks of one segment.
-    fn mend(&self, base: Lsn, broken: &[Broken]) -> Vec<Result<(), String>> {
+    fn mend(&self, base: Lsn, broken: &[Broken], gone: &OnceCell<String>) -> Vec<Result<(), String>> {
         let engine = &self.engine;
         let _alone = engine.health.mending.lock().unwrap_or_else(PoisonError::into_inner);
         let (epoch, is_closed) = {
@@ -146,8 +141,8 @@ impl Pair {
         engine.sums.forget(base);
         let knows = |table: &Table| broken.iter().all(|one| table.knows(one.lsn, one.size, one.blocks));
         let done = match Table::load(&engine.files, base) {
-            Ok(table) if knows(&table) => self.mend_in_place(base, &table, broken),
-            Ok(_) | Err(_) if is_closed => self.remake(base, epoch, broken),
+            Ok(table) if knows(&table) => self.mend_in_place(base, &table, broken, gone),
+            Ok(_) | Err(_) if is_closed => self.remake(base, epoch, broken, gone),
             Ok(_) | Err(_) => Err("the segment is still being written: scrub again when it is full".into()),
         };
         engine.sums.forget(base);
@@ -167,9 +162,16 @@ impl Pair {
     ///
     /// # Errors
     /// The file could not be written or synced.
-    fn mend_in_place(&self, base: Lsn, table: &Table, broken: &[Broken]) -> Result<Option<String>, String> {
+    fn mend_in_place(
+        &self,
+        base: Lsn,
+        table: &Table,
+        broken: &[Broken],
+        gone: &OnceCell<String>,
+    ) -> Result<Option<String>, String> {
         let files = &self.engine.files;
-        let source = Source { table, ring: self.engine.ring_segment(base), silent: OnceCell::new() };
+        let ring = self.engine.ring_segment(base);
+        let source = Source { table, ring, silent: OnceCell::new(), gone };
         let mut lacks = None;
         for one in broken {
             for (lsn, blocks) in pieces(one.lsn, one.size, one.blocks) {
@@ -233,13 +235,18 @@ impl Pair {
         if good == all {
             return (good, None);
         }
-        if let Some(why) = source.silent.get() {
+        let gone = source.gone.get().map(|why| source.silent.get_or_init(|| why.clone()));
+        if let Some(why) = source.silent.get().or(gone) {
             return (good, Some(why.clone()));
         }
+        let began = Instant::now();
         match self.engine.health.peer.blocks(lsn, size, count as u64) {
             Ok(fetched) => take(&mut good, &fetched.bytes, fetched.good),
             Err(error) => {
                 let why = source.silent.get_or_init(|| error.to_string());
+                if self.engine.health.peer.is_silent_since(began) {
+                    source.gone.get_or_init(|| why.clone());
+                }
                 return (good, Some(why.clone()));
             }
         }

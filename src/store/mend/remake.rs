@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::{Broken, Source, block_bytes, pieces};
 use crate::base::Lsn;
+use crate::base::clock::Instant;
 use crate::segment::{HEAD_BYTES, RecordKind, Scan, SegmentHead, Verify};
 use crate::store::engine::Engine;
 use crate::store::pair::Pair;
@@ -27,8 +28,22 @@ impl Pair {
     ///
     /// # Errors
     /// Why it cannot be: the old file, if there is one, is as it was.
-    pub(super) fn remake(&self, base: Lsn, epoch: u64, broken: &[Broken]) -> Result<Option<String>, String> {
-        let fetched = self.engine.whole_table(base)?;
+    pub(super) fn remake(
+        &self,
+        base: Lsn,
+        epoch: u64,
+        broken: &[Broken],
+        gone: &OnceCell<String>,
+    ) -> Result<Option<String>, String> {
+        if let Some(why) = gone.get().filter(|_| self.engine.ring_bytes(base).is_none()) {
+            return Err(why.clone());
+        }
+        let began = Instant::now();
+        let fetched = self.engine.whole_table(base).inspect_err(|why| {
+            if self.engine.health.peer.is_silent_since(began) {
+                gone.get_or_init(|| why.clone());
+            }
+        })?;
         let Ok(table) = Table::of(fetched.head, &fetched);
         if !broken.iter().all(|one| table.knows(one.lsn, one.size, one.blocks)) {
             return Err("the peer's table of the segment does not have the blocks either".into());
@@ -36,7 +51,7 @@ impl Pair {
         let said = |error: SegmentFileError| error.to_string();
         let files = &self.engine.files;
         let remade = files.remake(base).map_err(said)?;
-        let (filled, lacks) = self.fill(&fetched, &table, &remade)?;
+        let (filled, lacks) = self.fill(&fetched, &table, &remade, gone)?;
         remade.put(fetched.start, &fetched.bytes).map_err(said)?;
         remade.put(0, &fetched.head.encode()).map_err(said)?;
         remade.sync().map_err(said)?;
@@ -56,11 +71,12 @@ impl Pair {
         fetched: &FetchedTable,
         table: &Table,
         remade: &Remade<'_>,
+        gone: &OnceCell<String>,
     ) -> Result<(Filled, Option<String>), String> {
         let layout = fetched.head.layout;
         let mut filled = Filled::new(layout.segment_bytes(), layout.device_block_bytes());
         let ring = self.engine.ring_segment(fetched.head.base);
-        let source = Source { table, ring, silent: OnceCell::new() };
+        let source = Source { table, ring, silent: OnceCell::new(), gone };
         let mut lacks = None;
         let mut scan = Scan::new(fetched.head, Verify::Slots);
         loop {

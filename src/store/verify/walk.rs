@@ -1,6 +1,7 @@
 //! The walk of a comparison: piece by piece, and down to blocks where two pieces differ.
 
 use super::{Compared, Verified, compare, told};
+use crate::base::clock::Instant;
 use crate::base::{BlockSize, Lsn, VolumeId};
 use crate::store::config::CommandError;
 use crate::store::counters::count;
@@ -203,6 +204,7 @@ impl<'a> Walk<'a> {
         let (mut outcomes, mut ends) = (Vec::new(), false);
         for Difference { span, side, .. } in self.differences.clone() {
             ends = ends || engine.check_running().is_err();
+            let began = Instant::now();
             outcomes.push(match side {
                 Side::Both => Outcome::Unrecoverable,
                 Side::Neither | Side::Maps => Outcome::Unrepaired,
@@ -217,7 +219,7 @@ impl<'a> Walk<'a> {
                         Ok(true) => Outcome::Repaired,
                         Ok(false) => Outcome::Unrepaired,
                         Err(_) => {
-                            ends = peer.is_silent();
+                            ends = peer.is_silent_since(began);
                             Outcome::Unrepaired
                         }
                     }
