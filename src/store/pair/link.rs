@@ -180,10 +180,17 @@ impl Pair {
 
     /// Goes on without the peer, because the operator vouches that it does not serve.
     pub(in crate::store) fn go_alone(&self) -> Result<(), CommandError> {
-        if let Ok((_, theirs)) = self.ask_hello()
-            && theirs.role == RoleWord::Primary
-        {
-            return Err(CommandError::Refused(format!("{} serves: this node must not", theirs.node)));
+        if let Ok((ours, theirs)) = self.ask_hello() {
+            if theirs.role == RoleWord::Primary {
+                return Err(CommandError::Refused(format!("{} serves: this node must not", theirs.node)));
+            }
+            let id = ours.configuration.map_or(0, |known| known.id);
+            if theirs.configuration.is_some_and(|known| known.primary == theirs.node && known.id > id) {
+                return Err(CommandError::Refused(format!(
+                    "{} has served since, and may have acknowledged what this node lacks: restart it, or stop it to give that up",
+                    theirs.node
+                )));
+            }
         }
         self.leave(Reason::new("alone", "serves alone, by the operator's word"))
     }
