@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::base::Deadline;
+
+/// How long a resolver is waited for that has given addresses before.
+const KNOWN_WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// Of the whole process: each name is looked up by one thread at a time.
 static NAMES: Names = Names { known: Mutex::new(BTreeMap::new()) };
 
-/// The addresses of `HOST:PORT`. When the resolver does not answer in half of the time that is left, those that it gave the last time.
+/// The addresses of `HOST:PORT`. When the resolver does not answer soon, those that it gave the last time.
 ///
 /// # Errors
 /// The resolver's; or it did not answer in time, and never did.
@@ -66,6 +70,7 @@ impl Names {
         deadline: &mut Deadline,
         resolver: impl FnOnce(&str) -> io::Result<Vec<SocketAddr>> + Send + 'static,
     ) -> io::Result<Vec<SocketAddr>> {
+        let left = deadline.remaining().ok_or_else(|| io::Error::from(ErrorKind::TimedOut))?;
         let name = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.entry(address.to_owned()).or_default().clone()
@@ -77,12 +82,11 @@ impl Names {
             let thread = std::thread::Builder::new().name("mirrorbus-names".into());
             if let Err(error) = thread.spawn(move || asked.hear(resolver(&address))) {
                 state.is_asked = false;
-                return Err(error);
+                return if state.addresses.is_empty() { Err(error) } else { Ok(state.addresses.clone()) };
             }
         }
         let before = state.answers;
-        let left = deadline.remaining().unwrap_or_default();
-        let wait = if state.addresses.is_empty() { left } else { left / 2 };
+        let wait = if state.addresses.is_empty() { left } else { (left / 2).min(KNOWN_WAIT_MAX) };
         let waited = name.answered.wait_timeout_while(state, wait, |state| state.answers == before);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match &state.error {
@@ -96,7 +100,6 @@ impl Names {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
-    use std::time::Duration;
 
     use super::*;
 

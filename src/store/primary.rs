@@ -313,7 +313,7 @@ impl<R, W: Wire> Primary<R, W> {
                     self.peer = peer;
                     self.log.set_durable(Node::Peer, peer.durable);
                     // Its memory takes what comes as before, and is all that it would bring back: nothing more is acknowledged by it.
-                    if peer.trouble == Trouble::Failed && self.has_member() {
+                    if peer.trouble == Trouble::Failed && self.mode == Mode::Mirrored {
                         self.lose("the peer is out of service: see its status".into());
                     }
                 }

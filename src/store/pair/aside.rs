@@ -74,7 +74,7 @@ impl Pair {
     /// Removes what lies behind the noted end, all but these segments, with the checkpoint at `back` if it has to go back.
     ///
     /// # Errors
-    /// The disk's; the note is still there, and what it says holds after a restart.
+    /// The disk's. After a restart what the note says holds; or all of the log is there as before, if the checkpoint has not gone back.
     pub(super) fn cut(&self, back: Option<&Snapshot>, kept: &[Lsn]) -> Result<(), CommandError> {
         let engine = &self.engine;
         if let Some(back) = back {

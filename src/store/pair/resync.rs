@@ -22,6 +22,10 @@ use crate::store::state::{Reason, Role, State};
 const WINDOW_DEPTH: usize = 64;
 /// How long a peer is left alone that said that it cannot be resynced.
 const REST_TIME: Duration = Duration::from_secs(5);
+/// One that could not be attached is left alone for a multiple of the time for which clients waited for that, but for such a moment.
+const FREEZE_FREE: Duration = Duration::from_secs(1);
+const REST_PER_FREEZE: u32 = 10;
+const FREEZE_REST_MAX: Duration = Duration::from_secs(60);
 
 impl Pair {
     pub(in crate::store) fn note(&self) -> MutexGuard<'_, Note> {
@@ -157,9 +161,21 @@ impl Pair {
         self.bell.ring();
     }
 
-    /// The peer is not invited for so long.
+    /// The peer is not invited for so long, if not for longer already.
     pub(super) fn rest_for(&self, time: Duration) {
-        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
+        let mut until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = (*until).max(Some(Instant::now() + time));
+    }
+
+    /// The peer could not be attached, and clients waited since then: they come before another attempt.
+    pub(super) fn rest_after_freeze(&self, frozen: Instant) {
+        let waited = frozen.elapsed().saturating_sub(FREEZE_FREE);
+        self.rest_for((waited * REST_PER_FREEZE).min(FREEZE_REST_MAX));
+    }
+
+    /// The peer may be invited.
+    pub(super) fn end_rest(&self) {
+        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The peer is not invited for a while.

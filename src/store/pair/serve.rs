@@ -25,9 +25,6 @@ use crate::store::state::{Reason, Role, State};
 
 /// How long the ring's way to the peer may stand still.
 const PUSH_TIME: Duration = Duration::from_secs(10);
-/// A peer that could not be attached is left alone for a multiple of the time for which clients waited for that, but for such a moment.
-const FREEZE_FREE: Duration = Duration::from_secs(1);
-const REST_PER_FREEZE: u32 = 10;
 /// Stores in flight to the peer at most.
 const LANE_DEPTH: usize = 1024;
 
@@ -68,6 +65,7 @@ impl Pair {
             ring_bytes: engine.config.ring_bytes(),
         };
         self.outlast_leases();
+        self.end_rest();
         let head = SegmentHead::first(engine.config.id, engine.layout(), begin, Phase(1), salt());
         engine.files.create(head.base).map_err(|error| CommandError::Open(error.into()))?;
         let fork = Fork {
@@ -206,7 +204,8 @@ impl Pair {
             }
             Ok(false) => {
                 self.thaw();
-                self.resync(theirs, end)
+                let thawed = Instant::now();
+                self.resync(theirs, end).inspect_err(|_| self.rest_after_freeze(frozen + thawed.elapsed()))
             }
             Err(reason) => {
                 self.thaw();
@@ -245,7 +244,7 @@ impl Pair {
             Ok(_) => Ok(()),
             Err(error) => {
                 primary.log.part();
-                self.rest_for(frozen.elapsed().saturating_sub(FREEZE_FREE) * REST_PER_FREEZE);
+                self.rest_after_freeze(frozen);
                 Err(Reason::new("attach-failed", format!("the peer cannot be attached: {error}")))
             }
         }
