@@ -18,9 +18,16 @@ const HEAL_TIME: Duration = Duration::from_secs(150);
 impl World {
     /// Ends all faults.
     pub(super) fn heal(&mut self) {
+        let end = scheduler::time() + HEAL_TIME;
         while let Some(last) = self.faults.under_way.iter().map(|(at, _)| *at).max()
             && !self.is_over()
         {
+            if scheduler::time() > end {
+                let nodes = self.clients.nodes.borrow();
+                let looks: Vec<_> = nodes.iter().map(|node| (node.look(), node.reason())).collect();
+                fail(format!("{:?} is still under way after {HEAL_TIME:?}: {looks:?}", self.faults.under_way));
+                return;
+            }
             let left = last.saturating_sub(scheduler::time());
             self.advance(left.max(Duration::from_millis(1)));
         }
