@@ -1,7 +1,8 @@
 //! What is shown, without a node.
 
 use mirrorbus::serve::admin::{
-    DatasetStatus, LatencyStatus, NodeStatus, Reason, ReplicationState, ResyncProgress, Role, VolumeStatus,
+    DatasetStatus, DiskState, LatencyStatus, NodeStatus, Reason, ReplicationState, ResyncProgress, Role,
+    VolumeStatus,
 };
 
 use super::table::{WIDTH, render};
@@ -25,6 +26,7 @@ fn status() -> NodeStatus {
     let mut dataset = DatasetStatus {
         name: "vm1".into(),
         role: Role::Primary,
+        disk_state: DiskState::UpToDate,
         replication_state: ReplicationState::Alone,
         reason: Reason { code: "peer-gone".into(), text: "the peer did not answer, ".repeat(9) },
         unreplicated_bytes: 4096,
@@ -50,8 +52,8 @@ fn a_status_is_text_of_bounded_width() {
     assert!(widest <= Some(WIDTH), "{widest:?}:\n{text}");
     for words in [
         "node alpha, mirrorbus 0.1.0, up 1 d 1 h",
-        "vm1: Primary, Outdated, Alone",
-        "serves clients; its copy is whole and older than another; it goes on without the peer",
+        "vm1: Primary, UpToDate, Alone",
+        "serves clients; its copy has all that was acknowledged; it goes on without",
         "(peer-gone)",
         "4 KiB are on this node only",
         "2 blocks did not match",

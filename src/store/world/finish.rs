@@ -25,7 +25,10 @@ impl World {
             if scheduler::time() > end {
                 let nodes = self.clients.nodes.borrow();
                 let looks: Vec<_> = nodes.iter().map(|node| (node.look(), node.reason())).collect();
-                fail(format!("{:?} is still under way after {HEAL_TIME:?}: {looks:?}", self.faults.under_way));
+                fail(format!(
+                    "{:?} is still under way after {HEAL_TIME:?}: {looks:?}",
+                    self.faults.under_way
+                ));
                 return;
             }
             let left = last.saturating_sub(scheduler::time());
