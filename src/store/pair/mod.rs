@@ -36,7 +36,7 @@ mod serve;
 mod switch;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -99,6 +99,8 @@ pub(super) struct Pair {
     spare: Mutex<Option<(Instant, RingMemory)>>,
     /// The peer said that it cannot follow now: it is left alone until then.
     rests_until: Mutex<Option<Instant>>,
+    /// How often in a row the peer could not be attached while clients waited.
+    vain_freezes: AtomicU32,
     /// Wakes the pair's thread.
     pub(super) bell: Arc<Bell>,
     /// Wakes whoever asks for leases, or waits for the end of one.
@@ -147,6 +149,7 @@ impl Pair {
             is_quiet: AtomicBool::new(false),
             spare: Mutex::default(),
             rests_until: Mutex::default(),
+            vain_freezes: AtomicU32::new(0),
             bell: Arc::default(),
             leases: Bell::default(),
             looks: Bell::default(),

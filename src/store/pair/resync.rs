@@ -22,7 +22,9 @@ use crate::store::state::{Reason, Role, State};
 const WINDOW_DEPTH: usize = 64;
 /// How long a peer is left alone that said that it cannot be resynced.
 const REST_TIME: Duration = Duration::from_secs(5);
-/// One that could not be attached is left alone for a multiple of the time for which clients waited for that, but for such a moment.
+/// One that could not be attached so often in a row is left alone, for a multiple of the time for which clients waited for that, but for such
+/// a moment.
+const VAIN_FREEZES_MAX: u32 = 3;
 const FREEZE_FREE: Duration = Duration::from_secs(1);
 const REST_PER_FREEZE: u32 = 10;
 const FREEZE_REST_MAX: Duration = Duration::from_secs(60);
@@ -167,14 +169,17 @@ impl Pair {
         *until = (*until).max(Some(Instant::now() + time));
     }
 
-    /// The peer could not be attached, and clients waited since then: they come before another attempt.
+    /// The peer could not be attached, and clients waited since then: if that goes on, they come before another attempt.
     pub(super) fn rest_after_freeze(&self, frozen: Instant) {
         let waited = frozen.elapsed().saturating_sub(FREEZE_FREE);
-        self.rest_for((waited * REST_PER_FREEZE).min(FREEZE_REST_MAX));
+        if !waited.is_zero() && self.vain_freezes.fetch_add(1, Ordering::SeqCst) >= VAIN_FREEZES_MAX {
+            self.rest_for((waited * REST_PER_FREEZE).min(FREEZE_REST_MAX));
+        }
     }
 
     /// The peer may be invited.
     pub(super) fn end_rest(&self) {
+        self.vain_freezes.store(0, Ordering::SeqCst);
         *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 

@@ -238,6 +238,7 @@ impl Pair {
         self.engine.shared.tell();
         match link {
             Ok(link) if is_same => {
+                self.end_rest();
                 *reason = attach(primary, link);
                 Ok(())
             }
