@@ -95,7 +95,7 @@ impl Defect {
         (Self::JoinsTooSoon, 20),
         (Self::LeavesUnasked, 20),
         (Self::TakesOverWithoutItsMemory, 20),
-        (Self::AnswersWhileItLeaves, 20),
+        (Self::AnswersWhileItLeaves, 100),
         (Self::SetsInByMemoryAlone, 20),
         (Self::TakesTornRecords, 20),
         (Self::ResendsNothing, 50),
