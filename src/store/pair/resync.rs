@@ -169,9 +169,9 @@ impl Pair {
         *until = (*until).max(Some(Instant::now() + time));
     }
 
-    /// The peer could not be attached, and clients waited since then: if that goes on, they come before another attempt.
-    pub(super) fn rest_after_freeze(&self, frozen: Instant) {
-        let waited = frozen.elapsed().saturating_sub(FREEZE_FREE);
+    /// The peer could not be attached, and clients waited for so long: if that goes on, they come before another attempt.
+    pub(super) fn rest_after_freeze(&self, waited: Duration) {
+        let waited = waited.saturating_sub(FREEZE_FREE);
         if !waited.is_zero() && self.vain_freezes.fetch_add(1, Ordering::SeqCst) >= VAIN_FREEZES_MAX {
             self.rest_for((waited * REST_PER_FREEZE).min(FREEZE_REST_MAX));
         }

@@ -204,8 +204,8 @@ impl Pair {
             }
             Ok(false) => {
                 self.thaw();
-                let thawed = Instant::now();
-                self.resync(theirs, end).inspect_err(|_| self.rest_after_freeze(frozen + thawed.elapsed()))
+                let waited = frozen.elapsed();
+                self.resync(theirs, end).inspect_err(|_| self.rest_after_freeze(waited))
             }
             Err(reason) => {
                 self.thaw();
@@ -245,7 +245,7 @@ impl Pair {
             Ok(_) => Ok(()),
             Err(error) => {
                 primary.log.part();
-                self.rest_after_freeze(frozen);
+                self.rest_after_freeze(frozen.elapsed());
                 Err(Reason::new("attach-failed", format!("the peer cannot be attached: {error}")))
             }
         }

@@ -23,12 +23,8 @@ impl World {
             && !self.is_over()
         {
             if scheduler::time() > end {
-                let nodes = self.clients.nodes.borrow();
-                let looks: Vec<_> = nodes.iter().map(|node| (node.look(), node.reason())).collect();
-                fail(format!(
-                    "{:?} is still under way after {HEAL_TIME:?}: {looks:?}",
-                    self.faults.under_way
-                ));
+                let (under_way, looks) = (&self.faults.under_way, self.looks());
+                fail(format!("{under_way:?} is still under way after {HEAL_TIME:?}: {looks:?}"));
                 return;
             }
             let left = last.saturating_sub(scheduler::time());
@@ -45,6 +41,11 @@ impl World {
         }
     }
 
+    /// How both nodes are, and why.
+    fn looks(&self) -> Vec<(Look, String)> {
+        self.clients.nodes.borrow().iter().map(|node| (node.look(), node.reason())).collect()
+    }
+
     pub(super) fn primary(&self) -> Option<usize> {
         primary(&self.clients)
     }
@@ -57,10 +58,8 @@ impl World {
                 return true;
             }
         }
-        let nodes = self.clients.nodes.borrow();
-        let looks: Vec<_> = nodes.iter().map(|node| (node.look(), node.reason())).collect();
         if !self.is_over() {
-            fail(format!("the pair is not mirrored after {HEAL_TIME:?}: {looks:?}"));
+            fail(format!("the pair is not mirrored after {HEAL_TIME:?}: {:?}", self.looks()));
         }
         false
     }
