@@ -107,7 +107,7 @@ struct Segment {
     appended: VecDeque<Extent>,
     committed: VecDeque<Committed>,
     last: Committed,
-    /// No device block has bytes on both sides of this position.
+    /// The last position that no device block has bytes on both sides of.
     padded: Lsn,
     /// Whether the next segment is there.
     closed: bool,
@@ -285,8 +285,12 @@ impl Segment {
     fn target(&self) -> (u64, u32) {
         let layout = &self.head.layout;
         let Committed { end, payload_end, slots_end } = self.last;
-        if end == self.padded {
-            return (layout.pad(payload_end), layout.pad_slot(slots_end));
+        let padded = (layout.pad(payload_end), layout.pad_slot(slots_end));
+        // A later padding hides an earlier one, but the record behind that shows it: that one may never be committed.
+        let begins_anew =
+            |next: &Extent| next.lsn.since(self.head.base) >= padded.0 && next.slots.start >= padded.1;
+        if end == self.padded || self.appended.front().is_some_and(begins_anew) {
+            return padded;
         }
         let per_block = layout.slots_per_block();
         (payload_end - payload_end % layout.device_block_bytes(), slots_end - slots_end % per_block)
