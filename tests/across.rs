@@ -31,8 +31,10 @@ mod store;
 #[path = "across/told.rs"]
 mod told;
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -62,8 +64,8 @@ fn role() {
     }
 }
 
-/// A role as a process, killed on drop.
-struct Role(Child, BufReader<ChildStdout>);
+/// A role as a process, killed on drop; what it says, and the file of what it complains about.
+struct Role(Child, BufReader<ChildStdout>, PathBuf);
 
 impl Drop for Role {
     fn drop(&mut self) {
@@ -81,7 +83,10 @@ impl Role {
 
     /// The same, which must be there.
     fn told(&mut self, beginning: &str) -> String {
-        self.line_after(beginning).unwrap_or_else(|| panic!("it ended without a line {beginning:?}"))
+        self.line_after(beginning).unwrap_or_else(|| {
+            let errors = std::fs::read_to_string(&self.2).unwrap();
+            panic!("it ended without a line {beginning:?}: {errors}")
+        })
     }
 
     fn ends_well(mut self) {
@@ -113,6 +118,7 @@ impl Stage {
     }
 
     fn start(&self, role: &str, more: &[(&str, &str)]) -> Role {
+        let errors = self.scratch.path(&format!("{role}.errors"));
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["role", "--exact", "--nocapture", "--test-threads=1"])
             .env("MIRRORBUS_TEST_ROLE", role)
@@ -121,12 +127,12 @@ impl Stage {
             .env("TEST_GO", self.scratch.path("go"))
             .envs(more.iter().copied())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(File::create(&errors).unwrap())
             .process_group(0)
             .spawn()
             .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        Role(child, output)
+        Role(child, output, errors)
     }
 
     fn go(&self, suffix: &str) {
