@@ -160,8 +160,15 @@ impl Faults {
             Look::Mirrored | Look::Held => {
                 there == Look::Secondary { is_member: true } && !self.is_under_way(Undo::Kill(1 - node))
             }
-            Look::Secondary { .. } => matches!(there, Look::Alone | Look::Mirrored | Look::Held),
+            Look::Secondary { .. } => {
+                matches!(there, Look::Alone | Look::Mirrored | Look::Held) && !self.is_failing(1 - node)
+            }
         }
+    }
+
+    /// Whether its disk fails, on account of which it is killed later: what it has in its memory is not to be the only copy.
+    fn is_failing(&self, node: usize) -> bool {
+        self.is_under_way(Undo::Disk(node)) && self.is_under_way(Undo::Kill(node))
     }
 
     /// A fault, if it may be now; whether it was.
