@@ -4,15 +4,16 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mirrorbus::serve::admin::{ReplicationState, Role};
+use rustix::process::Signal;
 
 use crate::arbiter::Decider;
 use crate::child::seed;
-use crate::client::Client;
+use crate::client::{Client, content};
 use crate::common::Random;
 use crate::ledger::Ledger;
 use crate::rig::{Medium, NAMES, PATIENCE, Plan, Rig};
 use crate::writer::{Ended, Writer};
-use crate::{BLOCKS, assert_kept, assert_whole, is_alone, plan, wait_until};
+use crate::{BLOCKS, assert_kept, assert_whole, is_alone, plan, served, wait_until};
 
 /// How long nothing must happen.
 const QUIET_TIME: Duration = Duration::from_secs(3);
@@ -176,4 +177,23 @@ pub(crate) fn a_lost_state_is_refused_until_seeded(plan: Plan) {
     // What the mediator has now it keeps.
     let again = written.rig.ask(serving, &["seed", "vm"]);
     assert_eq!(again.status.code(), Some(4), "{again:?}");
+}
+
+/// Nor does the one that was overtaken hear of it from there; where the other serves it can be seeded all the same.
+#[test]
+fn a_mediator_that_forgets_a_take_over_is_seeded_by_whoever_took_over() {
+    let mut rig = Rig::pair(plan(Medium::Tcp));
+    let paused = assert_whole(&rig);
+    rig.freeze(paused);
+    let other = 1 - paused;
+    let mut client = served(&rig, other);
+    rig.arbiter().kill();
+    rig.arbiter().forget();
+    rig.arbiter().start();
+    rig.signal(paused, Signal::CONT);
+    let is_told = |status: &mirrorbus::serve::admin::DatasetStatus| status.reason.text.contains("seed");
+    rig.wait(paused, "told to be seeded", is_told);
+    rig.told(other, &["seed", "vm"]);
+    assert_eq!(client.write(0, &content(0, 1)), 0);
+    assert_eq!(assert_whole(&rig), other, "{}", rig.logs());
 }

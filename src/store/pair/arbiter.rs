@@ -362,7 +362,10 @@ impl Pair {
             return refuse(format!("this node was set out: say it at {}, which served since", known.primary));
         }
         if let Ok((_, theirs)) = self.ask_hello() {
-            if theirs.role == RoleWord::Primary {
+            // One that was overtaken has not heard of it, and does not before this is done.
+            let is_overtaken = known.primary == *node
+                && theirs.configuration.as_ref().is_some_and(|theirs| theirs.id < known.id);
+            if theirs.role == RoleWord::Primary && !is_overtaken {
                 // If that one finds a register where it asks, and this one none, they do not ask the same arbiter.
                 return refuse(format!("{} serves: say it there", theirs.node));
             }
