@@ -3,7 +3,7 @@
  * the holder's memory (or on its disk), whatever becomes of this process; the next one finds it there.
  *
  *     cc -std=c99 sqlite_vfs.c -o sqlite_vfs $(pkg-config --cflags --libs mirrorbus sqlite3)
- *     mirrorbus hold --listen tcp://127.0.0.1:7000 --size 16M --key K --file copy &
+ *     mirrorbus hold --listen tcp://127.0.0.1:7000 --size 32M --key K --file copy &
  *     ./sqlite_vfs tcp://127.0.0.1:7000 K acked new
  *     ./sqlite_vfs tcp://127.0.0.1:7000 K acked write 1000     kill it, as often as you like
  *     ./sqlite_vfs tcp://127.0.0.1:7000 K acked check
@@ -22,7 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { REGION_BYTES = 16 << 20, TABLE_BYTES = 4096, DATABASE_BYTES = 12 << 20, FILES = 2 };
+enum { REGION_BYTES = 32 << 20, TABLE_BYTES = 4096, DATABASE_BYTES = 24 << 20, FILES = 2 };
 static const uint64_t TIMEOUT = 10000000000;
 
 /* The table of files. Two of them lie in the region; the newer whole one counts, and the other is written next. */
