@@ -362,10 +362,7 @@ impl Pair {
             return refuse(format!("this node was set out: say it at {}, which served since", known.primary));
         }
         if let Ok((_, theirs)) = self.ask_hello() {
-            // One that was overtaken has not heard of it, and does not before this is done.
-            let is_overtaken = known.primary == *node
-                && theirs.configuration.as_ref().is_some_and(|theirs| theirs.id < known.id);
-            if theirs.role == RoleWord::Primary && !is_overtaken {
+            if theirs.role == RoleWord::Primary && !self.took_over_from(&known, &theirs) {
                 // If that one finds a register where it asks, and this one none, they do not ask the same arbiter.
                 return refuse(format!("{} serves: say it there", theirs.node));
             }

@@ -14,6 +14,7 @@
 use std::time::Duration;
 
 use super::arbiter::{Arbiter, Wanted};
+use super::hello::Hello;
 use super::meet::alone;
 use super::{Pair, STEP_TIME, STEP_TIME_BUSY};
 use crate::base::{Deadline, Lsn};
@@ -216,6 +217,14 @@ impl Pair {
                 format!("{by} serves now, and this node cannot step down: {error}"),
             ));
         }
+    }
+
+    /// Whether this node serves since it took over from the peer, which holds: it has not heard of that, and does not before a mediator that
+    /// forgot it is seeded.
+    pub(super) fn took_over_from(&self, known: &Configuration, theirs: &Hello) -> bool {
+        let serves = matches!(self.engine.shared.lock().role, Role::Primary(_));
+        let holds = |before: &Configuration| before.id < known.id && !before.is_alone(&theirs.node);
+        serves && known.primary == self.engine.config.node && theirs.configuration.as_ref().is_some_and(holds)
     }
 
     /// Serves no more: its clients are hung up on. What is in the log is written out first, acknowledged or not: what of it the other does not have is
