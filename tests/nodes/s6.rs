@@ -292,3 +292,33 @@ fn a_crash_between_markers_goes_back_to_the_older_one_over_shm() {
 fn a_crash_between_markers_goes_back_to_the_older_one_over_tcp() {
     a_crash_between_markers_goes_back_to_the_older_one(Medium::Tcp);
 }
+
+/// Nothing is live of the segment that the log ends in, and the primary goes on in another one: who is brought up to date has that segment all the
+/// same, and finds the end of its log there when it starts again.
+#[test]
+fn a_node_that_lacked_no_data_at_the_end_of_the_log_starts_again() {
+    const BLOCKS: u64 = 4096;
+    let mut rig = Rig::pair(Plan { volume_mib: 32, ring_mib: 4, ..Plan::new(Medium::Tcp) });
+    let mut client = rig.client(0);
+    write_all(&mut client, 0..16, 1);
+    rig.kill(1);
+    go_alone(&rig);
+    // More than the ring has.
+    write_all(&mut client, 16..BLOCKS, 2);
+    assert_eq!(client.trim(16 * BLOCK as u64, u32::try_from((BLOCKS - 16) * BLOCK as u64).unwrap()), 0);
+    assert_eq!(client.flush(), 0);
+    rig.kill(0);
+    rig.start(0);
+    rig.wait(0, "alone", |status| status.replication_state == ReplicationState::Alone);
+    for _ in 0..2 {
+        rig.start(1);
+        assert_eq!(rig.wait_for_pair(), 0);
+        rig.kill(1);
+        go_alone(&rig);
+    }
+    assert!(rig.status(0).unwrap().counters.resync_table_bytes > 0, "it came by the ring");
+    rig.start(1);
+    assert_eq!(rig.wait_for_pair(), 0);
+    assert_written(&mut rig.client(0), 0..16, 1);
+    rig.told(0, &["verify", "vm"]);
+}

@@ -101,6 +101,22 @@ impl Puller {
         filled
     }
 
+    /// Brings the head and the table of the segment that has the log's end, from which this node reads its log again after a restart: also where
+    /// nothing of it is live, and the ring goes on in another one.
+    pub(super) fn fill_last(&mut self, pair: &Pair, session: &Session, plan: &Plan) -> Result<(), PullError> {
+        let base = pair.engine.layout().base(Lsn(session.start.0.saturating_sub(1)));
+        if session.start == Lsn::ZERO || base >= session.streamed || plan.segment(base).is_some() {
+            return Ok(());
+        }
+        match self.bring_table(pair, session, base) {
+            // In part: another session may need some of its data.
+            Ok(_) => self.unsynced.add(base, false),
+            Err(error) if is_damage(&error) => log::warn!("{}: {error}", pair.engine.config.name),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     /// Brings what is live of some runs of one segment.
     pub(super) fn fill_runs(
         &mut self,

@@ -186,8 +186,9 @@ impl Puller {
             }
             Stage::Segments { plan, from } => {
                 let Some(segment) = plan.next_segment(from) else {
-                    self.stage = Stage::Damaged;
-                    return Ok(true);
+                    let filled = self.fill_last(pair, session, &plan);
+                    self.stage = if filled.is_ok() { Stage::Damaged } else { Stage::Segments { plan, from } };
+                    return filled.map(|()| true);
                 };
                 let filled = self.fill_segment(pair, session, segment);
                 let done = segment.base().plus(pair.engine.layout().segment_bytes());
