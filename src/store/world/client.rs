@@ -216,6 +216,12 @@ impl Clients {
         is_open.then_some(line)
     }
 
+    /// Whether a node still has a thread for any of them: what a client has given up on may yet be done.
+    pub(super) fn are_served(&self) -> bool {
+        let nodes = self.nodes.borrow();
+        nodes.iter().any(|node| node.lines.borrow().iter().any(|line| line.strong_count() > 0))
+    }
+
     /// Begins one.
     pub(super) fn begin(
         self: &Rc<Self>,

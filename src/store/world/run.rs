@@ -29,6 +29,8 @@ const WATCHERS: usize = 2;
 const REASONS: [&str; 5] = ["sync-failed", "write-failed", "file-failed", "checkpoint-failed", "cut-failed"];
 /// Between two looks whether somebody is done.
 pub(super) const WAIT_STEP: Duration = Duration::from_millis(20);
+/// How long clients may take to leave, and nodes to end what they asked for.
+const QUIET_TIME: Duration = Duration::from_secs(5);
 /// Between two looks at both nodes at once.
 const LOOK_STEP: Duration = Duration::from_millis(10);
 /// All clocks are as good as they have to be.
@@ -212,7 +214,12 @@ impl World {
             return;
         }
         self.clients.stopping.set(true);
-        self.advance_until(Duration::from_secs(5), &|| tasks.iter().all(|task| scheduler::is_done(*task)));
+        // Nobody writes any more, not even for a client that is gone.
+        let is_quiet = || tasks.iter().all(|task| scheduler::is_done(*task)) && !clients.are_served();
+        self.advance_until(QUIET_TIME, &is_quiet);
+        if !self.is_over() && !is_quiet() {
+            fail(format!("clients are still served {QUIET_TIME:?} after they were told to leave"));
+        }
         self.compare();
         if !trace::has_failed()
             && let Err(why) = self.clients.history.borrow().check()
