@@ -4,13 +4,16 @@
 //! The writer's lines are those of `disk-writer`, and it flushes nothing. It writes to blocks of its own, so that of each block one client
 //! has the last word.
 
-use std::io::{Write, stdout};
+use std::io::{self, ErrorKind, Write, stdout};
 use std::time::Duration;
 
 use super::disk::{Work, connect, go};
 use crate::child::variable;
 use crate::client::{BLOCK, Client, Command, number_of};
 
+/// How long a watcher waits for an answer until it asks once more, and then for both.
+const PATIENCE: Duration = Duration::from_secs(6);
+const PATIENCE_LATE: Duration = Duration::from_secs(60);
 /// Between two attempts to connect.
 const REST: Duration = Duration::from_millis(10);
 
@@ -36,36 +39,64 @@ pub(crate) fn disk_roamer() {
 }
 
 /// Role: reads the blocks of the volume from `TEST_FROM` to before `TEST_TO`, over and over, until it is told to stop. Of each answer it says when it
-/// came, by the file `TEST_CLOCK`, which has seconds, and after which write each block has its content: `found SECONDS NUMBER…`.
+/// had asked, by the file `TEST_CLOCK`, which has seconds, and after which write each block has its content: `found SECONDS NUMBER…`.
+///
+/// Whoever is not answered for long asks once more, over a connection that it has for that: an answer to what was asked before somebody took over
+/// may be of before that too.
 pub(crate) fn disk_watcher() {
-    let (go, clock) = (go(), variable::<String>("TEST_CLOCK"));
+    let go = go();
     println!("watching");
     while !go.exists() {
-        let Ok(mut client) = connect() else {
+        let (Ok(first), Ok(second)) = (connect(), connect()) else {
             std::thread::sleep(REST);
             continue;
         };
-        while !go.exists() {
-            let Some(found) = look(&mut client) else { break };
-            let seconds = std::fs::read_to_string(&clock).unwrap();
-            println!("found {} {found}", seconds.trim());
-        }
+        let mut clients = [first, second];
+        while !go.exists() && look(&mut clients).is_ok() {}
     }
     println!("stopped");
 }
 
-/// The numbers, if there was an answer.
-fn look(client: &mut Client) -> Option<String> {
-    let (from, to): (usize, usize) = (variable("TEST_FROM"), variable("TEST_TO"));
-    let bytes = u32::try_from((to - from) * BLOCK).unwrap();
-    client.ask(Command::Read, (from * BLOCK) as u64, bytes, &[]).ok()?;
-    let (_, error) = client.answer().ok()?;
+/// Says what is found, if there is an answer.
+fn look([usual, late]: &mut [Client; 2]) -> io::Result<()> {
+    usual.set_patience(PATIENCE);
+    let asked = ask(usual)?;
+    let answered = match usual.answer() {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            let asked = ask(late)?;
+            usual.set_patience(PATIENCE_LATE);
+            let answered = late.answer()?;
+            found(late, asked, answered)?;
+            usual.answer()?
+        }
+        answered => answered?,
+    };
+    found(usual, asked, answered)
+}
+
+/// The blocks, of `TEST_FROM` and `TEST_TO`.
+fn blocks() -> std::ops::Range<usize> {
+    variable("TEST_FROM")..variable("TEST_TO")
+}
+
+/// Asks; the second before.
+fn ask(client: &mut Client) -> io::Result<String> {
+    let seconds = std::fs::read_to_string(variable::<String>("TEST_CLOCK"))?;
+    let bytes = u32::try_from(blocks().len() * BLOCK).unwrap();
+    client.ask(Command::Read, (blocks().start * BLOCK) as u64, bytes, &[])?;
+    Ok(seconds.trim().to_owned())
+}
+
+/// Says what the answer has.
+fn found(client: &mut Client, asked: String, (_, error): (u64, u32)) -> io::Result<()> {
     if error != 0 {
-        return None;
+        return Err(io::Error::from_raw_os_error(error.cast_signed()));
     }
-    let bytes = client.data(bytes).ok()?;
+    let bytes = client.data(u32::try_from(blocks().len() * BLOCK).unwrap())?;
     let number = |(block, bytes): (usize, &[u8])| number_of(block as u64, bytes).unwrap().to_string();
-    Some((from..).zip(bytes.chunks_exact(BLOCK)).map(number).collect::<Vec<_>>().join(" "))
+    let numbers = blocks().zip(bytes.chunks_exact(BLOCK)).map(number);
+    println!("{}", ["found".to_owned(), asked].into_iter().chain(numbers).collect::<Vec<_>>().join(" "));
+    Ok(())
 }
 
 #[cfg(feature = "serve")]

@@ -37,7 +37,7 @@ const MOMENT: Duration = Duration::from_millis(700);
 const QUIET: Duration = Duration::from_secs(2);
 
 /// A pause, in which the other one takes over.
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(8);
 
 /// Blocks of the other client that a watcher reads.
 const WATCHED: usize = 32;
@@ -233,9 +233,11 @@ impl<'a, 'b> Failover<'a, 'b> {
             Still::Process => drop(guest.run("killall -STOP mirrorbus", SOON)?),
             Still::Machine => guest.set_running(false)?,
         }
-        let stopped = seconds();
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(PAUSE / 2);
         let written = self.until_written(secondary, from)?;
+        let asked_later = seconds() + 1;
+        // It asks anew meanwhile.
+        std::thread::sleep(PAUSE / 2);
         watcher.catch_up();
         match what {
             Still::Process => drop(guest.run("killall -CONT mirrorbus", SOON)?),
@@ -246,8 +248,8 @@ impl<'a, 'b> Failover<'a, 'b> {
         self.nodes.guests.heal()?;
         guest.signal(&watcher, "TERM")?;
         let output = watcher.wait()?.text();
-        let answers = after(&output, stopped + PAUSE.as_secs() / 2);
-        println!("{} reads were answered after the pause", answers.len());
+        let answers = after(&output, asked_later);
+        println!("{} reads were answered that were asked for after writes at the other one", answers.len());
         for answer in &answers {
             let old = answer.iter().zip(&written).any(|(found, written)| found < written);
             ensure(!old, || {
