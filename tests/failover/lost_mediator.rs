@@ -152,6 +152,11 @@ pub(crate) fn lost_first_and_then_the_secondary(plan: Plan) {
     assert_eq!(assert_whole(&written.rig), serving);
 }
 
+/// The node finds that the mediator has lost its state, and says what is to be done.
+fn wait_until_told_to_seed(rig: &Rig, node: usize) {
+    rig.wait(node, "told to be seeded", |status| status.reason.text.contains("seed"));
+}
+
 #[test]
 fn a_lost_mediator_state_is_refused_until_seeded() {
     a_lost_state_is_refused_until_seeded(plan(Medium::Tcp));
@@ -164,8 +169,7 @@ pub(crate) fn a_lost_state_is_refused_until_seeded(plan: Plan) {
     written.rig.arbiter().forget();
     written.rig.arbiter().start();
     written.rig.kill(other);
-    let told = |status: &mirrorbus::serve::admin::DatasetStatus| status.reason.text.contains("seed");
-    written.rig.wait(serving, "told to be seeded", told);
+    wait_until_told_to_seed(&written.rig, serving);
     written.assert_quiet(serving);
     written.rig.told(serving, &["seed", "vm"]);
     written.rig.wait(serving, "alone", is_alone);
@@ -191,9 +195,9 @@ fn a_mediator_that_forgets_a_take_over_is_seeded_by_whoever_took_over() {
     rig.arbiter().forget();
     rig.arbiter().start();
     rig.signal(paused, Signal::CONT);
-    let is_told = |status: &mirrorbus::serve::admin::DatasetStatus| status.reason.text.contains("seed");
-    rig.wait(paused, "told to be seeded", is_told);
-    rig.told(other, &["seed", "vm"]);
+    wait_until_told_to_seed(&rig, paused);
+    // Its connection to the mediator that ended may only be found broken now.
+    wait_until(&rig, "it is seeded", || rig.ask(other, &["seed", "vm"]).status.success());
     assert_eq!(client.write(0, &content(0, 1)), 0);
     assert_eq!(assert_whole(&rig), other, "{}", rig.logs());
 }
