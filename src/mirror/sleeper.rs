@@ -53,12 +53,13 @@ impl Sleeper {
     ) {
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if !reached() {
-            sleep_on(event, wants_write, self.either.as_fd(), most);
-        }
+        let is_woken = !reached() && sleep_on(event, wants_write, self.either.as_fd(), most);
         self.asleep.store(false, Ordering::Relaxed);
-        let mut counter = [0; 8];
-        let _ = rustix::io::read(&self.wake, &mut counter);
+        // What is written from now on ends the next sleep early, and is taken then.
+        if is_woken {
+            let mut counter = [0; 8];
+            let _ = rustix::io::read(&self.wake, &mut counter);
+        }
     }
 
     /// After the watermarks were published: ends the sleep, if somebody sleeps.

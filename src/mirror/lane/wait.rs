@@ -347,13 +347,13 @@ impl Lane {
     }
 }
 
-/// Sleeps until `event` or `wake` is ready, for `most` at most.
+/// Sleeps until `event` or `wake` is ready, for `most` at most; whether `wake` is.
 pub(in crate::mirror) fn sleep_on(
     event: std::os::fd::BorrowedFd<'_>,
     wants_write: bool,
     wake: std::os::fd::BorrowedFd<'_>,
     most: Duration,
-) {
+) -> bool {
     let flags = if wants_write { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
     let mut fds = [PollFd::from_borrowed_fd(event, flags), PollFd::from_borrowed_fd(wake, PollFlags::IN)];
     let timeout = Timespec {
@@ -362,4 +362,5 @@ pub(in crate::mirror) fn sleep_on(
     };
     // An interrupted or failed sleep is a short one: the caller polls again and looks at its deadline.
     let _ = rustix::event::poll(&mut fds, Some(&timeout));
+    !fds[1].revents().is_empty()
 }
