@@ -9,9 +9,11 @@
 //!
 //! The goal is the clients' latency, not a rate: the 99th percentile of their commits with pieces under way
 //! is to be at most twice that without. What it is without is found out as it goes on, since the clients'
-//! load changes: once a second no piece is moved for 75 ms. More than the limit, and the share of the idle
-//! rate is cut in proportion, at once; well below it, and it grows by a quarter at each window of 100 ms.
-//! Whatever the latency, the share stays above a quarter: a node without a copy is the greater danger.
+//! load changes: once a second no piece is moved for 75 ms. What they were used to when the peer was there
+//! counts too, if it was more: until it is back the node answers alone, which is sooner. More than the limit, and
+//! the share of the idle rate is cut in proportion, at once; well below it, and it grows by a quarter at
+//! each window of 100 ms. Whatever the latency, the share stays above a quarter: a node without a copy is the
+//! greater danger. With less of a share go smaller steps: what is moved at once is what a commit waits for.
 //!
 //! The *idle rate* is that of the fastest few pieces in a row, each with all that the two nodes did until
 //! they had need of the next one. Nobody configures it. A single piece says little: where there are few
@@ -34,6 +36,8 @@ const WINDOW_MAX: Duration = Duration::from_millis(1000);
 const SETTLE: Duration = Duration::from_millis(25);
 const QUIET: Duration = Duration::from_millis(50);
 const QUIET_EVERY: Duration = Duration::from_millis(1000);
+/// And how soon again when nobody committed in the last one.
+const QUIET_SOON: Duration = Duration::from_millis(250);
 /// Quiet times with so many commits together say enough; with fewer, the last ones count.
 const QUIET_COMMITS: u64 = 40;
 const QUIET_TIMES: usize = 8;
@@ -47,6 +51,11 @@ const SHARE_MIN: u64 = 310;
 const LATENCY_MOST: u128 = 180;
 const LATENCY_AIM: u128 = 165;
 const LATENCY_WELL: u128 = 140;
+
+/// Of a piece so much is moved at once when the share is all, and less with less of it: a commit that comes meanwhile stands behind
+/// that in every queue, and what is moved in small steps is moved slowly.
+const STEP_MAX: u64 = 512 << 10;
+const STEP_MIN: u64 = 32 << 10;
 
 /// Bytes in a row whose rate counts.
 const RUN_BYTES: u64 = 4 << 20;
@@ -68,6 +77,8 @@ enum Activity {
 pub struct Throttle {
     activity: Activity,
     share: u64,
+    /// The percentile of commits before the peer was away, if it is known.
+    usual: Option<Duration>,
     /// Commits of the last quiet times that say enough, the newest last.
     quiet: VecDeque<Counts>,
     quiet_at: Duration,
@@ -95,14 +106,16 @@ struct Pace {
 }
 
 impl Throttle {
-    /// Begins at full speed. `before` are the commits of some time without pieces, if any are known; `seen` all so far.
+    /// Begins at full speed. `usual` is the percentile of commits that clients are used to from when the peer was there, if it is known; `seen` are
+    /// all commits so far.
     #[must_use]
-    pub fn new(now: Duration, before: Counts, seen: Counts) -> Self {
+    pub fn new(now: Duration, usual: Option<Duration>, seen: Counts) -> Self {
         let commits = seen.total();
         Self {
             activity: Activity::Moving,
             share: SHARE_ALL,
-            quiet: VecDeque::from([before]),
+            usual,
+            quiet: VecDeque::new(),
             quiet_at: now,
             moving: Counts::default(),
             window_at: now,
@@ -116,6 +129,13 @@ impl Throttle {
     #[must_use]
     pub const fn share(&self) -> u64 {
         self.share
+    }
+
+    /// How many bytes of a piece are to be moved at once.
+    #[must_use]
+    pub const fn step(&self) -> u64 {
+        let step = STEP_MAX * self.share / SHARE_ALL / STEP_MIN * STEP_MIN;
+        if step < STEP_MIN { STEP_MIN } else { step }
     }
 
     /// How long to wait, at most, before asking again; nothing: the next piece may be moved now. `seen` are all commits so far. It is asked when no
@@ -135,8 +155,11 @@ impl Throttle {
                 self.moving = self.moving.with(&seen.since(&self.seen));
                 self.seen = seen.clone();
                 self.judge(now);
-                let is_due = now.saturating_sub(self.quiet_at) >= QUIET_EVERY;
-                if is_due || self.moving.total() > 0 && self.without().total() == 0 {
+                let since = now.saturating_sub(self.quiet_at);
+                // Who has just come is listened to soon; in a short time he who comes seldom says nothing.
+                let is_unknown = self.moving.total() > 0 && self.without().total() == 0;
+                let is_soon = self.quiet.is_empty() || since >= QUIET_SOON;
+                if since >= QUIET_EVERY || is_unknown && is_soon {
                     self.activity = Activity::Settling { until: now + SETTLE };
                     return SETTLE;
                 }
@@ -151,9 +174,11 @@ impl Throttle {
         let fastest = self.pace.fastest().unwrap_or_else(|| pace(now.saturating_sub(began), bytes));
         let spacing = ((u128::from(fastest) * u128::from(bytes)) >> 20) * u128::from(SHARE_ALL)
             / u128::from(self.share);
+        let spacing = Duration::from_nanos(u64::try_from(spacing).unwrap_or(u64::MAX));
+        // What was late is made good by one piece, no more: clients would feel several in a row.
         self.next_at = match self.share {
             SHARE_ALL => now,
-            _ => began + Duration::from_nanos(u64::try_from(spacing).unwrap_or(u64::MAX)),
+            _ => self.next_at.max(began.saturating_sub(spacing)) + spacing,
         };
     }
 
@@ -183,7 +208,9 @@ impl Throttle {
         if age < WINDOW || (commits < COMMITS_MIN && !is_idle && age < WINDOW_MAX) {
             return;
         }
-        let (with, without) = (self.moving.p99(), self.without().p99());
+        // A node that is alone mostly answers sooner than the pair did, and will again.
+        let usual = self.usual.unwrap_or_default();
+        let (with, without) = (self.moving.p99(), self.without().p99().map(|quiet| quiet.max(usual)));
         let latency = match (with, without) {
             (Some(with), Some(without)) => with.as_nanos() * 100 / without.as_nanos().max(1),
             // Nobody is there who could notice; or it is not known yet what he is used to.

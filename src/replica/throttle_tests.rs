@@ -44,7 +44,7 @@ impl Model {
         let now = Duration::from_secs(3);
         Self {
             now,
-            throttle: Throttle::new(now, Counts::default(), Counts::default()),
+            throttle: Throttle::new(now, None, Counts::default()),
             latencies: Latencies::default(),
             random: Random::new(seed),
             pieces: VecDeque::new(),
@@ -251,4 +251,21 @@ fn an_idle_rate_that_was_is_forgotten() {
     model.run(Duration::from_secs(3), &clients);
     let (rate, _) = model.run(Duration::from_secs(30), &clients);
     assert!((idle / 4..idle * 42 / 100).contains(&rate), "{rate} of {idle}");
+}
+
+#[test]
+fn what_clients_had_in_the_pair_counts_where_it_was_more() {
+    let load = load(200, 100, 600);
+    let rate = |usual| {
+        let mut model = Model::new(7);
+        model.throttle = Throttle::new(model.now, usual, Counts::default());
+        model.run(Duration::from_secs(2), &load);
+        (model.run(Duration::from_secs(3), &load).0, model.throttle.step())
+    };
+    let (alone, small) = rate(None);
+    let (used_to_less, _) = rate(Some(Duration::from_micros(50)));
+    let (used_to_more, large) = rate(Some(Duration::from_millis(1)));
+    assert!(alone < IDLE_RATE * 3 / 4 && used_to_less == alone, "{alone} {used_to_less}");
+    assert!(used_to_more >= IDLE_RATE * 9 / 10, "{used_to_more} of {IDLE_RATE}");
+    assert!((STEP_MIN..STEP_MAX).contains(&small) && large == STEP_MAX, "{small} {large}");
 }

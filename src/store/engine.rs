@@ -21,6 +21,7 @@ use super::read_lease::ReadLease;
 use super::segment_files::{SegmentFileError, SegmentFiles};
 use super::state::{Role, Shared, State};
 use super::sums::Sums;
+use super::usual::Usual;
 use crate::base::clock::Instant;
 use crate::base::locks::poisoning::Mutex;
 use crate::base::{BlockSize, Lsn};
@@ -49,6 +50,8 @@ pub(super) struct Engine {
     /// How long clients waited until what they wrote was committed, while it is measured: a resync goes by it.
     pub(super) commits: Latencies,
     pub(super) measures: AtomicBool,
+    /// And how long they did in the pair.
+    pub(super) usual: Usual,
     turn: Mutex<Turn>,
 }
 
@@ -96,6 +99,7 @@ impl Engine {
             health,
             commits: Latencies::default(),
             measures: AtomicBool::new(false),
+            usual: Usual::new(),
             turn: Mutex::default(),
         }
     }

@@ -246,6 +246,11 @@ impl<R, W: Wire> Link<R, W> {
             }
             log.posted();
         }
+        self.reap(placed)
+    }
+
+    /// Tells the peer what of that is to become durable, and what is durable here.
+    pub(super) fn tell_positions(&mut self, log: &Log) -> Result<(), String> {
         let (flush, durable) = (log.padded(), log.own_durable());
         // Behind the records that it is about.
         if log.next_post().is_none() && flush > self.told_flush && self.tell(FLUSH_AT, flush)? {
@@ -256,6 +261,11 @@ impl<R, W: Wire> Link<R, W> {
         if tells && self.tell(OWN_DURABLE_AT, durable)? {
             self.told_durable = durable;
         }
+        Ok(())
+    }
+
+    /// Takes note of what arrived.
+    pub(super) fn reap(&mut self, placed: &mut Lsn) -> Result<(), String> {
         if let Some(end) = self.placed()? {
             *placed = end.max(*placed);
         }

@@ -66,6 +66,7 @@ mod stored;
 mod sums;
 mod tender;
 mod throttle;
+mod usual;
 mod verify;
 mod volumes;
 #[cfg(test)]

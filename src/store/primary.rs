@@ -173,14 +173,43 @@ impl<R, W: Wire> Primary<R, W> {
     }
 
     /// Hands over what was appended, and takes note of what arrived. Never waits.
+    ///
+    /// Nobody waits for the disk of a peer that is brought up to date: to tell it of every write what is durable would cost more than the write
+    /// does. The [tender](super::tender) tells it now and then, by [`push_and_tell`](Self::push_and_tell).
     pub(super) fn push(&mut self) {
+        self.hand_over_log(self.resync.is_none());
+    }
+
+    /// The same, and tells what is to become durable in any case.
+    pub(super) fn push_and_tell(&mut self) {
+        self.hand_over_log(true);
+    }
+
+    fn hand_over_log(&mut self, tells: bool) {
         self.log.gather();
+        if let Some(link) = &mut self.link {
+            let pushed = link.push(&mut self.log, &mut self.placed);
+            let told = pushed.and_then(|()| if tells { link.tell_positions(&self.log) } else { Ok(()) });
+            if let Err(why) = told {
+                self.lose(why);
+            }
+        }
+        self.settle();
+    }
+
+    /// Takes note of what arrived, and hands nothing over. Never waits.
+    pub(super) fn reap(&mut self) {
         if let Some(link) = &mut self.link
-            && let Err(why) = link.push(&mut self.log, &mut self.placed)
+            && let Err(why) = link.reap(&mut self.placed)
         {
             self.lose(why);
         }
         self.settle();
+    }
+
+    /// Whether the log to there was handed over to a peer.
+    pub(super) fn has_handed(&self, lsn: Lsn) -> bool {
+        self.link.as_ref().is_some_and(|link| link.handed() >= lsn)
     }
 
     /// What became committed.

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::engine::{Engine, KEPT_FREE_BYTES, Sluggish};
 use super::error::IoError;
-use super::follower::{begin_to_follow, publish};
+use super::follower::{Stage, begin_to_follow, publish};
 use super::pair::Pair;
-use super::primary::Mode;
+use super::primary::{Mode, Primary};
 use super::ring_memory::Trouble;
 use super::segment_files::SegmentFileError;
 use super::state::{Bell, Role};
@@ -30,6 +30,13 @@ const ROUND_PART: u64 = 16;
 const ROUND_RATE: u64 = 1 << 30;
 const ROUND_TIME_MIN: Duration = REST;
 const ROUND_TIME_MAX: Duration = Duration::from_millis(5);
+/// Where less than such a part of the ring came, the next round of a primary comes twice as late, up to so late: it holds the lock that
+/// each write takes. Whoever writes faster all at once, and fills the ring before, asks for one.
+const LITTLE_PART: u64 = 64;
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+/// The same of a follower, of whose disk nobody wanted anything for so long: nobody can ask it for a round.
+const FOLLOWER_PAUSE_MAX: Duration = Duration::from_millis(5);
+const UNWANTED_TIME: Duration = Duration::from_secs(1);
 /// Rest when it has not moved for a while.
 const REST_IDLE: Duration = Duration::from_millis(2);
 /// Rounds without a change until then.
@@ -38,6 +45,8 @@ const CALM_ROUNDS: u32 = 50;
 const ASK_TIME_SOON: Duration = Duration::from_millis(2);
 /// One that is, while nobody waits for it and there is room: to ask costs both machines work that clients wait for.
 const ASK_TIME: Duration = Duration::from_millis(20);
+/// And one that is brought up to date, and will be for a while.
+const ASK_TIME_RESYNC: Duration = Duration::from_millis(100);
 /// And one that has all there is.
 const ASK_TIME_IDLE: Duration = Duration::from_millis(50);
 /// Steps that a follower takes between two looks at what is to be destaged: what came in a burst is written as one, without a rest in
@@ -56,8 +65,9 @@ pub(super) struct Tender {
     last_change: Instant,
     /// When the last round of a follower began.
     followed: Instant,
-    /// Between two rounds for which nobody waits.
+    /// Between two rounds for which nobody waits: when as much comes as can, and now on a primary.
     round_time: Duration,
+    pause: Duration,
     tried_file: Option<Instant>,
     asked: Instant,
     /// When the primary last waited for this node's disk.
@@ -68,12 +78,14 @@ impl Tender {
     pub(super) fn new(ring_bytes: u64) -> Self {
         let now = Instant::now();
         let part = (ring_bytes / ROUND_PART).saturating_mul(1_000_000_000);
+        let round_time = Duration::from_nanos(part / ROUND_RATE).clamp(ROUND_TIME_MIN, ROUND_TIME_MAX);
         Self {
             quiet_rounds: 0,
             last_end: Lsn::ZERO,
             last_change: now,
             followed: now,
-            round_time: Duration::from_nanos(part / ROUND_RATE).clamp(ROUND_TIME_MIN, ROUND_TIME_MAX),
+            round_time,
+            pause: round_time,
             tried_file: None,
             asked: now,
             wanted: None,
@@ -84,7 +96,7 @@ impl Tender {
     pub(super) fn run(&mut self, pair: &Pair) {
         let mut was_rung = false;
         while !pair.stopping.load(Ordering::SeqCst) {
-            let moved = match self.round(pair) {
+            let moved = match self.round(pair, was_rung) {
                 Ok(moved) => moved,
                 Err(error) => {
                     log::warn!("{}: {error}", pair.engine.config.name);
@@ -107,19 +119,21 @@ impl Tender {
     fn rest(&self, engine: &Engine) -> Duration {
         let is_hurried = self.wanted.is_some_and(|wanted| wanted.elapsed() < HURRIED_TIME);
         // Who waits for room wakes the tender, and who flushes destages by himself.
-        let is_mirrored = || {
-            let state = engine.shared.lock();
-            matches!(&state.role, Role::Primary(primary) if primary.mode == Mode::Mirrored)
+        let is_unwanted = self.wanted.is_none_or(|wanted| wanted.elapsed() >= UNWANTED_TIME);
+        let is_calm = || match &engine.shared.lock().role {
+            Role::Primary(primary) => is_calm(primary),
+            Role::Secondary(secondary) => is_unwanted && matches!(secondary.stage, Stage::Following(_)),
+            Role::Undecided | Role::Failed { .. } => false,
         };
         match self.quiet_rounds {
             _ if is_hurried => REST_HURRIED,
-            ..CALM_ROUNDS if is_mirrored() => self.round_time,
+            _ if is_calm() => self.pause,
             ..CALM_ROUNDS => REST,
             CALM_ROUNDS.. => REST_IDLE,
         }
     }
 
-    fn round(&mut self, pair: &Pair) -> Result<bool, IoError> {
+    fn round(&mut self, pair: &Pair, is_wanted: bool) -> Result<bool, IoError> {
         let engine = &pair.engine;
         let is_secondary = match &engine.shared.lock().role {
             Role::Secondary(_) => Some(true),
@@ -130,27 +144,40 @@ impl Tender {
             publish(pair);
             return Ok(false);
         };
-        if is_secondary { self.tend_secondary(pair) } else { self.tend_primary(engine) }
+        if is_secondary { self.tend_secondary(pair) } else { self.tend_primary(engine, is_wanted) }
     }
 
-    fn tend_primary(&mut self, engine: &Engine) -> Result<bool, IoError> {
+    fn tend_primary(&mut self, engine: &Engine, is_wanted: bool) -> Result<bool, IoError> {
+        let ring_bytes = engine.config.ring_bytes();
         let (to_prepare, done, moved) = {
             let mut state = engine.shared.lock();
             let Role::Primary(primary) = &mut state.role else { return Ok(false) };
-            primary.push();
+            let is_calm = is_calm(primary);
+            // What came since the last round is handed over by those who wait for it.
+            if is_calm && !is_wanted && primary.has_handed(self.last_end) {
+                primary.reap();
+            } else {
+                primary.push();
+            }
             let end = primary.log.end();
             let lag = end.0.saturating_sub(primary.log.peer_durable().0);
             let is_due = match lag {
                 0 => self.asked.elapsed() >= ASK_TIME_IDLE,
-                _ if lag >= engine.config.ring_bytes() / 4 => true,
-                _ if primary.mode == Mode::Mirrored => self.asked.elapsed() >= ASK_TIME,
+                _ if is_wanted => true,
+                _ if primary.resync.is_some() => self.asked.elapsed() >= ASK_TIME_RESYNC,
+                _ if lag >= ring_bytes / 4 => true,
+                _ if is_calm => self.asked.elapsed() >= ASK_TIME,
                 _ => self.asked.elapsed() >= ASK_TIME_SOON,
             };
             if is_due {
+                // Also what nobody waits for: a node at rest is told what is durable here.
+                primary.push_and_tell();
                 primary.ask_peer();
                 self.asked = Instant::now();
             }
             let moved = end != self.last_end;
+            let is_little = primary.log.to_prepare().is_none() && self.is_little(end, ring_bytes);
+            self.pause = if is_little { (self.pause * 2).min(PAUSE_MAX) } else { self.round_time };
             if moved {
                 (self.last_end, self.last_change) = (end, Instant::now());
             } else if primary.log.padded() < end && self.last_change.elapsed() >= IDLE_PAD_TIME {
@@ -163,9 +190,15 @@ impl Tender {
         if let Some(base) = to_prepare {
             self.prepare(engine, base)?;
         }
+        engine.usual.turn();
         let wrote = engine.destage_round(Sluggish::Yes)?;
         engine.shared.tell();
         Ok(moved | wrote)
+    }
+
+    /// Whether so little came since the last round that there need not be another one soon.
+    fn is_little(&self, end: Lsn, ring_bytes: u64) -> bool {
+        end.0.saturating_sub(self.last_end.0) < ring_bytes / LITTLE_PART
     }
 
     /// Makes the next segment's file before anybody needs it.
@@ -218,14 +251,19 @@ impl Tender {
             self.last_change = Instant::now();
         }
         let is_time = self.tried_file.is_none_or(|tried| tried.elapsed() >= FULL_TIME);
-        let (wanted, looks) = {
+        let (wanted, looks, applied, is_resynced) = {
             let mut state = engine.shared.lock();
             let Role::Secondary(secondary) = &mut state.role else { return Ok(moved) };
-            (secondary.is_wanted(), is_time && secondary.trouble == Trouble::NoSpace && !secondary.is_stuck)
+            let looks = is_time && secondary.trouble == Trouble::NoSpace && !secondary.is_stuck;
+            (secondary.is_wanted(), looks, secondary.applied, secondary.resync.is_some())
         };
-        if wanted {
+        // Until it is up to date nobody waits for it.
+        if wanted && !is_resynced {
             self.wanted = Some(Instant::now());
         }
+        let is_little = self.is_little(applied, engine.config.ring_bytes());
+        self.pause = if is_little { (self.pause * 2).min(FOLLOWER_PAUSE_MAX) } else { self.round_time };
+        self.last_end = applied;
         if looks {
             self.tried_file = Some(Instant::now());
             let trouble = engine.room();
@@ -238,6 +276,12 @@ impl Tender {
         publish(pair);
         Ok(moved | wrote)
     }
+}
+
+/// Whether a primary's rounds may come late: in the pair all that is urgent is done by those who wait, and a peer that is brought up to date
+/// takes its time anyway.
+fn is_calm(primary: &Primary) -> bool {
+    primary.mode == Mode::Mirrored || primary.resync.is_some()
 }
 
 /// Whether there is something for a follower to do before the time for a round has come: the primary waits for it, much has come, or
@@ -268,7 +312,7 @@ mod tests {
         pair.engine.shared.lock().fail("a-test", "a test says so".into());
         let (tell, told) = channel();
         std::thread::spawn(move || {
-            let moved = Tender::new(pair.engine.config.ring_bytes()).round(&pair);
+            let moved = Tender::new(pair.engine.config.ring_bytes()).round(&pair, false);
             tell.send((moved, pair.engine.shared.try_lock(Duration::from_secs(1)).is_some()))
         });
         let told = told.recv_timeout(Duration::from_secs(60)).expect("it waits for itself");

@@ -96,6 +96,34 @@ fn a_new_node_is_given_what_lives_and_nothing_else() {
     model.compare(&secondary.volume("root").unwrap());
 }
 
+/// What is sent at once ends where a block ends, whatever the sizes of those before.
+#[test]
+fn a_new_node_is_given_blocks_of_two_sizes_from_one_log() {
+    let rig = rig(Medium::Tcp);
+    let primary = rig.open(0);
+    wait_for(&primary, |status| status.reason.code == "peer-unreachable");
+    primary.promote(false).unwrap();
+    primary.create_volume("small", 1 << 20, BlockSize::Small).unwrap();
+    let (small, volume) = (primary.volume("small").unwrap(), primary.volume("root").unwrap());
+    let (few, many) = (512 * 3, usize::try_from(BLOCK).unwrap() * 33);
+    for number in 0..48 {
+        write(&small, number * 512 * 7, &pattern(1, few));
+        write(&volume, number * BLOCK * 40, &pattern(2, many));
+    }
+    let secondary = rig.open(1);
+    wait_for(&primary, |status| status.replication == ReplicationState::Established);
+    let (data, _) = moved(&Counts::default(), &primary);
+    assert!(data > 4 << 20, "{data} bytes came by a resync");
+    drop((small, volume));
+    drop(primary);
+    secondary.promote(false).unwrap();
+    let (small, volume) = (secondary.volume("small").unwrap(), secondary.volume("root").unwrap());
+    for number in 0..48 {
+        assert_eq!(read(&small, number * 512 * 7, few), pattern(1, few), "write {number}");
+        assert_eq!(read(&volume, number * BLOCK * 40, many), pattern(2, many), "write {number}");
+    }
+}
+
 #[test]
 fn what_was_cut_off_trimmed_deleted_and_resized_meanwhile_is_so_on_both() {
     let rig = rig(Medium::Shm);

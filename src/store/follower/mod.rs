@@ -318,8 +318,7 @@ impl Secondary {
     /// Whether a look at the ring cannot wait: the primary has flushed what was not looked at yet, or this node does not just follow.
     pub(in crate::store) fn is_asked(&self) -> bool {
         let Stage::Following(following) = &self.stage else { return true };
-        let has_flushed = || following.memory.primary().is_some_and(|words| words.flush > following.flushed);
-        self.resync.is_some() || has_flushed()
+        following.memory.primary().is_some_and(|words| words.flush > following.flushed)
     }
 
     /// Whether the primary waits for something to become durable.

@@ -13,15 +13,16 @@ use crate::store::counters::count;
 use crate::store::engine::Engine;
 use crate::store::error::IoError;
 use crate::store::link::Wait;
-use crate::store::primary::HandOver;
+use crate::store::primary::{HandOver, Mode};
 use crate::store::state::{Shared, State};
+use crate::store::usual::Usual;
 #[cfg(test)]
 use crate::store::world::{Defect, breaks};
 
 /// For so long one looks without a sleep: a round trip to a near peer takes less, and to be woken takes as long.
 const SPIN_TIME: Duration = Duration::from_micros(50);
 /// Looks between two at the clock.
-const LOOKS_PER_CLOCK: u32 = 8;
+const LOOKS_PER_CLOCK: u32 = 4;
 
 /// Naps become longer by so much, to so much, where nothing tells that something came.
 const NAP_STEP: Duration = Duration::from_micros(20);
@@ -132,13 +133,15 @@ impl Volume {
 impl Engine {
     /// The one gate: [`Volume::commit`], and changes of the table of volumes.
     pub(in crate::store) fn commit(&self, epoch: u64, mark: Mark, gone: Gone<'_>) -> Result<(), IoError> {
-        let began = self.measures.load(Ordering::Relaxed).then(Instant::now);
-        let (mut pause, mut proof) = (Pause::default(), None);
+        let measures = self.measures.load(Ordering::Relaxed);
+        let began = (measures || Usual::measures(mark.0)).then(Instant::now);
+        let (mut pause, mut proof, mut doubts) = (Pause::default(), None, None);
         #[cfg(test)]
         let was_live = breaks(Defect::LooksAtTheLeaseOnce) && self.lease.is_live();
         loop {
             let mut state = self.shared.lock();
             let primary = state.serving(epoch)?;
+            let doubts = *doubts.get_or_insert(primary.doubts);
             if proof.is_none() && self.confirms() && primary.has_member() {
                 proof = Some(primary.proof(Lsn(mark.0)));
             }
@@ -158,9 +161,15 @@ impl Engine {
             #[cfg(test)]
             let may_answer = may_answer || was_live;
             if is_committed && may_answer {
+                // What waited for a lost link says nothing of the pair.
+                let is_usual = primary.mode == Mode::Mirrored && primary.doubts == doubts;
                 drop(state);
                 if let Some(began) = began {
-                    self.commits.record(began.elapsed());
+                    match (measures, is_usual) {
+                        (true, _) => self.commits.record(began.elapsed()),
+                        (false, true) => self.usual.record(began.elapsed()),
+                        (false, false) => {}
+                    }
                 }
                 return Ok(());
             }

@@ -18,30 +18,44 @@ use crate::store::state::{Reason, Role, State};
 #[cfg(test)]
 use crate::store::world::{Defect, breaks};
 
+/// Between two looks whether a peer is up to date that lacked more than the ring has.
+const STEP_TIME_RESYNC: Duration = Duration::from_millis(50);
 /// How long one attempt to reconnect may take.
 pub(super) const RECONNECT_TIME: Duration = Duration::from_secs(2);
 
 impl Pair {
-    /// Sets the peer in when it has everything.
-    pub(super) fn catch_up(&self) -> Duration {
-        let is_ready = {
+    /// Whether the peer has everything; else when to look again.
+    fn has_caught_up(&self) -> Result<(), Duration> {
+        let (is_ready, is_resynced) = {
             let mut state = self.engine.shared.lock();
-            let Role::Primary(primary) = &mut state.role else { return STEP_TIME_BUSY };
-            primary.push();
-            primary.ask_peer();
+            let Role::Primary(primary) = &mut state.role else { return Err(STEP_TIME_BUSY) };
+            let is_resynced = primary.resync.is_some();
+            // One that is brought up to date is asked by the tender.
+            if !is_resynced {
+                primary.push();
+                primary.ask_peer();
+            }
             let cannot_begin = primary.peer.end == Lsn::ZERO;
-            if (primary.resync.is_some() || cannot_begin) && primary.peer.trouble != Trouble::None {
+            if (is_resynced || cannot_begin) && primary.peer.trouble != Trouble::None {
                 let is_setting_in = primary.mode == Mode::SettingIn;
                 drop(state);
                 self.give_up_peer(is_setting_in);
-                return STEP_TIME;
+                return Err(STEP_TIME);
             }
             let waits = primary.mode == Mode::SettingIn && !primary.may_join();
-            primary.is_caught_up() && !waits
+            (primary.is_caught_up() && !waits, is_resynced)
         };
-        if !is_ready {
-            self.refresh();
-            return STEP_TIME_BUSY;
+        if is_ready {
+            return Ok(());
+        }
+        self.refresh();
+        Err(if is_resynced { STEP_TIME_RESYNC } else { STEP_TIME_BUSY })
+    }
+
+    /// Sets the peer in when it has everything.
+    pub(super) fn catch_up(&self) -> Duration {
+        if let Err(rest) = self.has_caught_up() {
+            return rest;
         }
         if !self.may_ask_to_join() {
             return STEP_TIME;

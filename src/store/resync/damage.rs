@@ -1,12 +1,15 @@
 //! What the primary cannot read: it is asked for again when all else is here, until it can, or until nobody needs it any more.
 
+use std::ops::Range;
+
 use super::fill::live;
 use super::pull::{PullError, Puller, Session, with_staging};
-use super::wire::DAMAGED;
+use super::wire::{DAMAGED, UNCLEAR};
+use crate::base::Lsn;
 use crate::replica::DataRun;
 use crate::store::pair::Pair;
 
-/// Runs that the primary could not read, by rising position.
+/// Runs that the primary could not read.
 #[derive(Debug, Default)]
 pub(super) struct Damage {
     runs: Vec<DataRun>,
@@ -19,6 +22,11 @@ pub(super) fn is_damage(error: &PullError) -> bool {
     matches!(error, PullError::Refused { code, .. } if code == DAMAGED)
 }
 
+/// Whether it does not answer such a question.
+pub(super) fn is_unclear(error: &PullError) -> bool {
+    matches!(error, PullError::Refused { code, .. } if code == UNCLEAR)
+}
+
 impl Damage {
     pub(super) fn note(&mut self, run: DataRun, error: &PullError) {
         log::debug!("block {} of volume {}: {error}", run.block, run.volume);
@@ -26,13 +34,15 @@ impl Damage {
         self.why.get_or_insert_with(|| error.to_string());
     }
 
-    pub(super) const fn len(&self) -> usize {
-        self.runs.len()
+    /// Whether a run here is one of them.
+    pub(super) fn touches(&self, range: &Range<Lsn>) -> bool {
+        self.runs.iter().any(|run| range.contains(&run.lsn))
     }
 
-    pub(super) fn truncate(&mut self, len: usize) {
-        self.runs.truncate(len);
-        if len == 0 {
+    /// What lies from there on is looked at again.
+    pub(super) fn forget_from(&mut self, from: Lsn) {
+        self.runs.retain(|run| run.lsn < from);
+        if self.runs.is_empty() {
             self.why = None;
         }
     }
@@ -44,9 +54,12 @@ impl Puller {
     /// # Errors
     /// [`Damaged`](PullError::Damaged) when it still cannot.
     pub(super) fn fill_damaged(&mut self, pair: &Pair, session: &Session) -> Result<(), PullError> {
-        let noted = std::mem::take(&mut self.damage);
+        let mut noted = std::mem::take(&mut self.damage);
+        // Each segment's together.
+        noted.runs.sort_unstable_by_key(|run| run.lsn);
         if let Err(error) = self.fill_noted(pair, session, &noted.runs) {
             // What came meanwhile is found by its checksums.
+            self.give_up_gathered();
             self.damage = noted;
             return Err(error);
         }
@@ -72,9 +85,9 @@ impl Puller {
                 needed.extend(live(pair, session, run)?);
             }
             if let Some(first) = needed.first() {
-                self.fill_runs(pair, session, layout.base(first.lsn), needed.iter().copied())?;
+                self.gather(pair, session, layout.base(first.lsn), needed.iter().copied())?;
             }
         }
-        Ok(())
+        self.fetch_gathered(pair, session, None)
     }
 }

@@ -3,10 +3,10 @@
 //!
 //! What the primary cannot read of a segment is noted, and does not keep the rest from coming: it is asked for once more when all else is here.
 
-use super::damage::is_damage;
+use super::damage::{is_damage, is_unclear};
 use super::pull::{PullError, Puller, Session, with_staging};
 use super::table::SegmentTable;
-use super::wire::{Ask, AskedRun, PIECE_BYTES, RUNS_MAX, Reply};
+use super::wire::{Ask, AskedRun, OLDER_PIECE_BYTES, PIECE_BYTES, RUNS_MAX, Reply};
 use crate::base::{BlockNumber, Lsn};
 use crate::replica::{DataRun, Plan, SegmentPlan};
 use crate::segment::HEAD_BYTES;
@@ -21,6 +21,16 @@ const UNSYNCED_SEGMENTS_MAX: usize = 64;
 
 fn wrong(why: impl std::fmt::Display) -> PullError {
     PullError::Wrong(why.to_string())
+}
+
+/// What is to be asked for together: blocks of one segment or of several, since a question takes as long as to bring many blocks.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    piece: Piece,
+    /// Segments that need nothing beyond it.
+    segments: Vec<Lsn>,
+    /// Where to begin again when it does not come.
+    since: Option<Lsn>,
 }
 
 /// Blocks that are asked for together.
@@ -81,7 +91,7 @@ impl Puller {
         )))
     }
 
-    /// Brings one segment's file to what the plan has of it.
+    /// Brings one segment's file to what the plan has of it, but for what is [gathered](Gathered).
     pub(super) fn fill_segment(
         &mut self,
         pair: &Pair,
@@ -92,13 +102,14 @@ impl Puller {
         if pair.verified().contains(&base) {
             return with_staging(pair, session, |_, staging| staging.meter.skipped(segment.bytes()));
         }
-        let noted = self.damage.len();
-        let filled = self.fill_runs(pair, session, base, segment.runs());
-        if filled.is_err() {
-            // All of it is looked at again.
-            self.damage.truncate(noted);
-        }
-        filled
+        self.gather(pair, session, base, segment.runs())
+    }
+
+    /// Gives up what is gathered: all of it is looked at again. From where on, if there was something.
+    pub(super) fn give_up_gathered(&mut self) -> Option<Lsn> {
+        let base = std::mem::take(&mut self.gathered).since?;
+        self.damage.forget_from(base);
+        Some(base)
     }
 
     /// Brings the head and the table of the segment that has the log's end, from which this node reads its log again after a restart: also where
@@ -117,14 +128,15 @@ impl Puller {
         Ok(())
     }
 
-    /// Brings what is live of some runs of one segment.
-    pub(super) fn fill_runs(
+    /// Brings what is live of some runs of one segment, as far as a piece is full of it; the rest is gathered.
+    pub(super) fn gather(
         &mut self,
         pair: &Pair,
         session: &Session,
         base: Lsn,
         runs: impl Iterator<Item = DataRun>,
     ) -> Result<(), PullError> {
+        self.gathered.since.get_or_insert(base);
         let is_new = match self.bring_table(pair, session, base) {
             Ok(is_new) => is_new,
             Err(error) if is_damage(&error) => {
@@ -133,30 +145,50 @@ impl Puller {
             }
             Err(error) => return Err(error),
         };
-        let noted = self.damage.len();
-        let mut piece = Piece::default();
-        let mut buffer = vec![0; usize::try_from(PIECE_BYTES).expect("small")];
+        let mut buffer = Vec::new();
         for run in runs {
             for part in parts(run) {
                 for run in live(pair, session, &part)? {
-                    let target = &mut buffer[..usize::try_from(run.bytes()).expect("a part of a piece")];
-                    if !is_new && pair.engine.read_file(run.lsn, run.block_size, target).is_ok() {
+                    buffer.resize(usize::try_from(run.bytes()).expect("a part of a piece"), 0);
+                    if !is_new && pair.engine.read_file(run.lsn, run.block_size, &mut buffer).is_ok() {
                         with_staging(pair, session, |_, staging| staging.meter.skipped(run.bytes()))?;
                         continue;
                     }
+                    let piece = &self.gathered.piece;
                     if piece.bytes + run.bytes() > PIECE_BYTES || piece.runs.len() == RUNS_MAX {
-                        self.fetch(pair, session, base, &std::mem::take(&mut piece))?;
+                        self.fetch_gathered(pair, session, Some(base))?;
                     }
-                    piece.bytes += run.bytes();
-                    piece.runs.push(run);
+                    self.gathered.piece.bytes += run.bytes();
+                    self.gathered.piece.runs.push(run);
                 }
             }
         }
-        if piece.bytes > 0 {
-            self.fetch(pair, session, base, &piece)?;
+        self.gathered.segments.push(base);
+        if self.gathered.segments.len() + self.unsynced.segments() >= UNSYNCED_SEGMENTS_MAX {
+            self.fetch_gathered(pair, session, None)?;
+            self.sync(pair)?;
         }
-        self.unsynced.add(base, self.damage.len() == noted);
-        if self.unsynced.bytes >= UNSYNCED_BYTES_MAX || self.unsynced.segments() >= UNSYNCED_SEGMENTS_MAX {
+        Ok(())
+    }
+
+    /// Fetches what is gathered; `within` the segment of which there is more.
+    pub(super) fn fetch_gathered(
+        &mut self,
+        pair: &Pair,
+        session: &Session,
+        within: Option<Lsn>,
+    ) -> Result<(), PullError> {
+        let piece = std::mem::take(&mut self.gathered.piece);
+        if piece.bytes > 0 {
+            self.fetch(pair, session, &piece)?;
+        }
+        let segment_bytes = pair.engine.layout().segment_bytes();
+        for base in std::mem::take(&mut self.gathered.segments) {
+            let is_whole = !self.damage.touches(&(base..base.plus(segment_bytes)));
+            self.unsynced.add(base, is_whole);
+        }
+        self.gathered.since = within;
+        if self.unsynced.bytes >= UNSYNCED_BYTES_MAX {
             self.sync(pair)?;
         }
         Ok(())
@@ -234,26 +266,23 @@ impl Puller {
     }
 
     /// Fetches one piece, but for the blocks that the primary cannot read, which are noted.
-    fn fetch(&mut self, pair: &Pair, session: &Session, base: Lsn, piece: &Piece) -> Result<(), PullError> {
-        match self.fetch_all(pair, session, base, piece) {
-            Err(error) if is_damage(&error) => match piece.halves() {
-                Ok(halves) => halves.iter().try_for_each(|half| self.fetch(pair, session, base, half)),
-                Err(block) => {
-                    self.damage.note(block, &error);
-                    Ok(())
+    fn fetch(&mut self, pair: &Pair, session: &Session, piece: &Piece) -> Result<(), PullError> {
+        match self.fetch_all(pair, session, piece) {
+            // An older primary does not answer long ones.
+            Err(error) if is_damage(&error) || piece.bytes > OLDER_PIECE_BYTES && is_unclear(&error) => {
+                match piece.halves() {
+                    Ok(halves) => halves.iter().try_for_each(|half| self.fetch(pair, session, half)),
+                    Err(block) => {
+                        self.damage.note(block, &error);
+                        Ok(())
+                    }
                 }
-            },
+            }
             fetched => fetched,
         }
     }
 
-    fn fetch_all(
-        &mut self,
-        pair: &Pair,
-        session: &Session,
-        base: Lsn,
-        piece: &Piece,
-    ) -> Result<(), PullError> {
+    fn fetch_all(&mut self, pair: &Pair, session: &Session, piece: &Piece) -> Result<(), PullError> {
         let asked =
             |run: &DataRun| AskedRun { lsn: run.lsn.0, count: run.count, shift: run.block_size.shift() };
         let runs: Vec<_> = piece.runs.iter().map(asked).collect();
@@ -271,6 +300,7 @@ impl Puller {
         for run in &piece.runs {
             let (part, behind) = rest.split_at(usize::try_from(run.bytes()).expect("a part of a piece"));
             engine.sums.verify(&engine.files, run.lsn, run.block_size, part).map_err(wrong)?;
+            let base = engine.layout().base(run.lsn);
             engine.files.fill(base, run.lsn.since(base), part)?;
             rest = behind;
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::damage::Damage;
-use super::fill::Unsynced;
+use super::fill::{Gathered, Unsynced};
 use super::maps::fetch_maps;
 use super::wire::{Ask, Reply};
 use crate::base::Lsn;
@@ -92,7 +92,7 @@ impl Session {
 #[derive(Debug)]
 enum Stage {
     Maps,
-    /// Segments before `from` are done.
+    /// Segments before `from` are done, or [gathered](Gathered).
     Segments {
         plan: Plan,
         from: Lsn,
@@ -117,6 +117,7 @@ pub(in crate::store) struct Puller {
     stage: Stage,
     pub(super) unsynced: Unsynced,
     pub(super) damage: Damage,
+    pub(super) gathered: Gathered,
     has_failed: bool,
 }
 
@@ -128,6 +129,7 @@ impl Puller {
             stage: Stage::Maps,
             unsynced: Unsynced::default(),
             damage: Damage::default(),
+            gathered: Gathered::default(),
             has_failed: false,
         }
     }
@@ -172,6 +174,7 @@ impl Puller {
         if self.session != Some(session) {
             (self.session, self.stage) = (Some(session), Stage::Maps);
             (self.unsynced, self.damage) = (Unsynced::default(), Damage::default());
+            self.gathered = Gathered::default();
         }
         self.pull(pair, &session)
     }
@@ -185,15 +188,24 @@ impl Puller {
                 self.stage = Stage::Segments { plan, from: Lsn::ZERO };
             }
             Stage::Segments { plan, from } => {
-                let Some(segment) = plan.next_segment(from) else {
-                    let filled = self.fill_last(pair, session, &plan);
-                    self.stage = if filled.is_ok() { Stage::Damaged } else { Stage::Segments { plan, from } };
-                    return filled.map(|()| true);
+                let (filled, next) = match plan.next_segment(from) {
+                    Some(segment) => {
+                        let done = segment.base().plus(pair.engine.layout().segment_bytes());
+                        (self.fill_segment(pair, session, segment), Some(done))
+                    }
+                    None => {
+                        let fetched = self.fetch_gathered(pair, session, None);
+                        (fetched.and_then(|()| self.fill_last(pair, session, &plan)), None)
+                    }
                 };
-                let filled = self.fill_segment(pair, session, segment);
-                let done = segment.base().plus(pair.engine.layout().segment_bytes());
-                let from = if filled.is_ok() { done } else { from };
-                self.stage = Stage::Segments { plan, from };
+                self.stage = match (&filled, next) {
+                    (Err(_), _) => {
+                        let from = self.give_up_gathered().map_or(from, |base| base.min(from));
+                        Stage::Segments { plan, from }
+                    }
+                    (Ok(()), Some(from)) => Stage::Segments { plan, from },
+                    (Ok(()), None) => Stage::Damaged,
+                };
                 filled?;
             }
             Stage::Damaged => {

@@ -1,12 +1,13 @@
 //! The primary's side: it answers what the node asks that it brings up to date, from its own files, into the window.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::meter::{Meter, ResyncStatus};
 use super::table::SegmentTable;
-use super::wire::{Ask, AskedRun, DAMAGED, PIECE_BYTES, RUNS_MAX, Reply, VolumeRow};
+use super::wire::{Ask, AskedRun, DAMAGED, PIECE_BYTES, RUNS_MAX, Reply, UNCLEAR, VolumeRow};
 use crate::base::clock::Instant;
 use crate::base::{BlockNumber, BlockSize, Deadline, Level, Lsn, VolumeId};
 use crate::replica::{Cursor, Throttle, frame};
@@ -20,8 +21,8 @@ use crate::store::state::{Bell, Role};
 
 /// How long a piece may be on its way to the peer's memory.
 const PLACE_TIME: Duration = Duration::from_secs(10);
-/// How long an answer is put off at most, for the sake of clients.
-const PUT_OFF_TIME: Duration = Duration::from_secs(2);
+/// How long an answer is put off at most, for the sake of clients: whoever asked gives up after three times that.
+const PUT_OFF_TIME: Duration = Duration::from_secs(3);
 /// How long is rested at once.
 const NAP_MAX: Duration = Duration::from_millis(20);
 
@@ -75,35 +76,46 @@ fn refuse(code: &'static str, text: impl Into<String>) -> Refusal {
 impl Carrier {
     pub(in crate::store) fn new(engine: &Engine, session: u64, lane: Lane, memory: RingMemory) -> Self {
         let counts = engine.commits.counts();
-        let throttle = Throttle::new(Duration::ZERO, crate::replica::Counts::default(), counts);
+        let throttle = Throttle::new(Duration::ZERO, engine.usual.p99(), counts);
         Self { session, lane, memory, began: Instant::now(), throttle, table: None }
     }
 
-    /// Puts bytes into the window; they are in the peer's memory on return.
-    fn place(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
-        assert!(bytes.len() <= WINDOW_BYTES, "{} bytes for the window", bytes.len());
+    /// Puts bytes into the window, from `start` of it on; they are as far as `level` says on return, and so are those before.
+    fn place(&mut self, start: usize, bytes: &[u8], level: Level) -> Result<usize, Refusal> {
+        assert!(start + bytes.len() <= WINDOW_BYTES, "{} bytes at {start} of the window", bytes.len());
         if bytes.is_empty() {
             return Ok(0);
         }
         let failed = |error: &dyn std::fmt::Display| refuse("link-lost", error.to_string());
         let (at, _) = self.memory.window();
-        self.lane.store(at, bytes).map_err(|error| failed(&error))?;
-        let placed = self.lane.flush(Level::Visible, Deadline::within(PLACE_TIME));
+        self.lane.store(at + start, bytes).map_err(|error| failed(&error))?;
+        let placed = self.lane.flush(level, Deadline::within(PLACE_TIME));
         placed.map_err(|error| failed(&error))?;
         Ok(bytes.len())
     }
 
-    /// Waits until a piece may go without clients feeling it.
-    fn wait_for_clients(&mut self, engine: &Engine, bell: &Bell) {
-        let asked = Instant::now();
+    /// Waits until more of a piece that was asked for then may go without clients feeling it; false when nobody is to have it any more.
+    fn wait_for_clients(&mut self, asked: Instant, session: &Session<'_>) -> bool {
         while asked.elapsed() < PUT_OFF_TIME {
-            let wait = self.throttle.wait(self.began.elapsed(), &engine.commits.counts());
+            let wait = self.throttle.wait(self.began.elapsed(), &session.engine.commits.counts());
             if wait.is_zero() {
-                return;
+                break;
             }
-            bell.nap(wait.min(NAP_MAX));
+            session.bell.nap(wait.min(NAP_MAX));
+            if session.is_over(self.session) {
+                return false;
+            }
         }
+        true
     }
+}
+
+/// What is left of a run that was asked for.
+#[derive(Debug)]
+struct Part {
+    lsn: Lsn,
+    size: BlockSize,
+    bytes: u64,
 }
 
 /// What a session is answered from.
@@ -111,6 +123,7 @@ struct Session<'a> {
     engine: &'a Engine,
     /// Rung when the node ends; a primary has no other use for it.
     bell: &'a Bell,
+    stopping: &'a AtomicBool,
     epoch: u64,
     roots: Arc<Roots>,
 }
@@ -145,7 +158,8 @@ impl Pair {
             return Ok(Reply::Done);
         }
         let carrier = carrier.as_mut().filter(|carrier| carrier.session == session).ok_or_else(gone)?;
-        let session = Session { engine: &self.engine, bell: &self.puller, epoch, roots };
+        let session =
+            Session { engine: &self.engine, bell: &self.puller, stopping: &self.stopping, epoch, roots };
         let reply = session.answer(carrier, ask)?;
         if let (Reply::Data { bytes }, Role::Primary(primary)) = (&reply, &mut self.engine.shared.lock().role)
             && let Some(source) = &mut primary.resync
@@ -165,6 +179,16 @@ impl Session<'_> {
             Ask::Data { runs } => self.data(carrier, runs),
             Ask::Finished | Ask::GivesUp { .. } => Ok(Reply::Done),
         }
+    }
+
+    /// Whether the resync of this number has ended, or the node does.
+    fn is_over(&self, number: u64) -> bool {
+        let is_ours = |source: &Source| source.session == number;
+        let goes_on = match &self.engine.shared.lock().role {
+            Role::Primary(primary) => primary.resync.as_deref().is_some_and(is_ours),
+            Role::Undecided | Role::Secondary(_) | Role::Failed { .. } => false,
+        };
+        !goes_on || self.stopping.load(Ordering::SeqCst)
     }
 
     fn volumes(&self, carrier: &mut Carrier) -> Result<Reply, Refusal> {
@@ -211,7 +235,7 @@ impl Session<'_> {
     ) -> Result<Reply, Refusal> {
         let Engine { config, files, .. } = self.engine;
         if at == 0 || carrier.table.as_ref().is_none_or(|(known, _)| *known != base) {
-            let unclear = || refuse("unclear", format!("no segment begins at {base}"));
+            let unclear = || refuse(UNCLEAR, format!("no segment begins at {base}"));
             if config.layout.base(base) != base || base >= self.roots.now.position {
                 return Err(unclear());
             }
@@ -234,56 +258,76 @@ impl Session<'_> {
         }
         let all = carrier.table.as_ref().map(|(_, bytes)| &bytes[..]).unwrap_or_default();
         let rest = usize::try_from(at).ok().and_then(|at| all.get(at..));
-        let rest = rest.ok_or_else(|| refuse("unclear", format!("byte {at} of a table of {}", all.len())))?;
+        let rest = rest.ok_or_else(|| refuse(UNCLEAR, format!("byte {at} of a table of {}", all.len())))?;
         let (part, all) = (rest[..rest.len().min(WINDOW_BYTES)].to_vec(), all.len());
         let bytes = self.tables(carrier, &part)?;
         Ok(Reply::Table { bytes, all })
     }
 
     fn data(&self, carrier: &mut Carrier, runs: &[AskedRun]) -> Result<Reply, Refusal> {
-        let mut parts = Vec::with_capacity(runs.len().min(RUNS_MAX));
+        let mut parts = VecDeque::with_capacity(runs.len().min(RUNS_MAX));
         let mut all = 0;
         for run in runs {
-            let (lsn, size, bytes) = self.check(run)?;
-            all += bytes;
-            parts.push((lsn, size, bytes));
+            let part = self.check(run)?;
+            all += part.bytes;
+            parts.push_back(part);
         }
         if all > PIECE_BYTES || runs.len() > RUNS_MAX {
-            return Err(refuse("unclear", format!("{all} bytes of {} runs in one piece", runs.len())));
+            return Err(refuse(UNCLEAR, format!("{all} bytes of {} runs in one piece", runs.len())));
         }
-        carrier.wait_for_clients(self.engine, self.bell);
-        let began = carrier.began.elapsed();
-        let mut piece = vec![0; index(all)];
-        let mut at = 0;
-        for (lsn, size, bytes) in parts {
-            let target = &mut piece[at..at + index(bytes)];
-            let read = self.engine.read_file(lsn, size, target);
-            read.map_err(|error| refuse(DAMAGED, error.to_string()))?;
-            at += index(bytes);
+        let (asked, mut at) = (Instant::now(), 0);
+        let mut buffer = vec![0; index(all)];
+        while !parts.is_empty() {
+            if !carrier.wait_for_clients(asked, self) {
+                return Err(refuse("no-session", "the resync was over before all was sent"));
+            }
+            let began = carrier.began.elapsed();
+            let bytes = self.read_step(&mut parts, carrier.throttle.step(), &mut buffer)?;
+            let level = if parts.is_empty() { Level::Visible } else { Level::Acked };
+            at += carrier.place(at, &buffer[..bytes], level)?;
+            carrier.throttle.moved(began, carrier.began.elapsed(), bytes as u64);
+            count(&self.engine.shared.counters.resync_data_bytes, bytes as u64);
         }
-        let bytes = carrier.place(&piece)?;
-        carrier.throttle.moved(began, carrier.began.elapsed(), all);
-        let counters = &self.engine.shared.counters;
-        count(&counters.resync_pieces, 1);
-        count(&counters.resync_data_bytes, all);
-        Ok(Reply::Data { bytes })
+        count(&self.engine.shared.counters.resync_pieces, 1);
+        Ok(Reply::Data { bytes: at })
+    }
+
+    /// Reads what comes next of these parts, `most` bytes of it at most; how many they are.
+    fn read_step(&self, parts: &mut VecDeque<Part>, most: u64, buffer: &mut [u8]) -> Result<usize, Refusal> {
+        let mut read = 0;
+        while let Some(part) = parts.front_mut() {
+            // Whole blocks: each has one checksum.
+            let bytes = part.bytes.min((most - read) / part.size.bytes() * part.size.bytes());
+            if bytes == 0 {
+                break;
+            }
+            let target = &mut buffer[index(read)..index(read + bytes)];
+            let came = self.engine.read_file(part.lsn, part.size, target);
+            came.map_err(|error| refuse(DAMAGED, error.to_string()))?;
+            (part.lsn, part.bytes) = (part.lsn.plus(bytes), part.bytes - bytes);
+            if part.bytes == 0 {
+                parts.pop_front();
+            }
+            read += bytes;
+        }
+        Ok(index(read))
     }
 
     /// Where a run lies, if it can be one.
-    fn check(&self, run: &AskedRun) -> Result<(Lsn, BlockSize, u64), Refusal> {
+    fn check(&self, run: &AskedRun) -> Result<Part, Refusal> {
         let layout = self.engine.layout();
-        let unclear = || refuse("unclear", format!("no data can be {run:?}"));
+        let unclear = || refuse(UNCLEAR, format!("no data can be {run:?}"));
         let size = BlockSize::from_shift(run.shift).ok_or_else(unclear)?;
         let (lsn, bytes) = (Lsn(run.lsn), u64::from(run.count) << size.shift());
         let fits = lsn < self.roots.now.position
             && lsn.0.is_multiple_of(size.bytes())
             && bytes > 0
             && lsn.since(layout.base(lsn)) + bytes <= layout.segment_bytes();
-        if fits { Ok((lsn, size, bytes)) } else { Err(unclear()) }
+        if fits { Ok(Part { lsn, size, bytes }) } else { Err(unclear()) }
     }
 
     fn tables(&self, carrier: &mut Carrier, bytes: &[u8]) -> Result<usize, Refusal> {
-        let placed = carrier.place(bytes)?;
+        let placed = carrier.place(0, bytes, Level::Visible)?;
         count(&self.engine.shared.counters.resync_table_bytes, placed as u64);
         Ok(placed)
     }

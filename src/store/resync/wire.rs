@@ -7,14 +7,16 @@ use crate::base::{BlockSize, VolumeId};
 use crate::store::ring_memory::WINDOW_BYTES;
 use crate::volume::BlockMap;
 
-/// Bytes of data that one answer brings at most: so much delays what clients write by little, even on a slow network.
-pub(super) const PIECE_BYTES: u64 = 256 << 10;
+/// Bytes of data that one answer brings at most: a question and its answer take the time of several hundred kilobytes.
+pub(super) const PIECE_BYTES: u64 = WINDOW_BYTES as u64;
+/// What a primary of an older build answers at most.
+pub(super) const OLDER_PIECE_BYTES: u64 = 256 << 10;
 /// Runs that one question names at most: what is asked has a greatest length.
 pub(super) const RUNS_MAX: usize = 512;
 /// The refusal of what this primary's files do not have, and of nothing else: there may be more that they do.
 pub(super) const DAMAGED: &str = "damaged";
-
-const _: () = assert!(PIECE_BYTES <= WINDOW_BYTES as u64);
+/// That of a question that makes no sense to it.
+pub(super) const UNCLEAR: &str = "unclear";
 
 /// Blocks whose data follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

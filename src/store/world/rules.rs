@@ -81,7 +81,7 @@ impl Defect {
     /// Those that are found, each within so many seeds.
     pub(super) const ALL: [(Self, u64); 21] = [
         (Self::AckEarly, 20),
-        (Self::AnswersWithoutLease, 20),
+        (Self::AnswersWithoutLease, 50),
         (Self::ReadsWhatIsNotCommitted, 20),
         (Self::ServesUnaskedAfterRestart, 20),
         (Self::MediatorTakesAll, 20),

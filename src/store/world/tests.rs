@@ -16,7 +16,7 @@ use super::run::{FAULTS, OPERATIONS, Outcome, run};
 const SEEDS: u64 = 300;
 const SECONDS: u64 = 150;
 /// Defects that are found within so many seeds are looked for in each run; the others with `MIRRORBUS_FULL=1`.
-const SEEDS_QUICK: u64 = 20;
+const SEEDS_QUICK: u64 = 50;
 /// And those of an order of events that is rare in so many, when one asks for them.
 const SEEDS_RARE: u64 = 1000;
 
