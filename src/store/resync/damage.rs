@@ -91,3 +91,28 @@ impl Puller {
         self.fetch_gathered(pair, session, None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{BlockNumber, BlockSize, VolumeId};
+
+    #[test]
+    fn what_lies_behind_where_it_goes_on_is_forgotten_and_nothing_else() {
+        let run = |lsn| DataRun {
+            volume: VolumeId(1),
+            block: BlockNumber(7),
+            count: 1,
+            lsn: Lsn(lsn),
+            block_size: BlockSize::Large,
+        };
+        let error = PullError::Refused { code: DAMAGED.to_owned(), text: "a test says so".to_owned() };
+        let mut damage = Damage::default();
+        [0x9000, 0x1000, 0x5000].into_iter().for_each(|lsn| damage.note(run(lsn), &error));
+        assert!(damage.touches(&(Lsn(0x5000)..Lsn(0x6000))) && !damage.touches(&(Lsn(0x2000)..Lsn(0x5000))));
+        damage.forget_from(Lsn(0x5000));
+        assert_eq!((damage.runs.clone(), damage.why.is_some()), (vec![run(0x1000)], true));
+        damage.forget_from(Lsn(0x1000));
+        assert_eq!((damage.runs.len(), damage.why), (0, None));
+    }
+}
