@@ -176,8 +176,7 @@ impl Tender {
                 self.asked = Instant::now();
             }
             let moved = end != self.last_end;
-            let is_little = primary.log.to_prepare().is_none() && self.is_little(end, ring_bytes);
-            self.pause = if is_little { (self.pause * 2).min(PAUSE_MAX) } else { self.round_time };
+            self.pace(end, ring_bytes, PAUSE_MAX, primary.log.to_prepare().is_some());
             if moved {
                 (self.last_end, self.last_change) = (end, Instant::now());
             } else if primary.log.padded() < end && self.last_change.elapsed() >= IDLE_PAD_TIME {
@@ -196,9 +195,11 @@ impl Tender {
         Ok(moved | wrote)
     }
 
-    /// Whether so little came since the last round that there need not be another one soon.
-    fn is_little(&self, end: Lsn, ring_bytes: u64) -> bool {
-        end.0.saturating_sub(self.last_end.0) < ring_bytes / LITTLE_PART
+    /// Says when the next round comes, by how much came since the last one; at most so late.
+    fn pace(&mut self, end: Lsn, ring_bytes: u64, most: Duration, is_urgent: bool) {
+        let came = end.0.saturating_sub(self.last_end.0);
+        let is_little = !is_urgent && came < ring_bytes / LITTLE_PART;
+        self.pause = if is_little { (self.pause * 2).min(most) } else { self.round_time };
     }
 
     /// Makes the next segment's file before anybody needs it.
@@ -261,8 +262,7 @@ impl Tender {
         if wanted && !is_resynced {
             self.wanted = Some(Instant::now());
         }
-        let is_little = self.is_little(applied, engine.config.ring_bytes());
-        self.pause = if is_little { (self.pause * 2).min(FOLLOWER_PAUSE_MAX) } else { self.round_time };
+        self.pace(applied, engine.config.ring_bytes(), FOLLOWER_PAUSE_MAX, false);
         self.last_end = applied;
         if looks {
             self.tried_file = Some(Instant::now());

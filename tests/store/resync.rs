@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mirrorbus::base::BlockSize;
-use mirrorbus::store::{Counts, DatasetConfig, Directory, ReplicationState, RoleStatus};
+use mirrorbus::store::{Counts, Dataset, DatasetConfig, Directory, ReplicationState, RoleStatus};
 
 use super::away::{BLOCK, BLOCKS, Model, RING, SEGMENT, Slow, alone, moved, rig, switch_over};
 use super::rig::{Medium, Rig, here, pattern, read, wait_for, write};
@@ -60,12 +60,18 @@ fn a_node_that_was_away_for_long_comes_back_over_shm() {
     comes_back_while_the_volume_is_written(Medium::Shm);
 }
 
-#[test]
-fn a_new_node_is_given_what_lives_and_nothing_else() {
-    let rig = rig(Medium::Tcp);
+/// A node of a pair whose other one was never there, and serves.
+fn first(rig: &Rig) -> Dataset {
     let primary = rig.open(0);
     wait_for(&primary, |status| status.reason.code == "peer-unreachable");
     primary.promote(false).unwrap();
+    primary
+}
+
+#[test]
+fn a_new_node_is_given_what_lives_and_nothing_else() {
+    let rig = rig(Medium::Tcp);
+    let primary = first(&rig);
     let volume = primary.volume("root").unwrap();
     let mut model = Model::new(3);
     model.write_some(&volume, 6000, 0, BLOCKS);
@@ -100,9 +106,7 @@ fn a_new_node_is_given_what_lives_and_nothing_else() {
 #[test]
 fn a_new_node_is_given_blocks_of_two_sizes_from_one_log() {
     let rig = rig(Medium::Tcp);
-    let primary = rig.open(0);
-    wait_for(&primary, |status| status.reason.code == "peer-unreachable");
-    primary.promote(false).unwrap();
+    let primary = first(&rig);
     primary.create_volume("small", 1 << 20, BlockSize::Small).unwrap();
     let (small, volume) = (primary.volume("small").unwrap(), primary.volume("root").unwrap());
     let (few, many) = (512 * 3, usize::try_from(BLOCK).unwrap() * 33);
@@ -240,9 +244,7 @@ fn begun(rig: &Rig, node: usize) -> Vec<std::path::PathBuf> {
 #[test]
 fn a_block_that_the_primary_cannot_read_keeps_nothing_else_from_coming() {
     let rig = rig(Medium::Shm);
-    let primary = rig.open(0);
-    wait_for(&primary, |status| status.reason.code == "peer-unreachable");
-    primary.promote(false).unwrap();
+    let primary = first(&rig);
     let volume = primary.volume("root").unwrap();
     let mut model = Model::new(17);
     model.write_all(&volume);
