@@ -153,12 +153,6 @@ impl Tender {
             let mut state = engine.shared.lock();
             let Role::Primary(primary) = &mut state.role else { return Ok(false) };
             let is_calm = is_calm(primary);
-            // What came since the last round is handed over by those who wait for it.
-            if is_calm && !is_wanted && primary.has_handed(self.last_end) {
-                primary.reap();
-            } else {
-                primary.push();
-            }
             let end = primary.log.end();
             let lag = end.0.saturating_sub(primary.log.peer_durable().0);
             let is_due = match lag {
@@ -174,6 +168,11 @@ impl Tender {
                 primary.push_and_tell();
                 primary.ask_peer();
                 self.asked = Instant::now();
+            } else if is_calm && primary.has_handed(self.last_end) {
+                // What came since the last round is handed over by those who wait for it.
+                primary.reap();
+            } else {
+                primary.push();
             }
             let moved = end != self.last_end;
             self.pace(end, ring_bytes, PAUSE_MAX, primary.log.to_prepare().is_some());
