@@ -1,7 +1,22 @@
 //! Threads. In tests those that are made in a simulated world are of that world.
 
+use std::num::NonZero;
+use std::sync::LazyLock;
 #[cfg(not(test))]
 pub(crate) use std::thread::{Builder, JoinHandle, yield_now};
+
+/// Whether this process may use one processor only: who spins there keeps back what it waits for. A simulated world has several.
+pub(crate) fn is_alone() -> bool {
+    static ALONE: LazyLock<bool> = LazyLock::new(|| {
+        std::thread::available_parallelism().is_ok_and(|count| count == NonZero::<usize>::MIN)
+    });
+    #[cfg(test)]
+    if crate::sim::scheduler::is_simulated() {
+        return false;
+    }
+    *ALONE
+}
+
 #[cfg(test)]
 pub(crate) use tests_only::{Builder, JoinHandle, yield_now};
 

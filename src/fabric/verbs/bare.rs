@@ -243,7 +243,7 @@ impl BareQueue {
     /// # Errors
     /// The device refused.
     pub fn arm(&mut self) -> Result<(), VerbsError> {
-        self.queue.completions.take_events()?;
+        self.queue.completions.take_event();
         self.queue.completions.arm()
     }
 

@@ -123,23 +123,17 @@ impl CompletionQueue {
         VerbsError::check("ibv_req_notify_cq", unsafe { ibv_req_notify_cq(self.as_ptr(), 0) })
     }
 
-    /// Takes and acknowledges the events that have come; returns how many.
-    pub(super) fn take_events(&self) -> Result<u32, VerbsError> {
-        let mut taken = 0;
-        loop {
-            let (mut queue, mut context) = (std::ptr::null_mut(), std::ptr::null_mut());
-            let channel = self.channel.raw.as_ptr();
-            // SAFETY: the channel is alive; it belongs to this queue alone.
-            if unsafe { ibv_get_cq_event(channel, &raw mut queue, &raw mut context) } != 0 {
-                break;
-            }
-            taken += 1;
+    /// Takes and acknowledges the event, if it has come: there is one at most for each time that the queue was armed. Whether it had.
+    pub(super) fn take_event(&self) -> bool {
+        let (mut queue, mut context) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let channel = self.channel.raw.as_ptr();
+        // SAFETY: the channel is alive; it belongs to this queue alone.
+        let has_come = unsafe { ibv_get_cq_event(channel, &raw mut queue, &raw mut context) } == 0;
+        if has_come {
+            // SAFETY: it was got just now.
+            unsafe { ibv_ack_cq_events(self.as_ptr(), 1) };
         }
-        if taken > 0 {
-            // SAFETY: so many were got and not acknowledged before.
-            unsafe { ibv_ack_cq_events(self.as_ptr(), taken) };
-        }
-        Ok(taken)
+        has_come
     }
 }
 

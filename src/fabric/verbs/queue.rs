@@ -87,6 +87,8 @@ pub struct VerbsQueue {
     next: usize,
     end: usize,
     armed: bool,
+    /// Something was taken since it was armed: so there is an event to be taken, or about to be.
+    has_taken: bool,
     /// Readable when a completion came, once armed, or the queue failed.
     event: OwnedFd,
 }
@@ -135,6 +137,7 @@ impl VerbsQueue {
             next: 0,
             end: 0,
             armed: false,
+            has_taken: false,
             event,
         })
     }
@@ -287,6 +290,7 @@ impl Queue for VerbsQueue {
             if end == 0 {
                 return Ok(None);
             }
+            self.has_taken = true;
         }
     }
 
@@ -299,18 +303,21 @@ impl Queue for VerbsQueue {
         if self.next < self.end {
             return Ok(Armed::PollAgain);
         }
-        let failed = |error: VerbsError| {
-            self.connection
-                .fail(QueueError::System { call: "arming the completion queue", error: error.to_string() })
-        };
-        if self.completions.take_events().map_err(failed)? > 0 {
+        // What came since and was not taken has made the event readable: a sleep ends at once.
+        if self.armed && !self.has_taken {
+            return Ok(Armed::Sleep);
+        }
+        if self.completions.take_event() {
             self.armed = false;
         }
         if self.armed {
             return Ok(Armed::Sleep);
         }
-        self.completions.arm().map_err(failed)?;
-        self.armed = true;
+        self.completions.arm().map_err(|error| {
+            self.connection
+                .fail(QueueError::System { call: "arming the completion queue", error: error.to_string() })
+        })?;
+        (self.armed, self.has_taken) = (true, false);
         // What completed before it was asked for tells nobody.
         Ok(Armed::PollAgain)
     }

@@ -7,7 +7,7 @@ use super::{Gone, Mark, Volume};
 use crate::base::Lsn;
 use crate::base::clock::Instant;
 use crate::base::locks::MutexGuard;
-use crate::base::threads::yield_now;
+use crate::base::threads::{is_alone, yield_now};
 use crate::store::config::Durability;
 use crate::store::counters::count;
 use crate::store::engine::Engine;
@@ -212,7 +212,8 @@ impl Pause {
     /// Whether it is too early for a sleep.
     fn spins(&mut self) -> bool {
         if !self.has_spun && self.looks.is_multiple_of(LOOKS_PER_CLOCK) {
-            self.has_spun = self.elapsed() >= SPIN_TIME;
+            // On the only processor it is the others' time that is spent, and theirs what is waited for.
+            self.has_spun = is_alone() || self.elapsed() >= SPIN_TIME;
         }
         self.looks = self.looks.wrapping_add(1);
         !self.has_spun
@@ -223,7 +224,10 @@ impl Pause {
         match wait {
             Wait::Look => {
                 drop(state);
-                yield_now();
+                // Behind that, it is a last look before a sleep.
+                if !self.has_spun {
+                    yield_now();
+                }
                 return false;
             }
             Wait::Watch(watch) => {
