@@ -37,8 +37,16 @@ impl Limit {
         match workload.fabric {
             Fabric::Shm => shm::limit(workload),
             Fabric::Tcp => tcp::limit(workload, peer),
-            Fabric::Rdma => rdma_limit(workload, level, peer),
+            Fabric::Rdma => rdma_limit(workload, level, peer, false),
         }
+    }
+
+    /// What no log over RDMA is faster than: each store is a record, so many bytes and their checksum, and is in the peer's memory.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn of_records(workload: &Workload, peer: Option<&str>) -> Result<Self, Failure> {
+        rdma_limit(workload, AskedLevel::Acked, peer, true)
     }
 
     /// The limit, and the loop beside it where there is one.
@@ -94,7 +102,12 @@ mod without_rdma {
 
     const WHY: &str = "this program was built without the feature rdma";
 
-    pub(super) fn rdma_limit(_: &Workload, _: AskedLevel, _: Option<&str>) -> Result<Limit, Failure> {
+    pub(super) fn rdma_limit(
+        _: &Workload,
+        _: AskedLevel,
+        _: Option<&str>,
+        _: bool,
+    ) -> Result<Limit, Failure> {
         Err(WHY.into())
     }
 

@@ -3,6 +3,7 @@
 //!
 //! * depth 1, acked: a write, its completion;
 //! * depth 1, visible: a write and a read behind it in one doorbell, the completion of the read;
+//! * of a log's records: their checksums too;
 //! * depth > 1: lists of writes, one doorbell for each list and a completion for its last, as many in flight as the depth
 //!   allows. A loop with a doorbell for each write, which copies nothing, is measured beside, as "bare".
 //!
@@ -16,6 +17,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use mirrorbus::Deadline;
+use mirrorbus::base::crc32c;
 use mirrorbus::fabric::verbs::bare::{BarePeer, BareQueue};
 use mirrorbus::fabric::verbs::{GidInfo, GidKind, devices};
 use mirrorbus::memory::{MapOptions, Mapping};
@@ -44,6 +46,10 @@ struct RdmaSide {
     /// What is stored; empty for a loop that sends what lies there.
     source: Vec<u8>,
     size: usize,
+    /// The checksum of each store is computed, as far as these are records of a log.
+    sums: bool,
+    /// Of them all, so that none is left out.
+    sum: u32,
     /// Stores until a completion is asked for.
     batch: usize,
     /// Stores since then.
@@ -105,6 +111,9 @@ impl Side for RdmaSide {
     fn store(&mut self, offset: usize) -> Result<u64, Failure> {
         self.stored += 1;
         let last = self.stored == self.batch;
+        if self.sums {
+            self.sum = std::hint::black_box(self.sum ^ crc32c(std::hint::black_box(&self.source)));
+        }
         if !self.source.is_empty() {
             self.local.slice().write(offset, &self.source);
         }
@@ -150,11 +159,16 @@ impl Side for RdmaSide {
     }
 }
 
-/// The limit of `workload` at `level`, against `peer` or, without one, against a child of this process.
+/// The limit of `workload` at `level`, against `peer` or, without one, against a child of this process; `of_records`: of stores that are a log's.
 ///
 /// # Errors
 /// The other side could not be started or reached.
-pub(super) fn limit(workload: &Workload, level: AskedLevel, peer: Option<&str>) -> Result<Limit, Failure> {
+pub(super) fn limit(
+    workload: &Workload,
+    level: AskedLevel,
+    peer: Option<&str>,
+    of_records: bool,
+) -> Result<Limit, Failure> {
     let (address, child) = match peer {
         Some(address) => (address.to_owned(), None),
         None => {
@@ -189,6 +203,8 @@ pub(super) fn limit(workload: &Workload, level: AskedLevel, peer: Option<&str>) 
                     local: Arc::clone(&local),
                     source: if each { Vec::new() } else { vec![0xa5; size] },
                     size,
+                    sums: of_records && !each,
+                    sum: 0,
                     batch,
                     stored,
                     waiting,
@@ -205,10 +221,13 @@ pub(super) fn limit(workload: &Workload, level: AskedLevel, peer: Option<&str>) 
     Ok(Limit {
         contender: team(false)?,
         bare: if workload.depth > 1 { Some(team(true)?) } else { None },
-        does: does(workload.depth > 1, visible),
+        does: if of_records { RECORDS } else { does(workload.depth > 1, visible) },
         copies_per_byte: 1.0,
     })
 }
+
+/// What is done of records.
+const RECORDS: &str = "checksum, copy into registered memory, bare write, its completion";
 
 const fn does(deep: bool, visible: bool) -> &'static str {
     match (deep, visible) {

@@ -3,7 +3,7 @@
 //! Whoever compares it with what no program of ours can run, a disk of the kernel's, keeps the turns itself. A line `store DEPTH
 //! MILLISECONDS`, `bare DEPTH MILLISECONDS` or `record DEPTH MILLISECONDS` on stdin is one turn; its figures are a line of JSON. `bare` is the
 //! limit of the region over RDMA: writes of the same size by bare verbs, which no store can be faster than. `record` is the same with as many
-//! bytes as a write takes in the log, which is what no log can be faster than.
+//! bytes as a write takes in the log, and their checksum, which is what no log can be faster than.
 //!
 //! The other side is two processes over there: `store-peer`, and `limit-peer --fabric rdma`.
 
@@ -38,7 +38,7 @@ pub(crate) fn run(options: &StoreTurnsOptions) -> Result<ExitCode, Failure> {
         let turn: Turn = line?.parse()?;
         let slice = match turn.what {
             What::Store => subject.at_depth(turn.depth).slice(turn.duration)?,
-            What::Bare(size) => bare_at(&mut bare, options, size, turn.depth)?.slice(turn.duration)?,
+            What::Bare(what) => bare_at(&mut bare, options, what, turn.depth)?.slice(turn.duration)?,
         };
         println!("{}", told(&slice));
     }
@@ -47,17 +47,17 @@ pub(crate) fn run(options: &StoreTurnsOptions) -> Result<ExitCode, Failure> {
 
 /// The limit of this size and depth; it stays connected once it was asked for.
 fn bare_at<'a>(
-    all: &'a mut Vec<((usize, usize), Limit)>,
+    all: &'a mut Vec<((Bare, usize), Limit)>,
     options: &StoreTurnsOptions,
-    size: usize,
+    what: Bare,
     depth: usize,
 ) -> Result<&'a mut dyn Contender, Failure> {
-    let at = match all.iter().position(|(had, _)| *had == (size, depth)) {
+    let at = match all.iter().position(|(had, _)| *had == (what, depth)) {
         Some(at) => at,
         None => {
             let workload = Workload {
                 fabric: Fabric::Rdma,
-                size,
+                size: what.bytes(),
                 depth,
                 lanes: 1,
                 threads: 1,
@@ -65,7 +65,12 @@ fn bare_at<'a>(
                 region: usize::try_from(options.limit_memory)?,
                 polling: Polling::Block,
             };
-            all.push(((size, depth), Limit::new(&workload, AskedLevel::Acked, Some(&options.limit_peer))?));
+            let peer = Some(options.limit_peer.as_str());
+            let limit = match what {
+                Bare::Write => Limit::new(&workload, AskedLevel::Acked, peer)?,
+                Bare::Record => Limit::of_records(&workload, peer)?,
+            };
+            all.push(((what, depth), limit));
             all.len() - 1
         }
     };
@@ -81,8 +86,25 @@ fn told(slice: &Slice) -> serde_json::Value {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
     Store,
-    /// Of writes of so many bytes.
-    Bare(usize),
+    Bare(Bare),
+}
+
+/// What is sent by bare verbs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bare {
+    /// The bytes of a write.
+    Write,
+    /// With what names them in the log.
+    Record,
+}
+
+impl Bare {
+    fn bytes(self) -> usize {
+        match self {
+            Self::Write => SIZE,
+            Self::Record => SIZE + usize::try_from(SLOT_BYTES).expect("a slot is short"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,9 +124,8 @@ impl std::str::FromStr for Turn {
         };
         let what = match what {
             "store" => What::Store,
-            "bare" => What::Bare(SIZE),
-            // With what names it in the log.
-            "record" => What::Bare(SIZE + usize::try_from(SLOT_BYTES)?),
+            "bare" => What::Bare(Bare::Write),
+            "record" => What::Bare(Bare::Record),
             _ => return Err(format!("{what:?} takes no turns: store, bare or record does").into()),
         };
         let depth: usize = depth.parse()?;
@@ -122,7 +143,10 @@ mod tests {
     #[test]
     fn a_turn_is_read_and_what_is_none_is_refused() {
         let turn: Turn = "bare 16 500".parse().unwrap();
-        assert_eq!(turn, Turn { what: What::Bare(SIZE), depth: 16, duration: Duration::from_millis(500) });
+        assert_eq!(
+            turn,
+            Turn { what: What::Bare(Bare::Write), depth: 16, duration: Duration::from_millis(500) }
+        );
         for line in ["", "bare 16", "disk 1 500", "store 0 500", "store 257 500", "store 1 -1", "store 1 1 1"]
         {
             assert!(line.parse::<Turn>().is_err(), "{line:?}");

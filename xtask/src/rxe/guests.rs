@@ -15,14 +15,26 @@ use super::guest::Guest;
 use super::image::Image;
 use super::qemu::{Card, Hardware};
 
-/// Memory of a guest for tests. One without a disk has its files in here too.
-pub(crate) const MEMORY_MIB: u32 = 1024;
+/// How large a guest is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    /// One without a disk has its files in here too.
+    pub(crate) memory_mib: u32,
+    /// With one alone, a program that polls without a pause keeps the kernel from receiving what is polled for.
+    pub(crate) processors: u32,
+    /// Each guest has a processor of this host's for itself.
+    pub(crate) apart: bool,
+}
 
-/// The same for measurements: disks, rings, and the files of nodes are all in it.
-pub(crate) const MEASURED_MEMORY_MIB: u32 = 2048;
-
-/// With one alone, a program that polls keeps the kernel from receiving what is polled for.
-pub(crate) const PROCESSORS: u32 = 2;
+impl Size {
+    /// For tests.
+    pub(crate) const TESTED: Self = Self { memory_mib: 1024, processors: 2, apart: false };
+    /// For what is measured within: rings and the files of nodes take memory.
+    pub(crate) const MEASURED: Self = Self { memory_mib: 2048, ..Self::TESTED };
+    /// For what is compared with each other. Where four emulated processors share two, who waits for whom is the host's luck: nothing
+    /// compares to itself within tens of percent.
+    pub(crate) const COMPARED: Self = Self { processors: 1, apart: true, ..Self::MEASURED };
+}
 
 /// Ways for the link to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +68,7 @@ pub(crate) struct Guests {
 
 impl Guests {
     /// Starts both, with their files in `directory`, and waits until soft-RoCE is active in each.
-    pub(crate) fn up(image: &Image, directory: &Path, memory_mib: u32, program: PathBuf) -> Result<Self> {
+    pub(crate) fn up(image: &Image, directory: &Path, size: Size, program: PathBuf) -> Result<Self> {
         let what = || format!("making {}", directory.display());
         fs::create_dir_all(directory).context(what)?;
         let only = File::create(directory.join("lock")).context(what)?;
@@ -65,8 +77,7 @@ impl Guests {
         let guest = |name: &'static str, number: u8, peer: &str| {
             let hardware = Hardware {
                 number,
-                memory_mib,
-                processors: PROCESSORS,
+                size,
                 image: image.clone(),
                 directory: directory.join(name),
                 peer: directory.join(peer).join("link"),

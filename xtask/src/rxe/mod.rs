@@ -50,7 +50,7 @@ use crate::steps::Counts;
 use artifacts::Artifact;
 use cases::{Case, On};
 use extra::Extra;
-use guests::Guests;
+use guests::{Guests, Size};
 use host::Host;
 use random::Random;
 
@@ -116,10 +116,10 @@ pub(crate) fn test(arguments: &Arguments) -> Result<Counts> {
         on_host(&Host::up(&cache, &artifacts)?, &chosen)
     } else {
         let guests = if is_measurement {
-            guests(&cache, Extra::Fio, guests::MEASURED_MEMORY_MIB, artifacts::released)?
+            guests(&cache, Extra::Fio, Size::MEASURED, artifacts::released)?
         } else {
             let extra = if arguments.perftest { Extra::Perftest } else { Extra::Nothing };
-            guests(&cache, extra, guests::MEMORY_MIB, artifacts::build)?
+            guests(&cache, extra, Size::TESTED, artifacts::build)?
         };
         // With many rounds each start is one from nothing.
         if !is_measurement && arguments.rounds < cases::MANY {
@@ -137,12 +137,7 @@ pub(crate) fn test(arguments: &Arguments) -> Result<Counts> {
 }
 
 /// All that it takes to have the guests up, with the programs that are built.
-fn guests(
-    cache: &Path,
-    extra: Extra,
-    memory_mib: u32,
-    build: fn() -> Result<Vec<Artifact>>,
-) -> Result<Guests> {
+fn guests(cache: &Path, extra: Extra, size: Size, build: fn() -> Result<Vec<Artifact>>) -> Result<Guests> {
     if !cfg!(target_arch = "x86_64") {
         let why = "the guests are x86-64 and run this machine's programs: use --host on another processor";
         return Err(Failure::new(why.to_owned()));
@@ -153,7 +148,7 @@ fn guests(
     let image = image::build(cache, &kernel, &userland, &artifacts, extra)?;
     let program = artifacts.into_iter().find(|artifact| artifact.name == "mirrorbus");
     let program = program.ok_or_else(|| Failure::new("cargo built no mirrorbus".to_owned()))?.path;
-    Guests::up(&image, &cache.join("run"), memory_mib, program)
+    Guests::up(&image, &cache.join("run"), size, program)
 }
 
 fn in_guests(

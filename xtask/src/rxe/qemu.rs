@@ -9,10 +9,12 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::failure::{Context, Failure, Result};
 
 use super::disk;
+use super::guests::Size;
 use super::image::Image;
 use super::saved;
 
@@ -39,8 +41,7 @@ pub(crate) enum Card {
 pub(crate) struct Hardware {
     /// 1 or 2: its address on the link is 10.77.0.1 or 10.77.0.2.
     pub(crate) number: u8,
-    pub(crate) memory_mib: u32,
-    pub(crate) processors: u32,
+    pub(crate) size: Size,
     pub(crate) image: Image,
     /// Its own files: console, ports, the socket of its end of the link.
     pub(crate) directory: PathBuf,
@@ -89,8 +90,23 @@ impl Hardware {
         ["in", "out"].map(|way| self.directory.join(format!("port{number}.{way}")))
     }
 
+    /// What goes in front of QEMU's command, so that the guest has a processor of this host's for itself.
+    fn on_its_processor(&self) -> Result<Vec<String>> {
+        if !self.size.apart {
+            return Ok(Vec::new());
+        }
+        let allowed = sched_getaffinity(None).context(|| "the processors that may be used".to_owned())?;
+        let mut allowed = (0..CpuSet::MAX_CPU).filter(|&processor| allowed.is_set(processor));
+        let own = allowed.nth(usize::from(self.number) - 1).ok_or_else(|| {
+            let why = "two guests need two processors, one each, to be compared with anything";
+            Failure::new(why.to_owned())
+        })?;
+        Ok(["taskset", "--cpu-list", &own.to_string()].map(str::to_owned).into())
+    }
+
     fn arguments(&self, has_disk: bool, goes_on: bool) -> Vec<String> {
-        let Self { number, memory_mib, processors, image, directory, peer } = self;
+        let Self { number, size, image, directory, peer } = self;
+        let Size { memory_mib, processors, .. } = size;
         let directory = directory.display();
         // `guest` and `disk` are no words of the kernel's, so they become variables of the first process. On a host that does much else the
         // kernel's check of the timer finds it broken, and goes on without one for ever. Tests of its own algorithms and the protection
@@ -104,9 +120,9 @@ impl Hardware {
         let mut all: Vec<String> = [
             // KVM is never tried: there are hosts on which the attempt hangs.
             // Without the oldest timer the kernel measures its clock by the HPET: right, also where the host does much else.
-            // The processor has SSE 4.2, which checksums are made with, and neither AVX nor the bit by which kernel and C library copy with
-            // `rep movsb`: the emulator does that byte for byte.
-            "-machine pc,usb=off,vmport=off,pit=off -accel tcg,thread=multi -cpu Westmere -nodefaults -no-user-config",
+            // The processor has neither AVX nor the bit by which kernel and C library copy with `rep movsb`: the emulator does that byte for
+            // byte. Nor has it SSE 4.2, whose checksum the emulator computes bit for bit: that takes three times as long as tables do.
+            "-machine pc,usb=off,vmport=off,pit=off -accel tcg,thread=multi -cpu Westmere,-sse4.2 -nodefaults -no-user-config",
             "-display none -no-reboot",
             &format!("-smp {processors} -m {memory_mib}"),
             &format!("-chardev file,id=console,append=on,path={directory}/console -serial chardev:console"),
@@ -192,7 +208,9 @@ impl Qemu {
                 .context(|| fs::read_to_string(hardware.errors()).unwrap_or_default())?;
         }
         let goes_on = hardware.saved().exists();
-        let words = [vec!["qemu-system-x86_64".to_owned()], hardware.arguments(has_disk, goes_on)].concat();
+        let mut words = hardware.on_its_processor()?;
+        words.push("qemu-system-x86_64".to_owned());
+        words.extend(hardware.arguments(has_disk, goes_on));
         qemu.guards.push(guarded(&words, &ends, hardware)?);
         Ok(qemu)
     }

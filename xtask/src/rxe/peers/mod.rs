@@ -5,8 +5,8 @@
 //! contender (one file each) ─▶ rounds (turns, in each round one of each) ─▶ outcome (ratios, controls, what is void) ─▶ report
 //! ```
 //!
-//! In a round ours have one turn each, the others two, one in each half of the round; every second round goes backwards, so that a drift of the
-//! machine falls on all alike. Compared are only turns of one round. A contender that does not come up ends the command: a table
+//! In a round ours have one turn each, the others two, one before ours and one behind; every second round goes backwards, so that a drift of the
+//! machine, and what a turn leaves to be done behind it, fall on both alike. Compared are only turns of one round. A contender that does not come up ends the command: a table
 //! without it would look like one in which nothing was missing.
 
 mod contender;
@@ -27,11 +27,14 @@ use crate::shell::root;
 
 use super::artifacts;
 use super::extra::Extra;
-use super::guests::{Guests, MEASURED_MEMORY_MIB};
+use super::guests::{Guests, Size};
 
 use contender::{Contender, Job, Sample, Side};
 use outcome::Outcome;
 use report::Report;
+
+/// Before each turn: what the one before left to be written is written then.
+const REST: Duration = Duration::from_millis(200);
 
 /// The turns of one contender at one job.
 #[derive(Debug, Default)]
@@ -44,7 +47,7 @@ struct Turns {
 /// Brings all up, measures, and tells.
 pub(crate) fn run(rounds: u32, slice: Duration) -> Result<()> {
     let cache = root().join("target/rxe");
-    let guests = super::guests(&cache, Extra::Peers, MEASURED_MEMORY_MIB, artifacts::released)?;
+    let guests = super::guests(&cache, Extra::Peers, Size::COMPARED, artifacts::released)?;
     let result = compare(&guests, rounds, slice);
     if result.is_err()
         && let Err(failure) = guests.keep_logs(&cache.join("logs"), "compare")
@@ -114,6 +117,7 @@ fn measure(
             for (index, again) in order(&sides, round) {
                 let contender = &mut all[index];
                 let name = contender.name();
+                std::thread::sleep(REST);
                 let sample = contender.turn(guests, job, slice);
                 let sample = sample.context(|| format!("{name}, depth {}, round {round}", job.depth))?;
                 let turns = &mut turns[index];
@@ -127,9 +131,11 @@ fn measure(
 
 /// Whose turn it is in a round, one after another, and whether it is the second of a contender.
 fn order(sides: &[Side], round: u32) -> Vec<(usize, bool)> {
-    let first = (0..sides.len()).map(|index| (index, false));
-    let theirs = (0..sides.len()).filter(|&index| sides[index] == Side::Theirs);
-    let mut order: Vec<_> = first.chain(theirs.map(|index| (index, true))).collect();
+    let of = |side| (0..sides.len()).filter(move |&index| sides[index] == side);
+    let before = of(Side::Theirs).map(|index| (index, false));
+    let ours = of(Side::Ours).map(|index| (index, false));
+    let behind = of(Side::Theirs).map(|index| (index, true));
+    let mut order: Vec<_> = before.chain(ours).chain(behind).collect();
     if round % 2 == 1 {
         order.reverse();
     }
@@ -143,7 +149,7 @@ mod tests {
     #[test]
     fn each_has_its_turn_and_the_others_two() {
         let sides = [Side::Ours, Side::Theirs, Side::Theirs];
-        let forward = [(0, false), (1, false), (2, false), (1, true), (2, true)];
+        let forward = [(1, false), (2, false), (0, false), (1, true), (2, true)];
         assert_eq!(order(&sides, 0), forward);
         let mut backward = order(&sides, 1);
         backward.reverse();

@@ -10,7 +10,7 @@ use crate::failure::Result;
 
 use super::contender::{Contender, VOLUME};
 use super::outcome::{Figure, Outcome, Ratios};
-use crate::rxe::guests::{MEASURED_MEMORY_MIB, PROCESSORS};
+use crate::rxe::guests::Size;
 use crate::rxe::ratio::Ratio;
 use crate::rxe::report::deliver;
 
@@ -32,7 +32,7 @@ impl Report<'_> {
     fn write(&self, text: &mut String) -> std::fmt::Result {
         writeln!(
             text,
-            "4 KiB random writes over {VOLUME} · {} rounds of {} s · two emulated guests of {PROCESSORS} processors, soft-RoCE",
+            "4 KiB random writes over {VOLUME} · {} rounds of {} s · two emulated guests of one processor, each on one of the host's, soft-RoCE",
             self.rounds,
             self.slice.as_secs_f64()
         )?;
@@ -107,7 +107,8 @@ impl Report<'_> {
         });
         json!({
             "size_bytes": 4096, "volume": VOLUME, "rounds": self.rounds, "slice_seconds": self.slice.as_secs_f64(),
-            "guests": { "processors": PROCESSORS, "memory_mib": MEASURED_MEMORY_MIB },
+            "guests": { "processors": Size::COMPARED.processors, "memory_mib": Size::COMPARED.memory_mib,
+                        "each_on_its_own_processor": Size::COMPARED.apart },
             "contenders": contenders, "jobs": jobs.collect::<Vec<_>>(),
         })
     }

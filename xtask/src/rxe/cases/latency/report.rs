@@ -10,7 +10,7 @@ use super::Round;
 use crate::failure::Result;
 use crate::rxe::control::Tolerance;
 use crate::rxe::fio::Figures;
-use crate::rxe::guests::PROCESSORS;
+use crate::rxe::guests::Size;
 use crate::rxe::ratio::{Ratio, median};
 use crate::rxe::report::deliver;
 
@@ -116,10 +116,11 @@ impl Report<'_> {
         writeln!(
             text,
             "4 KiB random writes, one at a time, and a resync of {} MiB · {} rounds, windows of {:.1} s · two emulated guests of \
-             {PROCESSORS} processors, soft-RoCE",
+             {} processors, soft-RoCE",
             self.changed_mib,
             self.rounds.len(),
-            self.window.as_secs_f64()
+            self.window.as_secs_f64(),
+            Size::MEASURED.processors,
         )?;
         let without = |figure: fn(&Figures) -> f64| {
             self.of(|round| f64::midpoint(figure(&round.without[0]), figure(&round.without[1]))).median
@@ -168,7 +169,7 @@ impl Report<'_> {
                     "control": ratio(bound.control), "met": bound.is_met, "void_why": bound.void })
         });
         json!({
-            "size_bytes": 4096, "depth": 1, "processors": PROCESSORS, "changed_mib": self.changed_mib,
+            "size_bytes": 4096, "depth": 1, "processors": Size::MEASURED.processors, "changed_mib": self.changed_mib,
             "window_seconds": self.window.as_secs_f64(), "bounds": bounds,
             "p99_with_to_alone": ratio(self.with_to_alone()), "rounds": rounds.collect::<Vec<_>>(),
         })
