@@ -27,10 +27,13 @@ impl Contender for Nbd {
         let (address, disk) = (guests.b.address(), disks::NBD);
         let serve = format!(
             "printf '[generic]\\nuser = root\\ngroup = root\\n[disk]\\nexportname = {disk}\\n' >/tmp/nbd.conf\n\
-             nbd-server -C /tmp/nbd.conf -p /tmp/nbd.pid"
+             nbd-server -C /tmp/nbd.conf -p /tmp/nbd.pid\n\
+             until [ -s /tmp/nbd.pid ]; do sleep 0.05; done"
         );
+        // It goes into the background, into a session of its own before it says which process it is: what is still in that of the script
+        // ends with it.
         guests.b.run(&serve, SOON)?;
-        // It goes into the background, perhaps before it listens.
+        // It may not listen yet.
         let connect = format!(
             "left=50; until nbd-client {address} -N disk {DEVICE} -b 4096; do\n\
              left=$((left - 1)); [ $left -gt 0 ] || exit 1; sleep 0.2\ndone"
