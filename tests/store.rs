@@ -16,6 +16,7 @@ mod store {
     pub(crate) mod replace;
     pub(crate) mod resync;
     pub(crate) mod resync_cuts;
+    mod resync_tables;
     pub(crate) mod rig;
     mod s6;
     pub(crate) mod spoil;

@@ -299,6 +299,7 @@ fn counters(counts: &store::Counts, hooks: &HookLog) -> Counters {
         damaged_blocks: counts.damaged_blocks,
         repaired_blocks: counts.repaired_blocks,
         masked_reads: counts.masked_reads,
+        resync_questions: counts.resync_questions,
         resync_pieces: counts.resync_pieces,
         resync_data_bytes: counts.resync_data_bytes,
         resync_table_bytes: counts.resync_table_bytes,

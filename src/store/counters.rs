@@ -53,7 +53,9 @@ counters! {
     repaired_blocks,
     /// Reads that the peer's data answered, because this node's was bad.
     masked_reads,
-    /// Answers with data to a node that is brought up to date.
+    /// Questions of a node that is brought up to date.
+    resync_questions,
+    /// Answers with data to it.
     resync_pieces,
     /// Bytes of data in them.
     resync_data_bytes,

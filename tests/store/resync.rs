@@ -61,7 +61,7 @@ fn a_node_that_was_away_for_long_comes_back_over_shm() {
 }
 
 /// A node of a pair whose other one was never there, and serves.
-fn first(rig: &Rig) -> Dataset {
+pub(super) fn first(rig: &Rig) -> Dataset {
     let primary = rig.open(0);
     wait_for(&primary, |status| status.reason.code == "peer-unreachable");
     primary.promote(false).unwrap();
@@ -223,7 +223,7 @@ fn brought_by_truck(before: impl Fn(&DatasetConfig)) {
 }
 
 /// Flips a bit of a file.
-fn rot(path: &std::path::Path, at: u64) {
+pub(super) fn rot(path: &std::path::Path, at: u64) {
     use std::os::unix::fs::FileExt;
     let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
@@ -232,7 +232,7 @@ fn rot(path: &std::path::Path, at: u64) {
 }
 
 /// The files of the segments that were begun, by rising base.
-fn begun(rig: &Rig, node: usize) -> Vec<std::path::PathBuf> {
+pub(super) fn begun(rig: &Rig, node: usize) -> Vec<std::path::PathBuf> {
     let paths =
         std::fs::read_dir(rig.path(node).join("segments")).unwrap().map(|entry| entry.unwrap().path());
     let mut begun: Vec<_> =

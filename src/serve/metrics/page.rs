@@ -171,7 +171,7 @@ fn volumes(page: &mut Page, datasets: &[DatasetStatus]) {
 }
 
 /// Names of the counters' families, in the order of `Counters::named`.
-const COUNTERS: [(&str, &str); 20] = [
+const COUNTERS: [(&str, &str); 21] = [
     ("mirrorbus_reads_total", "Read requests."),
     ("mirrorbus_read_bytes_total", "Bytes read."),
     ("mirrorbus_writes_total", "Write requests."),
@@ -186,7 +186,8 @@ const COUNTERS: [(&str, &str); 20] = [
     ("mirrorbus_damaged_blocks_total", "Blocks that did not match their checksum, as scrubs found."),
     ("mirrorbus_repaired_blocks_total", "Blocks written again from good data."),
     ("mirrorbus_masked_reads_total", "Reads answered from the peer's data, because this node's was bad."),
-    ("mirrorbus_resync_pieces_total", "Answers with data to a peer that is brought up to date."),
+    ("mirrorbus_resync_questions_total", "Questions of a peer that is brought up to date."),
+    ("mirrorbus_resync_pieces_total", "Answers with data to it."),
     ("mirrorbus_resync_data_bytes_total", "Bytes of data in them."),
     ("mirrorbus_resync_table_bytes_total", "Bytes of maps and of segments' tables that it was sent."),
     ("mirrorbus_hold_failures_total", "Times that a request failed because it was held for too long."),
@@ -217,4 +218,4 @@ fn latencies(page: &mut Page, datasets: &[DatasetStatus]) {
 }
 
 #[cfg(test)]
-pub(super) const COUNTER_NAMES: [(&str, &str); 20] = COUNTERS;
+pub(super) const COUNTER_NAMES: [(&str, &str); 21] = COUNTERS;

@@ -154,7 +154,12 @@ impl Pair {
                 drop(state);
                 self.leave_alone(Reason::new("peer-no-space", text));
             }
-            Ask::Finished | Ask::Volumes | Ask::Maps { .. } | Ask::Table { .. } | Ask::Data { .. } => {
+            Ask::Finished
+            | Ask::Volumes
+            | Ask::Maps { .. }
+            | Ask::Table { .. }
+            | Ask::Tables { .. }
+            | Ask::Data { .. } => {
                 primary.resync = None;
                 *reason = Reason::new("catching-up", "the peer was brought up to date, and is let in");
                 drop(state);
@@ -273,8 +278,10 @@ impl Pair {
 mod tests {
     use super::*;
     use crate::base::{Generation, LogGeneration};
+    use crate::node::HolderGate;
     use crate::store::follower::Secondary;
     use crate::store::keeper::Keeper;
+    use crate::store::pair::obey::PairGate;
     use crate::store::pair::rig::pair;
     use crate::store::volumes::Volumes;
 
@@ -282,6 +289,16 @@ mod tests {
         let mut state = pair.engine.shared.lock();
         let Role::Secondary(secondary) = &mut state.role else { panic!("{:?}", state.role) };
         assert!(secondary.give_up_resync());
+    }
+
+    #[test]
+    fn what_only_a_newer_build_asks_is_unclear() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = Arc::new(pair(directory.path()));
+        let question = br#"{"Resync":{"session":7,"total":0,"left":0,"ask":{"Unheard":{"of":[]}}}}"#;
+        let answer = PairGate(Arc::downgrade(&pair)).answer(question);
+        let (code, text) = Pair::resync_answer(&answer).unwrap().unwrap_err();
+        assert_eq!(code, "unclear", "{text}");
     }
 
     #[test]

@@ -55,6 +55,8 @@ impl Puller {
     /// [`Damaged`](PullError::Damaged) when it still cannot.
     pub(super) fn fill_damaged(&mut self, pair: &Pair, session: &Session) -> Result<(), PullError> {
         let mut noted = std::mem::take(&mut self.damage);
+        // The primary's files may be mended by now.
+        self.tables.clear();
         // Each segment's together.
         noted.runs.sort_unstable_by_key(|run| run.lsn);
         if let Err(error) = self.fill_noted(pair, session, &noted.runs) {

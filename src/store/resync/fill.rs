@@ -9,7 +9,6 @@ use super::table::SegmentTable;
 use super::wire::{Ask, AskedRun, OLDER_PIECE_BYTES, PIECE_BYTES, RUNS_MAX, Reply};
 use crate::base::{BlockNumber, Lsn};
 use crate::replica::{DataRun, Plan, SegmentPlan};
-use crate::segment::HEAD_BYTES;
 use crate::store::engine::KEPT_FREE_BYTES;
 use crate::store::pair::Pair;
 use crate::store::register::Register;
@@ -19,7 +18,7 @@ use crate::store::segment_files::{SegmentFileError, SegmentFiles};
 const UNSYNCED_BYTES_MAX: u64 = 32 << 20;
 const UNSYNCED_SEGMENTS_MAX: usize = 64;
 
-fn wrong(why: impl std::fmt::Display) -> PullError {
+pub(super) fn wrong(why: impl std::fmt::Display) -> PullError {
     PullError::Wrong(why.to_string())
 }
 
@@ -96,17 +95,20 @@ impl Puller {
         &mut self,
         pair: &Pair,
         session: &Session,
+        plan: &Plan,
         segment: SegmentPlan<'_>,
     ) -> Result<(), PullError> {
         let base = segment.base();
         if pair.verified().contains(&base) {
             return with_staging(pair, session, |_, staging| staging.meter.skipped(segment.bytes()));
         }
+        self.ask_for_tables(pair, session, plan, base)?;
         self.gather(pair, session, base, segment.runs())
     }
 
     /// Gives up what is gathered: all of it is looked at again. From where on, if there was something.
     pub(super) fn give_up_gathered(&mut self) -> Option<Lsn> {
+        self.tables.clear();
         let base = std::mem::take(&mut self.gathered).since?;
         self.damage.forget_from(base);
         Some(base)
@@ -213,26 +215,7 @@ impl Puller {
         let engine = &pair.engine;
         let (id, layout, files) = (engine.config.id, engine.layout(), &engine.files);
         let own = SegmentTable::read(files, id, base)?;
-        let mut digest = own.as_ref().map(SegmentTable::digest);
-        let mut bytes = Vec::new();
-        loop {
-            let ask = Ask::Table { base: base.0, digest: digest.take(), at: bytes.len() as u64 };
-            let amounts = with_staging(pair, session, |_, staging| staging.meter.amounts())?;
-            match self.ask(pair, session.number, amounts, ask)? {
-                Reply::SameTable if own.is_some() => return Ok(false),
-                Reply::Table { bytes: part @ 1.., all } => {
-                    bytes.extend_from_slice(&Self::window(pair, part)?);
-                    let most = usize::try_from(layout.segment_bytes()).expect("at most 2^30") + HEAD_BYTES;
-                    if bytes.len() > all || all > most {
-                        return Err(wrong(format!("{} bytes of a table of {all}", bytes.len())));
-                    }
-                    if bytes.len() == all {
-                        break;
-                    }
-                }
-                other => return Err(wrong(format!("{other:?} is no table of the segment at {base}"))),
-            }
-        }
+        let Some(bytes) = self.their_table(pair, session, base, own.as_ref())? else { return Ok(false) };
         let table = SegmentTable::decode(layout, id, base, &bytes).map_err(wrong)?;
         let _filling = pair.filling();
         with_staging(pair, session, |_, _| ())?;

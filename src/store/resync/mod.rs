@@ -5,7 +5,7 @@
 //!  "you are to be resynced" ───────────────────────────────▶ notes F durably                                      begin, note
 //!  maps at X, its log's end ── ring pushed, live records ──▶ destaged as they come, applied to staging maps       staging
 //!                           ◀── which volumes? which runs? ── staging maps = maps at X                            pull
-//!                           ◀── head and table of segment s? ─ compared with its own file's
+//!                           ◀── heads, tables of segments? ─── compared with its own files'
 //!                           ◀── data of these blocks? ──────── only what its own files do not have
 //!  reads its own files, checks, ── window of the region ───▶ checks, writes to its own files, syncs               source, pull
 //!                                                            all there: checkpoint of staging, F is forgotten     keeper
@@ -35,6 +35,7 @@ mod pull;
 mod source;
 mod staging;
 mod table;
+mod tables;
 mod wire;
 
 pub use meter::ResyncStatus;

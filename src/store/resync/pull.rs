@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::damage::Damage;
 use super::fill::{Gathered, Unsynced};
 use super::maps::fetch_maps;
+use super::tables::Tables;
 use super::wire::{Ask, Reply};
 use crate::base::Lsn;
 use crate::node::CallError;
@@ -118,6 +119,7 @@ pub(in crate::store) struct Puller {
     pub(super) unsynced: Unsynced,
     pub(super) damage: Damage,
     pub(super) gathered: Gathered,
+    pub(super) tables: Tables,
     has_failed: bool,
 }
 
@@ -130,6 +132,7 @@ impl Puller {
             unsynced: Unsynced::default(),
             damage: Damage::default(),
             gathered: Gathered::default(),
+            tables: Tables::default(),
             has_failed: false,
         }
     }
@@ -174,7 +177,7 @@ impl Puller {
         if self.session != Some(session) {
             (self.session, self.stage) = (Some(session), Stage::Maps);
             (self.unsynced, self.damage) = (Unsynced::default(), Damage::default());
-            self.gathered = Gathered::default();
+            (self.gathered, self.tables) = (Gathered::default(), Tables::default());
         }
         self.pull(pair, &session)
     }
@@ -191,7 +194,7 @@ impl Puller {
                 let (filled, next) = match plan.next_segment(from) {
                     Some(segment) => {
                         let done = segment.base().plus(pair.engine.layout().segment_bytes());
-                        (self.fill_segment(pair, session, segment), Some(done))
+                        (self.fill_segment(pair, session, &plan, segment), Some(done))
                     }
                     None => {
                         let fetched = self.fetch_gathered(pair, session, None);

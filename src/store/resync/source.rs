@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::meter::{Meter, ResyncStatus};
 use super::table::SegmentTable;
-use super::wire::{Ask, AskedRun, DAMAGED, PIECE_BYTES, RUNS_MAX, Reply, UNCLEAR, VolumeRow};
+use super::wire::{
+    Ask, AskedRun, DAMAGED, PIECE_BYTES, RUNS_MAX, Reply, TABLES_MAX, UNCLEAR, VolumeRow, WantedTable,
+};
 use crate::base::clock::Instant;
 use crate::base::{BlockNumber, BlockSize, Deadline, Level, Lsn, VolumeId};
 use crate::replica::{Cursor, Throttle, frame};
@@ -148,6 +150,7 @@ impl Pair {
             let source = primary.resync.as_mut().filter(|source| source.session == session);
             let source = source.ok_or_else(gone)?;
             source.meter.told(total, left);
+            count(&self.engine.shared.counters.resync_questions, 1);
             (epoch, source.roots.clone())
         };
         if matches!(ask, Ask::Finished | Ask::GivesUp { .. }) {
@@ -176,6 +179,7 @@ impl Session<'_> {
             Ask::Volumes => self.volumes(carrier),
             Ask::Maps { volume, block } => self.maps(carrier, *volume, *block),
             Ask::Table { base, digest, at } => self.table(carrier, Lsn(*base), digest.as_deref(), *at),
+            Ask::Tables { wanted } => self.tables(carrier, wanted),
             Ask::Data { runs } => self.data(carrier, runs),
             Ask::Finished | Ask::GivesUp { .. } => Ok(Reply::Done),
         }
@@ -209,7 +213,7 @@ impl Session<'_> {
         if json.len() > WINDOW_BYTES {
             return Err(refuse("too-long", format!("the table of volumes has {} bytes", json.len())));
         }
-        let bytes = self.tables(carrier, &json)?;
+        let bytes = self.place_tables(carrier, &json)?;
         Ok(Reply::Volumes { bytes, since: since.position.0, next: now.volumes.next() })
     }
 
@@ -222,7 +226,7 @@ impl Session<'_> {
         let from = Cursor { volume: VolumeId(volume), block: BlockNumber(block) };
         let (bytes, next) = frame(pairs, from, WINDOW_BYTES);
         let digest = if next.is_none() { now.volumes.digest() } else { String::new() };
-        let bytes = self.tables(carrier, &bytes)?;
+        let bytes = self.place_tables(carrier, &bytes)?;
         Ok(Reply::Maps { bytes, next: next.map(|next| (next.volume.0, next.block.0)), digest })
     }
 
@@ -233,24 +237,8 @@ impl Session<'_> {
         digest: Option<&str>,
         at: u64,
     ) -> Result<Reply, Refusal> {
-        let Engine { config, files, .. } = self.engine;
         if at == 0 || carrier.table.as_ref().is_none_or(|(known, _)| *known != base) {
-            let unclear = || refuse(UNCLEAR, format!("no segment begins at {base}"));
-            if config.layout.base(base) != base || base >= self.roots.now.position {
-                return Err(unclear());
-            }
-            let table = SegmentTable::read(files, config.id, base);
-            let table = table.map_err(|error| refuse("cannot-read", error.to_string()))?;
-            let table = table
-                .ok_or_else(|| refuse(DAMAGED, format!("the segment at {base} has no valid head here")))?;
-            let wanted = SegmentTable::wanted_end(files, config.id, base);
-            let wanted = wanted.map_err(|error| refuse("cannot-read", error.to_string()))?;
-            let end = table.end();
-            if end < wanted {
-                let text =
-                    format!("the records of the segment at {base} end at {end} here, and went to {wanted}");
-                return Err(refuse(DAMAGED, text));
-            }
+            let table = self.read_table(base)?;
             if digest == Some(&table.digest()) {
                 return Ok(Reply::SameTable);
             }
@@ -260,8 +248,76 @@ impl Session<'_> {
         let rest = usize::try_from(at).ok().and_then(|at| all.get(at..));
         let rest = rest.ok_or_else(|| refuse(UNCLEAR, format!("byte {at} of a table of {}", all.len())))?;
         let (part, all) = (rest[..rest.len().min(WINDOW_BYTES)].to_vec(), all.len());
-        let bytes = self.tables(carrier, &part)?;
+        let bytes = self.place_tables(carrier, &part)?;
         Ok(Reply::Table { bytes, all })
+    }
+
+    /// Head and table of a segment, if its file has all of them.
+    fn read_table(&self, base: Lsn) -> Result<SegmentTable, Refusal> {
+        let Engine { config, files, .. } = self.engine;
+        if config.layout.base(base) != base || base >= self.roots.now.position {
+            return Err(refuse(UNCLEAR, format!("no segment begins at {base}")));
+        }
+        let table = SegmentTable::read(files, config.id, base);
+        let table = table.map_err(|error| refuse("cannot-read", error.to_string()))?;
+        let table =
+            table.ok_or_else(|| refuse(DAMAGED, format!("the segment at {base} has no valid head here")))?;
+        let wanted = SegmentTable::wanted_end(files, config.id, base);
+        let wanted = wanted.map_err(|error| refuse("cannot-read", error.to_string()))?;
+        let end = table.end();
+        if end < wanted {
+            let text =
+                format!("the records of the segment at {base} end at {end} here, and went to {wanted}");
+            return Err(refuse(DAMAGED, text));
+        }
+        Ok(table)
+    }
+
+    /// The tables of several segments, up to the first that does not fit or cannot be had: whoever asks for that one alone is told why.
+    fn tables(&self, carrier: &mut Carrier, wanted: &[WantedTable]) -> Result<Reply, Refusal> {
+        if !(1..=TABLES_MAX).contains(&wanted.len()) {
+            return Err(refuse(UNCLEAR, format!("{} tables by one question", wanted.len())));
+        }
+        let (asked, mut rest) = (Instant::now(), wanted);
+        let (mut told, mut all, mut at) = (Vec::with_capacity(wanted.len()), Vec::new(), 0);
+        loop {
+            if !carrier.wait_for_clients(asked, self) {
+                return Err(refuse("no-session", "the resync was over before all was sent"));
+            }
+            let began = carrier.began.elapsed();
+            let most = at + index(carrier.throttle.step());
+            // One byte more than is placed now: what comes last is to be visible, with all before, and so has to be something.
+            while all.len() <= most
+                && let [next, behind @ ..] = rest
+            {
+                rest = if self.append_table(next, &mut told, &mut all) { behind } else { &[] };
+            }
+            let end = all.len().min(most);
+            let level = if end == all.len() { Level::Visible } else { Level::Acked };
+            let placed = carrier.place(at, &all[at..end], level)?;
+            carrier.throttle.moved(began, carrier.began.elapsed(), placed as u64);
+            count(&self.engine.shared.counters.resync_table_bytes, placed as u64);
+            if end == all.len() {
+                return Ok(Reply::Tables { bytes: told });
+            }
+            at = end;
+        }
+    }
+
+    /// Puts one table behind others, unless it is the same; false when it cannot be had, or does not fit the window.
+    fn append_table(&self, wanted: &WantedTable, told: &mut Vec<Option<usize>>, all: &mut Vec<u8>) -> bool {
+        let Ok(table) = self.read_table(Lsn(wanted.base)) else { return false };
+        if wanted.digest.as_ref() == Some(&table.digest()) {
+            told.push(None);
+            return true;
+        }
+        let bytes = table.encode();
+        if all.len() + bytes.len() > WINDOW_BYTES {
+            return false;
+        }
+        all.extend_from_slice(&bytes);
+        told.push(Some(bytes.len()));
+        true
     }
 
     fn data(&self, carrier: &mut Carrier, runs: &[AskedRun]) -> Result<Reply, Refusal> {
@@ -326,7 +382,7 @@ impl Session<'_> {
         if fits { Ok(Part { lsn, size, bytes }) } else { Err(unclear()) }
     }
 
-    fn tables(&self, carrier: &mut Carrier, bytes: &[u8]) -> Result<usize, Refusal> {
+    fn place_tables(&self, carrier: &mut Carrier, bytes: &[u8]) -> Result<usize, Refusal> {
         let placed = carrier.place(0, bytes, Level::Visible)?;
         count(&self.engine.shared.counters.resync_table_bytes, placed as u64);
         Ok(placed)

@@ -13,6 +13,8 @@ pub(super) const PIECE_BYTES: u64 = WINDOW_BYTES as u64;
 pub(super) const OLDER_PIECE_BYTES: u64 = 256 << 10;
 /// Runs that one question names at most: what is asked has a greatest length.
 pub(super) const RUNS_MAX: usize = 512;
+/// Tables that one question names at most. Those of short segments fit the window.
+pub(super) const TABLES_MAX: usize = 16;
 /// The refusal of what this primary's files do not have, and of nothing else: there may be more that they do.
 pub(super) const DAMAGED: &str = "damaged";
 /// That of a question that makes no sense to it.
@@ -26,6 +28,13 @@ pub(in crate::store) struct AskedRun {
     pub(in crate::store) shift: u8,
 }
 
+/// A segment whose head and table are wanted, unless they have this digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::store) struct WantedTable {
+    pub(in crate::store) base: u64,
+    pub(in crate::store) digest: Option<String>,
+}
+
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::store) enum Ask {
@@ -35,6 +44,8 @@ pub(in crate::store) enum Ask {
     Maps { volume: u32, block: u64 },
     /// Head and table of this segment, from byte `at` of them on, unless they have this digest.
     Table { base: u64, digest: Option<String>, at: u64 },
+    /// Head and table of each of these segments. A primary of an older build does not know this one.
+    Tables { wanted: Vec<WantedTable> },
     /// The data of these blocks, one behind the other.
     Data { runs: Vec<AskedRun> },
     /// All is here and durable.
@@ -65,6 +76,11 @@ pub(in crate::store) enum Reply {
     Table {
         bytes: usize,
         all: usize,
+    },
+    /// How long those of the first segments are, one behind the other, or nothing where they are the same. What comes behind did not fit, or has to be
+    /// asked for alone.
+    Tables {
+        bytes: Vec<Option<usize>>,
     },
     Data {
         bytes: usize,
@@ -109,6 +125,20 @@ impl VolumeRow {
 mod tests {
     use super::*;
     use crate::base::{BlockNumber, Lsn};
+
+    #[test]
+    fn tables_are_asked_for_and_told_as_json() {
+        let wanted = |base, digest: Option<&str>| WantedTable { base, digest: digest.map(str::to_owned) };
+        let ask = Ask::Tables { wanted: vec![wanted(1 << 20, Some("d1")), wanted(2 << 20, None)] };
+        let json = r#"{"Tables":{"wanted":[{"base":1048576,"digest":"d1"},{"base":2097152,"digest":null}]}}"#;
+        assert_eq!(serde_json::to_string(&ask).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Ask>(json).unwrap(), ask);
+        let reply = Reply::Tables { bytes: vec![None, Some(4224)] };
+        let json = r#"{"Tables":{"bytes":[null,4224]}}"#;
+        assert_eq!(serde_json::to_string(&reply).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Reply>(json).unwrap(), reply);
+        assert!(serde_json::from_str::<Reply>(r#"{"Tables":{"bytes":[-1]}}"#).is_err());
+    }
 
     #[test]
     fn a_map_begins_with_what_is_older_than_the_difference() {
