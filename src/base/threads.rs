@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 #[cfg(not(test))]
 pub(crate) use std::thread::{Builder, JoinHandle, yield_now};
 
-/// Whether this process may use one processor only: who spins there keeps back what it waits for. A simulated world has several.
+/// Whether there was one processor only for the first who asked: who spins there keeps back what it waits for. A simulated world has several.
 pub(crate) fn is_alone() -> bool {
     static ALONE: LazyLock<bool> = LazyLock::new(|| {
         std::thread::available_parallelism().is_ok_and(|count| count == NonZero::<usize>::MIN)

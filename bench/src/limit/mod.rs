@@ -41,7 +41,7 @@ impl Limit {
         }
     }
 
-    /// What no log over RDMA is faster than: each store is a record, so many bytes and their checksum, and is in the peer's memory.
+    /// What no log over RDMA is faster than that sends each record by itself: each store is a record, so many bytes and their checksum, and is in the peer's memory.
     ///
     /// # Errors
     /// As [`new`](Self::new).

@@ -3,7 +3,7 @@
 //! Whoever compares it with what no program of ours can run, a disk of the kernel's, keeps the turns itself. A line `store DEPTH
 //! MILLISECONDS`, `bare DEPTH MILLISECONDS` or `record DEPTH MILLISECONDS` on stdin is one turn; its figures are a line of JSON. `bare` is the
 //! limit of the region over RDMA: writes of the same size by bare verbs, which no store can be faster than. `record` is the same with as many
-//! bytes as a write takes in the log, and their checksum, which is what no log can be faster than.
+//! bytes as a write takes in the log, and their checksum, which is what no log can be faster than that sends each by itself.
 //!
 //! The other side is two processes over there: `store-peer`, and `limit-peer --fabric rdma`.
 

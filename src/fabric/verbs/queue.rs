@@ -87,8 +87,8 @@ pub struct VerbsQueue {
     next: usize,
     end: usize,
     armed: bool,
-    /// Something was taken since it was armed: so there is an event to be taken, or about to be.
-    has_taken: bool,
+    /// Something was taken since it was armed, or slept for: there may be an event to be taken.
+    event_may_wait: bool,
     /// Readable when a completion came, once armed, or the queue failed.
     event: OwnedFd,
 }
@@ -137,7 +137,7 @@ impl VerbsQueue {
             next: 0,
             end: 0,
             armed: false,
-            has_taken: false,
+            event_may_wait: false,
             event,
         })
     }
@@ -290,7 +290,7 @@ impl Queue for VerbsQueue {
             if end == 0 {
                 return Ok(None);
             }
-            self.has_taken = true;
+            self.event_may_wait = true;
         }
     }
 
@@ -303,8 +303,9 @@ impl Queue for VerbsQueue {
         if self.next < self.end {
             return Ok(Armed::PollAgain);
         }
-        // What came since and was not taken has made the event readable: a sleep ends at once.
-        if self.armed && !self.has_taken {
+        // What came since and was not taken has made the event readable: a sleep ends at once. Behind that one the event is looked for in any
+        // case, so that none stays there that nothing is taken for.
+        if self.armed && !std::mem::replace(&mut self.event_may_wait, true) {
             return Ok(Armed::Sleep);
         }
         if self.completions.take_event() {
@@ -317,7 +318,7 @@ impl Queue for VerbsQueue {
             self.connection
                 .fail(QueueError::System { call: "arming the completion queue", error: error.to_string() })
         })?;
-        (self.armed, self.has_taken) = (true, false);
+        (self.armed, self.event_may_wait) = (true, false);
         // What completed before it was asked for tells nobody.
         Ok(Armed::PollAgain)
     }

@@ -213,7 +213,7 @@ impl Pause {
     fn spins(&mut self) -> bool {
         if !self.has_spun && self.looks.is_multiple_of(LOOKS_PER_CLOCK) {
             // On the only processor it is the others' time that is spent, and theirs what is waited for.
-            self.has_spun = is_alone() || self.elapsed() >= SPIN_TIME;
+            self.has_spun = self.elapsed() >= SPIN_TIME || is_alone();
         }
         self.looks = self.looks.wrapping_add(1);
         !self.has_spun

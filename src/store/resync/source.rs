@@ -25,6 +25,8 @@ use crate::store::state::{Bell, Role};
 const PLACE_TIME: Duration = Duration::from_secs(10);
 /// How long an answer is put off at most, for the sake of clients: whoever asked gives up after three times that.
 const PUT_OFF_TIME: Duration = Duration::from_secs(3);
+/// For so long tables are read for one answer, and one at least: those that are the same take time, too, and nothing goes over for them.
+const TABLES_TIME: Duration = Duration::from_secs(1);
 /// How long is rested at once.
 const NAP_MAX: Duration = Duration::from_millis(20);
 
@@ -280,6 +282,7 @@ impl Session<'_> {
         }
         let (asked, mut rest) = (Instant::now(), wanted);
         let (mut told, mut all, mut at) = (Vec::with_capacity(wanted.len()), Vec::new(), 0);
+        let mut spent = Duration::ZERO;
         loop {
             if !carrier.wait_for_clients(asked, self) {
                 return Err(refuse("no-session", "the resync was over before all was sent"));
@@ -290,12 +293,15 @@ impl Session<'_> {
             while all.len() <= most
                 && let [next, behind @ ..] = rest
             {
-                rest = if self.append_table(next, &mut told, &mut all) { behind } else { &[] };
+                let goes_on = self.append_table(next, &mut told, &mut all)
+                    && spent + (carrier.began.elapsed() - began) < TABLES_TIME;
+                rest = if goes_on { behind } else { &[] };
             }
             let end = all.len().min(most);
             let level = if end == all.len() { Level::Visible } else { Level::Acked };
             let placed = carrier.place(at, &all[at..end], level)?;
             carrier.throttle.moved(began, carrier.began.elapsed(), placed as u64);
+            spent += carrier.began.elapsed() - began;
             count(&self.engine.shared.counters.resync_table_bytes, placed as u64);
             if end == all.len() {
                 return Ok(Reply::Tables { bytes: told });

@@ -22,7 +22,7 @@ pub(crate) struct Size {
     pub(crate) memory_mib: u32,
     /// With one alone, a program that polls without a pause keeps the kernel from receiving what is polled for.
     pub(crate) processors: u32,
-    /// Each guest has a processor of this host's for itself.
+    /// Each guest is on a processor of this host's where the other is not.
     pub(crate) apart: bool,
 }
 
