@@ -110,15 +110,20 @@ fn open(path: &Path) -> File {
     OpenOptions::new().read(true).write(true).open(path).unwrap()
 }
 
+/// Changes a bit, whatever was there: of the salt in a head nobody knows that.
+fn flip(path: &Path, at: u64) {
+    let (file, mut byte) = (open(path), [0]);
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+}
+
 /// Damages the file; which blocks cannot be read from it any more.
 pub(crate) fn damage(how: Damage, path: &Path, stale: &Path, lives: &[(u64, u64)]) -> BTreeSet<u64> {
     let all = || lives.iter().map(|(block, _)| *block).collect();
     match how {
         Damage::Bit => {
             let (block, at) = lives[37];
-            let mut byte = [0];
-            open(path).read_exact_at(&mut byte, at + 1234).unwrap();
-            open(path).write_all_at(&[byte[0] ^ 0x10], at + 1234).unwrap();
+            flip(path, at + 1234);
             BTreeSet::from([block])
         }
         Damage::Zeroes => {
@@ -132,7 +137,7 @@ pub(crate) fn damage(how: Damage, path: &Path, stale: &Path, lives: &[(u64, u64)
             all()
         }
         Damage::Head => {
-            open(path).write_all_at(&[0xff; 1], 90).unwrap();
+            flip(path, 90);
             all()
         }
         Damage::Truncated => {
