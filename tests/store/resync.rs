@@ -62,10 +62,14 @@ fn a_node_that_was_away_for_long_comes_back_over_shm() {
 
 /// A node of a pair whose other one was never there, and serves.
 pub(super) fn first(rig: &Rig) -> Dataset {
-    let primary = rig.open(0);
-    wait_for(&primary, |status| status.reason.code == "peer-unreachable");
-    primary.promote(false).unwrap();
-    primary
+    serving_first(rig.open(0))
+}
+
+/// The same, of a node that is there.
+pub(super) fn serving_first(node: Dataset) -> Dataset {
+    wait_for(&node, |status| status.reason.code == "peer-unreachable");
+    node.promote(false).unwrap();
+    node
 }
 
 #[test]

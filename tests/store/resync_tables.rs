@@ -4,7 +4,7 @@ use mirrorbus::segment::SegmentLayout;
 use mirrorbus::store::{Counts, Dataset, Mark, ReplicationState, Volume};
 
 use super::away::{BLOCK, BLOCKS, Model, RING, SEGMENT, moved, rig, switch_over};
-use super::resync::{begun, first, rot};
+use super::resync::{begun, first, rot, serving_first};
 use super::rig::{Medium, Rig, here, wait_for};
 
 /// Segments that are written.
@@ -87,9 +87,7 @@ fn trim_often(volume: &Volume, count: u64) {
 fn a_table_that_is_longer_than_the_window_comes_in_parts_between_short_ones() {
     let mut rig = rig(Medium::Shm);
     rig.places = 2;
-    let primary = open_long(&rig, 0);
-    wait_for(&primary, |status| status.reason.code == "peer-unreachable");
-    primary.promote(false).unwrap();
+    let primary = serving_first(open_long(&rig, 0));
     let volume = primary.volume("root").unwrap();
     let mut model = Model::new(31);
     // In turns a segment of blocks, and one of hardly anything but trims, with one block of each that lives.

@@ -227,7 +227,7 @@ pub(super) fn limit(
 }
 
 /// What is done of records.
-const RECORDS: &str = "checksum, copy into registered memory, bare write, its completion";
+const RECORDS: &str = "checksums, copies into registered memory, bare writes and their completions";
 
 const fn does(deep: bool, visible: bool) -> &'static str {
     match (deep, visible) {

@@ -269,8 +269,7 @@ impl Puller {
         let asked =
             |run: &DataRun| AskedRun { lsn: run.lsn.0, count: run.count, shift: run.block_size.shift() };
         let runs: Vec<_> = piece.runs.iter().map(asked).collect();
-        let amounts = with_staging(pair, session, |_, staging| staging.meter.amounts())?;
-        let reply = self.ask(pair, session.number, amounts, Ask::Data { runs })?;
+        let reply = self.ask_in(pair, session, Ask::Data { runs })?;
         let Reply::Data { bytes } = reply else { return Err(wrong(format!("{reply:?} is no data"))) };
         if bytes as u64 != piece.bytes {
             return Err(wrong(format!("{bytes} bytes came, {} were asked for", piece.bytes)));

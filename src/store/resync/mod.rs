@@ -26,6 +26,7 @@
 //! * Nothing that came is believed: a piece is written when it matches the checksums of the segment's table, a table when all its records do,
 //!   the maps when their digest is the primary's.
 
+mod carrier;
 mod damage;
 mod fill;
 mod maps;
@@ -38,11 +39,12 @@ mod table;
 mod tables;
 mod wire;
 
+pub(super) use carrier::Carrier;
 pub use meter::ResyncStatus;
 pub(super) use note::Note;
 pub use note::NoteError;
 pub(super) use pull::Puller;
-pub(super) use source::{Carrier, Roots, Source};
+pub(super) use source::{Roots, Source};
 pub(super) use staging::Staging;
 pub(super) use table::SegmentTable;
 pub(super) use wire::{Ask, Reply};

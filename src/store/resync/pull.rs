@@ -248,6 +248,12 @@ impl Puller {
         }
     }
 
+    /// Asks, and tells how much of the session is left to do.
+    pub(super) fn ask_in(&mut self, pair: &Pair, session: &Session, ask: Ask) -> Result<Reply, PullError> {
+        let amounts = with_staging(pair, session, |_, staging| staging.meter.amounts())?;
+        self.ask(pair, session.number, amounts, ask)
+    }
+
     /// Asks, and tells how much is left to do.
     pub(super) fn ask(
         &mut self,

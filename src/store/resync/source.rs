@@ -5,30 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::carrier::{Carrier, Refusal, refuse};
 use super::meter::{Meter, ResyncStatus};
 use super::table::SegmentTable;
 use super::wire::{
     Ask, AskedRun, DAMAGED, PIECE_BYTES, RUNS_MAX, Reply, TABLES_MAX, UNCLEAR, VolumeRow, WantedTable,
 };
 use crate::base::clock::Instant;
-use crate::base::{BlockNumber, BlockSize, Deadline, Level, Lsn, VolumeId};
-use crate::replica::{Cursor, Throttle, frame};
+use crate::base::{BlockNumber, BlockSize, Level, Lsn, VolumeId};
+use crate::replica::{Cursor, frame};
 use crate::store::checkpoint::Snapshot;
 use crate::store::counters::count;
 use crate::store::engine::Engine;
-use crate::store::medium::Lane;
 use crate::store::pair::Pair;
-use crate::store::ring_memory::{RingMemory, WINDOW_BYTES};
+use crate::store::ring_memory::WINDOW_BYTES;
+use crate::store::segment_files::SegmentFileError;
 use crate::store::state::{Bell, Role};
 
-/// How long a piece may be on its way to the peer's memory.
-const PLACE_TIME: Duration = Duration::from_secs(10);
-/// How long an answer is put off at most, for the sake of clients: whoever asked gives up after three times that.
-const PUT_OFF_TIME: Duration = Duration::from_secs(3);
 /// For so long tables are read for one answer, and one at least: those that are the same take time, too, and nothing goes over for them.
 const TABLES_TIME: Duration = Duration::from_secs(1);
-/// How long is rested at once.
-const NAP_MAX: Duration = Duration::from_millis(20);
 
 /// The maps that a resync goes by.
 #[derive(Debug)]
@@ -58,62 +53,6 @@ impl Source {
     }
 }
 
-/// The way of its pieces into the peer's memory.
-#[derive(Debug)]
-pub(in crate::store) struct Carrier {
-    session: u64,
-    lane: Lane,
-    memory: RingMemory,
-    began: Instant,
-    throttle: Throttle,
-    /// The table that was asked for last: a long one is asked for in parts.
-    table: Option<(Lsn, Vec<u8>)>,
-}
-
-/// Why something is not answered: a word for machines, and a sentence.
-pub(in crate::store) type Refusal = (&'static str, String);
-
-fn refuse(code: &'static str, text: impl Into<String>) -> Refusal {
-    (code, text.into())
-}
-
-impl Carrier {
-    pub(in crate::store) fn new(engine: &Engine, session: u64, lane: Lane, memory: RingMemory) -> Self {
-        let counts = engine.commits.counts();
-        let throttle = Throttle::new(Duration::ZERO, engine.usual.p99(), counts);
-        Self { session, lane, memory, began: Instant::now(), throttle, table: None }
-    }
-
-    /// Puts bytes into the window, from `start` of it on; they are as far as `level` says on return, and so are those before.
-    fn place(&mut self, start: usize, bytes: &[u8], level: Level) -> Result<usize, Refusal> {
-        assert!(start + bytes.len() <= WINDOW_BYTES, "{} bytes at {start} of the window", bytes.len());
-        if bytes.is_empty() {
-            return Ok(0);
-        }
-        let failed = |error: &dyn std::fmt::Display| refuse("link-lost", error.to_string());
-        let (at, _) = self.memory.window();
-        self.lane.store(at + start, bytes).map_err(|error| failed(&error))?;
-        let placed = self.lane.flush(level, Deadline::within(PLACE_TIME));
-        placed.map_err(|error| failed(&error))?;
-        Ok(bytes.len())
-    }
-
-    /// Waits until more of a piece that was asked for then may go without clients feeling it; false when nobody is to have it any more.
-    fn wait_for_clients(&mut self, asked: Instant, session: &Session<'_>) -> bool {
-        while asked.elapsed() < PUT_OFF_TIME {
-            let wait = self.throttle.wait(self.began.elapsed(), &session.engine.commits.counts());
-            if wait.is_zero() {
-                break;
-            }
-            session.bell.nap(wait.min(NAP_MAX));
-            if session.is_over(self.session) {
-                return false;
-            }
-        }
-        true
-    }
-}
-
 /// What is left of a run that was asked for.
 #[derive(Debug)]
 struct Part {
@@ -123,10 +62,10 @@ struct Part {
 }
 
 /// What a session is answered from.
-struct Session<'a> {
-    engine: &'a Engine,
+pub(super) struct Session<'a> {
+    pub(super) engine: &'a Engine,
     /// Rung when the node ends; a primary has no other use for it.
-    bell: &'a Bell,
+    pub(super) bell: &'a Bell,
     stopping: &'a AtomicBool,
     epoch: u64,
     roots: Arc<Roots>,
@@ -188,7 +127,7 @@ impl Session<'_> {
     }
 
     /// Whether the resync of this number has ended, or the node does.
-    fn is_over(&self, number: u64) -> bool {
+    pub(super) fn is_over(&self, number: u64) -> bool {
         let is_ours = |source: &Source| source.session == number;
         let goes_on = match &self.engine.shared.lock().role {
             Role::Primary(primary) => primary.resync.as_deref().is_some_and(is_ours),
@@ -260,17 +199,16 @@ impl Session<'_> {
         if config.layout.base(base) != base || base >= self.roots.now.position {
             return Err(refuse(UNCLEAR, format!("no segment begins at {base}")));
         }
-        let table = SegmentTable::read(files, config.id, base);
-        let table = table.map_err(|error| refuse("cannot-read", error.to_string()))?;
+        let failed = |error: SegmentFileError| refuse("cannot-read", error.to_string());
+        let table = SegmentTable::read(files, config.id, base).map_err(failed)?;
         let table =
             table.ok_or_else(|| refuse(DAMAGED, format!("the segment at {base} has no valid head here")))?;
-        let wanted = SegmentTable::wanted_end(files, config.id, base);
-        let wanted = wanted.map_err(|error| refuse("cannot-read", error.to_string()))?;
+        let wanted = SegmentTable::wanted_end(files, config.id, base).map_err(failed)?;
         let end = table.end();
         if end < wanted {
-            let text =
+            let lost =
                 format!("the records of the segment at {base} end at {end} here, and went to {wanted}");
-            return Err(refuse(DAMAGED, text));
+            return Err(refuse(DAMAGED, lost));
         }
         Ok(table)
     }
@@ -284,10 +222,7 @@ impl Session<'_> {
         let (mut told, mut all, mut at) = (Vec::with_capacity(wanted.len()), Vec::new(), 0);
         let mut spent = Duration::ZERO;
         loop {
-            if !carrier.wait_for_clients(asked, self) {
-                return Err(refuse("no-session", "the resync was over before all was sent"));
-            }
-            let began = carrier.began.elapsed();
+            let began = carrier.begin_step(asked, self)?;
             let most = at + index(carrier.throttle.step());
             // One byte more than is placed now: what comes last is to be visible, with all before, and so has to be something.
             while all.len() <= most
@@ -298,9 +233,7 @@ impl Session<'_> {
                 rest = if goes_on { behind } else { &[] };
             }
             let end = all.len().min(most);
-            let level = if end == all.len() { Level::Visible } else { Level::Acked };
-            let placed = carrier.place(at, &all[at..end], level)?;
-            carrier.throttle.moved(began, carrier.began.elapsed(), placed as u64);
+            let placed = carrier.end_step(began, at, &all[at..end], end == all.len())?;
             spent += carrier.began.elapsed() - began;
             count(&self.engine.shared.counters.resync_table_bytes, placed as u64);
             if end == all.len() {
@@ -340,14 +273,9 @@ impl Session<'_> {
         let (asked, mut at) = (Instant::now(), 0);
         let mut buffer = vec![0; index(all)];
         while !parts.is_empty() {
-            if !carrier.wait_for_clients(asked, self) {
-                return Err(refuse("no-session", "the resync was over before all was sent"));
-            }
-            let began = carrier.began.elapsed();
+            let began = carrier.begin_step(asked, self)?;
             let bytes = self.read_step(&mut parts, carrier.throttle.step(), &mut buffer)?;
-            let level = if parts.is_empty() { Level::Visible } else { Level::Acked };
-            at += carrier.place(at, &buffer[..bytes], level)?;
-            carrier.throttle.moved(began, carrier.began.elapsed(), bytes as u64);
+            at += carrier.end_step(began, at, &buffer[..bytes], parts.is_empty())?;
             count(&self.engine.shared.counters.resync_data_bytes, bytes as u64);
         }
         count(&self.engine.shared.counters.resync_pieces, 1);

@@ -3,7 +3,7 @@
 
 use super::damage::is_unclear;
 use super::fill::wrong;
-use super::pull::{PullError, Puller, Session, with_staging};
+use super::pull::{PullError, Puller, Session};
 use super::table::SegmentTable;
 use super::wire::{Ask, Reply, TABLES_MAX, WantedTable};
 use crate::base::Lsn;
@@ -105,8 +105,7 @@ impl Puller {
             return Ok(());
         }
         let wanted = self.wanted(pair, plan, base)?;
-        let amounts = with_staging(pair, session, |_, staging| staging.meter.amounts())?;
-        match self.ask(pair, session.number, amounts, Ask::Tables { wanted: wanted.clone() }) {
+        match self.ask_in(pair, session, Ask::Tables { wanted: wanted.clone() }) {
             Ok(Reply::Tables { bytes }) => {
                 let all = bytes_told(&wanted, &bytes)?;
                 self.tables.enter(wanted, &bytes, &Self::window(pair, all)?);
@@ -156,8 +155,7 @@ impl Puller {
         let mut bytes = Vec::new();
         loop {
             let ask = Ask::Table { base: base.0, digest: digest.take(), at: bytes.len() as u64 };
-            let amounts = with_staging(pair, session, |_, staging| staging.meter.amounts())?;
-            match self.ask(pair, session.number, amounts, ask)? {
+            match self.ask_in(pair, session, ask)? {
                 Reply::SameTable if own.is_some() => return Ok(None),
                 Reply::Table { bytes: part @ 1.., all } => {
                     bytes.extend_from_slice(&Self::window(pair, part)?);

@@ -131,11 +131,12 @@ fn measure(
 
 /// Whose turn it is in a round, one after another, and whether it is the second of a contender.
 fn order(sides: &[Side], round: u32) -> Vec<(usize, bool)> {
-    let of = |side| (0..sides.len()).filter(move |&index| sides[index] == side);
-    let before = of(Side::Theirs).map(|index| (index, false));
-    let ours = of(Side::Ours).map(|index| (index, false));
-    let behind = of(Side::Theirs).map(|index| (index, true));
-    let mut order: Vec<_> = before.chain(ours).chain(behind).collect();
+    let of = |side, again| {
+        let all = (0..sides.len()).filter(move |&index| sides[index] == side);
+        all.map(move |index| (index, again))
+    };
+    let mut order: Vec<_> =
+        of(Side::Theirs, false).chain(of(Side::Ours, false)).chain(of(Side::Theirs, true)).collect();
     if round % 2 == 1 {
         order.reverse();
     }
