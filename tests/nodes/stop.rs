@@ -84,7 +84,8 @@ fn a_node_with_a_full_ring_and_no_peer_stops_and_has_what_was_acknowledged() {
     let status = rig.stop(0);
     assert!(status.success(), "{status}\n{}", rig.logs());
     for client in &mut clients {
-        assert!(client.answer().is_err(), "a write was acknowledged that no peer has");
+        let answer = client.answer();
+        assert!(answer.is_err(), "a write that no peer has was answered: {answer:?}\n{}", rig.logs());
     }
     rig.start(0);
     rig.start(1);

@@ -177,15 +177,19 @@ impl Channel for Socket {
         if self.lifeline.cut.load(Ordering::SeqCst) {
             return true;
         }
-        // A read side that the server itself has shut down looks as if the client had hung up.
+        let mut fds = [PollFd::from_borrowed_fd(self.fd(), PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if !matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1..)) {
+            return false;
+        }
+        // A read side that the server itself has shut down looks as if the client had hung up. Asked for after the look, for that
+        // shutdown may come at any time.
         let hung_up = if self.lifeline.stopping.load(Ordering::SeqCst) {
             PollFlags::HUP | PollFlags::ERR
         } else {
             PollFlags::HUP | PollFlags::ERR | PollFlags::RDHUP
         };
-        let mut fds = [PollFd::from_borrowed_fd(self.fd(), PollFlags::RDHUP)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1..)) && fds[0].revents().intersects(hung_up)
+        fds[0].revents().intersects(hung_up)
     }
 }
 

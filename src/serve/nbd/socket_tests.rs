@@ -43,3 +43,22 @@ fn a_client_is_gone_when_it_hangs_up_or_is_cut_off_and_not_when_the_server_stops
     drop(client);
     assert!(socket.gone());
 }
+
+/// The server may stop at any moment of a look for the client.
+#[test]
+fn a_client_is_never_gone_because_the_server_just_stops() {
+    for round in 0..3000 {
+        let (_client, socket) = pair(Duration::from_secs(60));
+        let lifeline = socket.lifeline.clone();
+        let stopped = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                lifeline.stop();
+                stopped.store(true, Ordering::SeqCst);
+            });
+            while !stopped.load(Ordering::SeqCst) {
+                assert!(!socket.gone(), "in round {round}");
+            }
+        });
+    }
+}
