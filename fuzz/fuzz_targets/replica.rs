@@ -2,21 +2,35 @@
 //!
 //! The first byte chooses whether the checksum and the number of runs are made right, so that fuzzing goes on behind them. What is decoded
 //! encodes to the same bytes, and enters maps of some size or is refused. Executions behind the checksum are counted and printed at
-//! each power of two.
+//! each power of two. Packed bytes that can be unpacked come back from what they are packed to again.
 #![no_main]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use libfuzzer_sys::fuzz_target;
 use mirrorbus::base::{BlockNumber, BlockSize, Lsn, crc32c};
-use mirrorbus::replica::{Cursor, FRAME_BYTES_MIN, decode_runs, encode_runs, frame};
+use mirrorbus::replica::{
+    Cursor, FRAME_BYTES_MIN, UNIT_BYTES, decode_runs, encode_runs, frame, pack_sparse, unpack_sparse,
+};
 use mirrorbus::volume::BlockMap;
 
 static EXECUTIONS: AtomicU64 = AtomicU64::new(0);
 static DEEP: AtomicU64 = AtomicU64::new(0);
 
+/// More than is ever unpacked here.
+const MOST: usize = 1 << 16;
+
+fn pack_and_unpack(data: &[u8]) {
+    let units = &data[..data.len() / UNIT_BYTES * UNIT_BYTES];
+    for bytes in unpack_sparse(data, MOST).into_iter().chain([units.to_vec()]) {
+        assert!(bytes.len() <= MOST.max(units.len()));
+        assert_eq!(unpack_sparse(&pack_sparse(&bytes), bytes.len()), Some(bytes));
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((mode, data)) = data.split_first() else { return };
+    pack_and_unpack(data);
     let mut bytes = data.to_vec();
     if mode % 8 != 0 && bytes.len() >= 8 {
         bytes[4..8].copy_from_slice(&u32::from(mode / 8).to_le_bytes());

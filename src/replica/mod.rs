@@ -20,6 +20,7 @@ mod plan;
 mod progress;
 mod runs;
 mod runs_codec;
+mod sparse;
 mod throttle;
 
 pub use latencies::{Counts, Latencies};
@@ -28,4 +29,5 @@ pub use plan::{DataRun, Plan, SegmentPlan};
 pub use progress::Progress;
 pub use runs::{MapRun, MapRuns, RunError};
 pub use runs_codec::{Cursor, FRAME_BYTES_MIN, decode_runs, encode_runs, frame};
+pub use sparse::{UNIT_BYTES, pack_sparse, unpack_sparse};
 pub use throttle::Throttle;

@@ -64,6 +64,35 @@ fn a_table_that_the_primary_has_lost_keeps_those_beside_it_from_nothing() {
     switch_over(primary, &secondary, &model);
 }
 
+/// Blocks that are flushed each: each takes a block of the table, too.
+const FLUSHED: u64 = 2000;
+
+#[test]
+fn tables_of_blocks_that_were_flushed_each_come_without_the_room_between() {
+    let rig = rig(Medium::Shm);
+    let primary = first(&rig);
+    let volume = primary.volume("root").unwrap();
+    let mut model = Model::new(37);
+    for block in 0..FLUSHED {
+        model.write_each(&volume, block..block + 1);
+        volume.flush(&here).unwrap();
+    }
+    let segments = begun(&rig, 0).len() as u64;
+    assert!(segments > FLUSHED * 2 * BLOCK / SEGMENT, "{segments} segments");
+    let secondary = rig.open(1);
+    wait_for(&primary, |status| status.replication == ReplicationState::Established);
+    let (data, tables) = moved(&Counts::default(), &primary);
+    assert!(data <= FLUSHED * BLOCK && data >= FLUSHED * BLOCK - RING, "{data} bytes of data");
+    assert!(tables <= FLUSHED * 72 + segments * 256 + 4096, "{tables} bytes of tables");
+    let questions = primary.status().counts.resync_questions;
+    assert!(
+        questions <= 4 + segments.div_ceil(16) + (data >> 20) + 1,
+        "{questions} questions for {segments} segments"
+    );
+    drop(volume);
+    switch_over(primary, &secondary, &model);
+}
+
 /// A node with longer segments: a table of one may be longer than the window.
 fn open_long(rig: &Rig, node: usize) -> Dataset {
     let mut config = rig.config(node);

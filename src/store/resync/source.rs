@@ -13,7 +13,7 @@ use super::wire::{
 };
 use crate::base::clock::Instant;
 use crate::base::{BlockNumber, BlockSize, Level, Lsn, VolumeId};
-use crate::replica::{Cursor, frame};
+use crate::replica::{Cursor, frame, pack_sparse};
 use crate::store::checkpoint::Snapshot;
 use crate::store::counters::count;
 use crate::store::engine::Engine;
@@ -250,7 +250,7 @@ impl Session<'_> {
             told.push(None);
             return true;
         }
-        let bytes = table.encode();
+        let bytes = pack_sparse(&table.encode());
         if all.len() + bytes.len() > WINDOW_BYTES {
             return false;
         }

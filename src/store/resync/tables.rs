@@ -7,7 +7,7 @@ use super::pull::{PullError, Puller, Session};
 use super::table::SegmentTable;
 use super::wire::{Ask, Reply, TABLES_MAX, WantedTable};
 use crate::base::Lsn;
-use crate::replica::Plan;
+use crate::replica::{Plan, unpack_sparse};
 use crate::segment::HEAD_BYTES;
 use crate::store::pair::Pair;
 use crate::store::ring_memory::WINDOW_BYTES;
@@ -28,7 +28,7 @@ pub(super) struct Tables {
 struct Told {
     /// As it was asked for: where this node's own had that digest.
     wanted: WantedTable,
-    /// Nothing when they are the same as that.
+    /// Packed; nothing when they are the same as that.
     bytes: Option<Vec<u8>>,
 }
 
@@ -149,8 +149,14 @@ impl Puller {
         own: Option<&SegmentTable>,
     ) -> Result<Option<Vec<u8>>, PullError> {
         let mut digest = own.map(SegmentTable::digest);
+        let segment_bytes = pair.engine.layout().segment_bytes();
+        let most = usize::try_from(segment_bytes).expect("at most 2^30") + HEAD_BYTES;
         if let Some(told) = self.tables.take(base, digest.as_deref()) {
-            return Ok(told.bytes);
+            let Some(packed) = told.bytes else { return Ok(None) };
+            let bytes = unpack_sparse(&packed, most);
+            return bytes
+                .map(Some)
+                .ok_or_else(|| wrong(format!("no table of the segment at {base} is packed so")));
         }
         let mut bytes = Vec::new();
         loop {
@@ -159,8 +165,6 @@ impl Puller {
                 Reply::SameTable if own.is_some() => return Ok(None),
                 Reply::Table { bytes: part @ 1.., all } => {
                     bytes.extend_from_slice(&Self::window(pair, part)?);
-                    let segment_bytes = pair.engine.layout().segment_bytes();
-                    let most = usize::try_from(segment_bytes).expect("at most 2^30") + HEAD_BYTES;
                     if bytes.len() > all || all > most {
                         return Err(wrong(format!("{} bytes of a table of {all}", bytes.len())));
                     }

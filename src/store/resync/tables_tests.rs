@@ -8,6 +8,7 @@ use super::*;
 use crate::base::{BlockNumber, BlockSize, FabricUrl, Generation, LogGeneration, VolumeId};
 use crate::memory::LockPolicy;
 use crate::node::{Attaching, HolderConfig, HolderGate};
+use crate::replica::pack_sparse;
 use crate::store::follower::Secondary;
 use crate::store::medium::Holder;
 use crate::store::pair::rig::pair;
@@ -164,18 +165,21 @@ impl Resynced {
 #[test]
 fn the_tables_of_several_segments_are_asked_for_once() {
     let directory = tempfile::tempdir().unwrap();
-    let mut node = Resynced::new(directory.path(), |ask| match ask {
-        Ask::Tables { .. } => Ok(Reply::Tables { bytes: vec![Some(10), Some(20)] }),
+    let (first, second) = (vec![1; 128], [vec![2; 128], vec![0; 4096]].concat());
+    let packed = [&first, &second].map(|table| pack_sparse(table));
+    let bytes = packed.iter().map(|packed| Some(packed.len())).collect::<Vec<_>>();
+    let mut node = Resynced::new(directory.path(), move |ask| match ask {
+        Ask::Tables { .. } => Ok(Reply::Tables { bytes: bytes.clone() }),
         _ => Err(UNCLEAR),
     });
-    node.put(&[[1; 10], [2; 10], [2; 10]].concat());
+    node.put(&packed.concat());
     node.pair.verified().insert(base(5));
     node.ask_for(1).unwrap();
     assert_eq!(node.asked(), [("several", (1..=17).filter(|segment| *segment != 5).collect())]);
-    node.put(&[0; 30]);
-    assert_eq!(node.table(1).unwrap(), Some(vec![1; 10]));
+    node.put(&[0; 300]);
+    assert_eq!(node.table(1).unwrap(), Some(first));
     node.ask_for(2).unwrap();
-    assert_eq!(node.table(2).unwrap(), Some(vec![2; 20]));
+    assert_eq!(node.table(2).unwrap(), Some(second));
     assert!(node.asked().is_empty());
     // And on, to the end of the plan.
     node.ask_for(16).unwrap();
@@ -217,6 +221,19 @@ fn an_older_primary_is_asked_for_one_table_at_a_time() {
     }
     let alone = |segment| ("alone", vec![segment]);
     assert_eq!(node.asked(), [("several", (1..=16).collect()), alone(1), alone(2), alone(3)]);
+}
+
+#[test]
+fn a_table_that_is_not_packed_or_longer_than_its_segment_is_refused() {
+    for packed in [vec![1; 10], pack_sparse(&vec![0; 2 << 20]), pack_sparse(&[])] {
+        let directory = tempfile::tempdir().unwrap();
+        let bytes = vec![Some(packed.len().max(1))];
+        let mut node = Resynced::new(directory.path(), move |_| Ok(Reply::Tables { bytes: bytes.clone() }));
+        node.put(&[&packed[..], &[0xff]].concat());
+        node.ask_for(1).unwrap();
+        let error = node.table(1).unwrap_err();
+        assert!(matches!(&error, PullError::Wrong(text) if text.contains("packed")), "{error}");
+    }
 }
 
 #[test]

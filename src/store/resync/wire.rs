@@ -77,8 +77,8 @@ pub(in crate::store) enum Reply {
         bytes: usize,
         all: usize,
     },
-    /// How long those of the first segments are, one behind the other, or nothing where they are the same. What comes behind did not fit, or has to be
-    /// asked for alone.
+    /// How long those of the first segments are, packed, one behind the other, or nothing where they are the same. What comes behind did not fit,
+    /// or has to be asked for alone.
     Tables {
         bytes: Vec<Option<usize>>,
     },
