@@ -3,6 +3,7 @@
 //! In the negotiation every wait has the negotiation's deadline. After it a client may be silent as long as it likes, and a send waits
 //! as long as the client does not read: its thread is its own. The [`Lifeline`] ends both.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -63,11 +64,13 @@ pub(super) struct Socket {
     deadline: Option<Instant>,
     /// The last request came within the time of a look: so may the next.
     is_brisk: bool,
+    /// It was found to be. After the server's stop it would not show any more that a client had hung up one way.
+    is_gone: Cell<bool>,
 }
 
 impl Socket {
     pub(super) const fn new(lifeline: Arc<Lifeline>, deadline: Instant) -> Self {
-        Self { lifeline, deadline: Some(deadline), is_brisk: false }
+        Self { lifeline, deadline: Some(deadline), is_brisk: false, is_gone: Cell::new(false) }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -174,7 +177,7 @@ impl Channel for Socket {
     }
 
     fn gone(&self) -> bool {
-        if self.lifeline.cut.load(Ordering::SeqCst) {
+        if self.is_gone.get() || self.lifeline.cut.load(Ordering::SeqCst) {
             return true;
         }
         let mut fds = [PollFd::from_borrowed_fd(self.fd(), PollFlags::RDHUP)];
@@ -189,7 +192,8 @@ impl Channel for Socket {
         } else {
             PollFlags::HUP | PollFlags::ERR | PollFlags::RDHUP
         };
-        fds[0].revents().intersects(hung_up)
+        self.is_gone.set(fds[0].revents().intersects(hung_up));
+        self.is_gone.get()
     }
 }
 

@@ -42,6 +42,12 @@ fn a_client_is_gone_when_it_hangs_up_or_is_cut_off_and_not_when_the_server_stops
     let (client, socket) = pair(Duration::from_secs(60));
     drop(client);
     assert!(socket.gone());
+    // Whoever was found gone is told nothing of a failure that only came from that.
+    let (client, socket) = pair(Duration::from_secs(60));
+    client.shutdown(std::net::Shutdown::Write).expect("one way");
+    assert!(socket.gone());
+    socket.lifeline.stop();
+    assert!(socket.gone(), "it was gone before");
 }
 
 /// The server may stop at any moment of a look for the client.
