@@ -24,7 +24,9 @@ fn pack_and_unpack(data: &[u8]) {
     let units = &data[..data.len() / UNIT_BYTES * UNIT_BYTES];
     for bytes in unpack_sparse(data, MOST).into_iter().chain([units.to_vec()]) {
         assert!(bytes.len() <= MOST.max(units.len()));
-        assert_eq!(unpack_sparse(&pack_sparse(&bytes), bytes.len()), Some(bytes));
+        let packed = pack_sparse(&bytes, 2 * MOST.max(bytes.len())).expect("hardly more than they are");
+        assert!(pack_sparse(&bytes, packed.len().saturating_sub(1)).is_none() == !packed.is_empty());
+        assert_eq!(unpack_sparse(&packed, bytes.len()), Some(bytes));
     }
 }
 

@@ -250,10 +250,7 @@ impl Session<'_> {
             told.push(None);
             return true;
         }
-        let bytes = pack_sparse(&table.encode());
-        if all.len() + bytes.len() > WINDOW_BYTES {
-            return false;
-        }
+        let Some(bytes) = pack_sparse(&table.encode(), WINDOW_BYTES - all.len()) else { return false };
         all.extend_from_slice(&bytes);
         told.push(Some(bytes.len()));
         true

@@ -166,7 +166,7 @@ impl Resynced {
 fn the_tables_of_several_segments_are_asked_for_once() {
     let directory = tempfile::tempdir().unwrap();
     let (first, second) = (vec![1; 128], [vec![2; 128], vec![0; 4096]].concat());
-    let packed = [&first, &second].map(|table| pack_sparse(table));
+    let packed = [&first, &second].map(|table| pack_sparse(table, WINDOW_BYTES).unwrap());
     let bytes = packed.iter().map(|packed| Some(packed.len())).collect::<Vec<_>>();
     let mut node = Resynced::new(directory.path(), move |ask| match ask {
         Ask::Tables { .. } => Ok(Reply::Tables { bytes: bytes.clone() }),
@@ -225,7 +225,8 @@ fn an_older_primary_is_asked_for_one_table_at_a_time() {
 
 #[test]
 fn a_table_that_is_not_packed_or_longer_than_its_segment_is_refused() {
-    for packed in [vec![1; 10], pack_sparse(&vec![0; 2 << 20]), pack_sparse(&[])] {
+    for packed in [Some(vec![1; 10]), pack_sparse(&vec![0; 2 << 20], 8), pack_sparse(&[], 0)] {
+        let packed = packed.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let bytes = vec![Some(packed.len().max(1))];
         let mut node = Resynced::new(directory.path(), move |_| Ok(Reply::Tables { bytes: bytes.clone() }));
